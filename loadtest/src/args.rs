@@ -1,0 +1,142 @@
+//! What the words on the command line mean.
+
+use std::fmt;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+/// What one operation of a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Scenario {
+    /// new_order, then payment of the same order: two requests.
+    Paid,
+    /// new_order alone: one request. The orders stay pending.
+    NewOrder,
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Paid => "paid",
+            Self::NewOrder => "new-order",
+        })
+    }
+}
+
+/// How long a TCP connection lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ConnectionMode {
+    /// One connection for the whole run.
+    Kept,
+    /// A new connection for each request, as old clients do.
+    PerRequest,
+}
+
+/// How many lines an order has: from `min` to `max`, both included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LineRange {
+    /// At least one.
+    pub(crate) min: usize,
+    /// At least `min`.
+    pub(crate) max: usize,
+}
+
+/// How many connections work and for how long: flags whose defaults differ from subcommand to subcommand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Connections that each send a request, wait for its answer, and send the next.
+    pub(crate) connections: u32,
+    /// Time that is measured.
+    pub(crate) duration: Duration,
+}
+
+/// The shape of the load: flags that `run`, `compare` and `snapshot-p99` share.
+#[derive(Args, Clone)]
+pub(crate) struct Load {
+    /// Time before the measured time: its requests count for the audit, not for the figures.
+    #[arg(long, default_value = "2s", value_parser = parse_duration)]
+    pub(crate) warmup: Duration,
+    /// Users who buy. A server limits the pending orders of one user: long new-order runs need more of them.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) buyers: u32,
+    /// Stores, each with an owner of its own.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) stores: u32,
+    /// Books in each store.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) books: u32,
+    /// Lines of an order, from..to, both included; or one number.
+    #[arg(long, default_value = "1..10", value_parser = parse_lines)]
+    pub(crate) lines: LineRange,
+    /// Whether connections are kept or made anew for each request.
+    #[arg(long, value_enum, default_value = "kept")]
+    pub(crate) connection: ConnectionMode,
+    /// Seed of the pseudo-random orders: the same seed makes the same orders.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How long after the measured time answers are waited for; what is still open then counts as outcome unknown.
+    #[arg(long, default_value = "30s", value_parser = parse_duration)]
+    pub(crate) timeout: Duration,
+}
+
+/// A whole number with a unit: `ms`, `s`, `m` or `h`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| format!("`{text}` does not begin with a whole number"))?;
+    let ms_per_unit = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(format!("`{text}` needs a unit: ms, s, m or h")),
+    };
+    number
+        .checked_mul(ms_per_unit)
+        // A year is more than any run takes and keeps all later sums of instants sound.
+        .filter(|ms| *ms <= 365 * 24 * 3_600_000)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is too long"))
+}
+
+/// `1..10`, both ends included, or a single number.
+pub(crate) fn parse_lines(text: &str) -> Result<LineRange, String> {
+    let number = |part: &str| part.parse::<usize>().map_err(|_| format!("`{part}` is not a number of lines"));
+    let (min, max) = match text.split_once("..") {
+        Some((min, max)) => (number(min)?, number(max.trim_start_matches('='))?),
+        None => (number(text)?, number(text)?),
+    };
+    if min == 0 || max < min {
+        return Err(format!("`{text}` must be FROM..TO with 1 <= FROM <= TO"));
+    }
+    Ok(LineRange { min, max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        assert_eq!(parse_duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3_600)));
+        for wrong in ["", "10", "s", "1.5s", "-1s", "10 s", "10S", "99999999999999999999s", "9999999h"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn line_ranges_include_both_ends() {
+        assert_eq!(parse_lines("1..10"), Ok(LineRange { min: 1, max: 10 }));
+        assert_eq!(parse_lines("2..=3"), Ok(LineRange { min: 2, max: 3 }));
+        assert_eq!(parse_lines("5"), Ok(LineRange { min: 5, max: 5 }));
+        for wrong in ["", "0", "0..3", "4..3", "1..", "..2", "a..b", "1..2..3"] {
+            assert!(parse_lines(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What stock and balances must be after a run, and whether the server agrees.
+//!
+//! Acknowledged operations must show exactly. An operation with an unknown outcome may have been done or not, so
+//! it widens what is permitted from a number to a range.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::json;
+
+use crate::Failure;
+use crate::scenario::{Api, Plan, STOCK_AT_START, User, book_id};
+
+/// Disagreements listed by name; more are only counted.
+const LISTED_MAX: usize = 20;
+
+/// How often each prepared order was placed and paid, by its index.
+pub(crate) struct Tally {
+    /// Answered 200.
+    pub(crate) ordered: Vec<u64>,
+    /// Perhaps done.
+    pub(crate) ordered_unknown: Vec<u64>,
+    /// Answered 200.
+    pub(crate) paid: Vec<u64>,
+    /// Perhaps done.
+    pub(crate) paid_unknown: Vec<u64>,
+}
+
+impl Tally {
+    /// Nothing done yet.
+    pub(crate) fn new(orders: usize) -> Self {
+        let zeros = || vec![0; orders];
+        Self { ordered: zeros(), ordered_unknown: zeros(), paid: zeros(), paid_unknown: zeros() }
+    }
+}
+
+/// What a number may be: both ends included. Wide integers, so that no sum of them can overflow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Permitted {
+    min: i128,
+    max: i128,
+}
+
+impl Permitted {
+    fn exactly(value: i64) -> Self {
+        Self { min: value.into(), max: value.into() }
+    }
+
+    /// `known` times `amount` have left for certain, `unknown` times perhaps.
+    fn take(&mut self, amount: i64, known: u64, unknown: u64) {
+        let (known, unknown) = (i128::from(amount) * i128::from(known), i128::from(amount) * i128::from(unknown));
+        self.min -= known + unknown;
+        self.max -= known;
+    }
+
+    /// `known` times `amount` have come for certain, `unknown` times perhaps.
+    fn give(&mut self, amount: i64, known: u64, unknown: u64) {
+        let (known, unknown) = (i128::from(amount) * i128::from(known), i128::from(amount) * i128::from(unknown));
+        self.min += known;
+        self.max += known + unknown;
+    }
+
+    fn allows(self, value: i64) -> bool {
+        (self.min..=self.max).contains(&value.into())
+    }
+}
+
+impl fmt::Display for Permitted {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.min == self.max { write!(out, "{}", self.min) } else { write!(out, "{}..{}", self.min, self.max) }
+    }
+}
+
+/// What the server must say now.
+#[derive(PartialEq, Eq, Debug)]
+struct Expected {
+    /// Stock level by store and book.
+    stock: Vec<Vec<Permitted>>,
+    /// Balance in fen by buyer.
+    buyers: Vec<Permitted>,
+    /// Balance in fen of each store's owner.
+    sellers: Vec<Permitted>,
+}
+
+impl Expected {
+    fn new(plan: &Plan, tally: &Tally) -> Self {
+        let full = vec![Permitted::exactly(STOCK_AT_START); plan.prices_fen.len()];
+        let mut expected = Self {
+            stock: vec![full; plan.stores.len()],
+            buyers: vec![Permitted::exactly(plan.funds_fen); plan.buyers.len()],
+            sellers: vec![Permitted::exactly(0); plan.stores.len()],
+        };
+        for (index, order) in plan.orders.iter().enumerate() {
+            for (book, count) in &order.lines {
+                let (known, unknown) = (tally.ordered[index], tally.ordered_unknown[index]);
+                expected.stock[order.store][*book].take(*count, known, unknown);
+            }
+            let (known, unknown) = (tally.paid[index], tally.paid_unknown[index]);
+            expected.buyers[order.buyer].take(order.total_fen, known, unknown);
+            expected.sellers[order.store].give(order.total_fen, known, unknown);
+        }
+        expected
+    }
+}
+
+/// What an audit found.
+#[derive(Serialize, Clone, Debug, Default)]
+pub(crate) struct AuditReport {
+    /// Stock levels and balances compared.
+    pub(crate) checked: u64,
+    /// Orders and payments whose outcome is unknown.
+    pub(crate) unknown_outcomes: u64,
+    /// How many comparisons failed.
+    pub(crate) disagreements: u64,
+    /// The first of them.
+    pub(crate) listed: Vec<String>,
+}
+
+impl AuditReport {
+    /// Nothing disagreed.
+    pub(crate) fn agrees(&self) -> bool {
+        self.disagreements == 0
+    }
+
+    fn check(&mut self, agrees: bool, describe: impl FnOnce() -> String) {
+        self.checked += 1;
+        if agrees {
+            return;
+        }
+        self.disagreements += 1;
+        if self.listed.len() < LISTED_MAX {
+            self.listed.push(describe());
+        }
+    }
+}
+
+/// Asks the server for every stock level and balance of the run and compares.
+pub(crate) async fn audit(plan: &Plan, tally: &Tally) -> Result<AuditReport, Failure> {
+    let expected = Expected::new(plan, tally);
+    let mut api = Api::new(plan.target.clone());
+    let mut report = AuditReport {
+        unknown_outcomes: tally.ordered_unknown.iter().chain(&tally.paid_unknown).sum(),
+        ..AuditReport::default()
+    };
+    for (store, levels) in plan.stores.iter().zip(&expected.stock) {
+        for (book, permitted) in levels.iter().enumerate() {
+            let book = book_id(book);
+            let body = json!({"user_id": store.owner.id, "store_id": store.id, "book_id": book});
+            let answer = api.call("/buyer/check_stock_level", None, &body).await?;
+            let level = answer["stock_level"].as_i64();
+            report.check(level.is_some_and(|level| permitted.allows(level)), || {
+                format!("stock of {book} in {}: {}, must be {permitted}", store.id, answer["stock_level"])
+            });
+        }
+    }
+    let people = plan.buyers.iter().zip(&expected.buyers);
+    let owners = plan.stores.iter().map(|store| &store.owner).zip(&expected.sellers);
+    let mut sum: i128 = 0;
+    for (user, permitted) in people.chain(owners) {
+        let balance = balance(&mut api, user).await?;
+        sum += i128::from(balance);
+        report
+            .check(permitted.allows(balance), || format!("balance of {}: {balance} fen, must be {permitted}", user.id));
+    }
+    // Whatever became of the unknown payments: each of them took and gave the same.
+    let put_in = i128::from(plan.funds_fen) * plan.buyers.len() as i128;
+    report.check(sum == put_in, || format!("sum of all balances: {sum} fen, put in: {put_in}"));
+    Ok(report)
+}
+
+async fn balance(api: &mut Api, user: &User) -> Result<i64, Failure> {
+    let body = json!({"user_id": user.id, "password": user.password});
+    let answer = api.call("/buyer/query_balance", None, &body).await?;
+    answer["balance"].as_i64().ok_or_else(|| format!("query_balance answered {answer}").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::PreparedOrder;
+    use crate::scenario::tests::small_plan;
+
+    fn order(buyer: usize, store: usize, lines: Vec<(usize, i64)>, total_fen: i64) -> PreparedOrder {
+        PreparedOrder { buyer, store, lines, total_fen, request: Vec::new() }
+    }
+
+    #[test]
+    fn acknowledged_is_exact_and_unknown_is_a_range() {
+        let plan = small_plan(vec![order(0, 0, vec![(0, 2), (1, 1)], 40), order(1, 1, vec![(1, 3)], 60)]);
+        let mut tally = Tally::new(2);
+        tally.ordered = vec![5, 1];
+        tally.ordered_unknown = vec![0, 2];
+        tally.paid = vec![4, 0];
+        tally.paid_unknown = vec![1, 1];
+        let range = |min: i64, max: i64| Permitted { min: min.into(), max: max.into() };
+        let full = STOCK_AT_START;
+        assert_eq!(
+            Expected::new(&plan, &tally),
+            Expected {
+                stock: vec![
+                    vec![range(full - 10, full - 10), range(full - 5, full - 5)],
+                    vec![range(full, full), range(full - 9, full - 3)],
+                ],
+                buyers: vec![range(1_000 - 200, 1_000 - 160), range(1_000 - 60, 1_000)],
+                sellers: vec![range(160, 200), range(0, 60)],
+            }
+        );
+    }
+
+    #[test]
+    fn the_ends_of_a_range_belong_to_it() {
+        let permitted = Permitted { min: 3, max: 5 };
+        assert_eq!([2, 3, 5, 6].map(|value| permitted.allows(value)), [false, true, true, false]);
+        assert_eq!(permitted.to_string(), "3..5");
+        assert_eq!(Permitted::exactly(-1).to_string(), "-1");
+    }
+
+    #[test]
+    fn a_report_counts_all_and_lists_the_first() {
+        let mut report = AuditReport::default();
+        assert!(report.agrees());
+        for number in 0..25 {
+            report.check(number % 5 == 0, || number.to_string());
+        }
+        assert_eq!((report.checked, report.disagreements, report.agrees()), (25, 20, false));
+        assert_eq!(report.listed.len(), LISTED_MAX);
+    }
+}

@@ -1,0 +1,135 @@
+//! What the figures were measured on, and the CPU time of a process. Linux only where `/proc` is read: elsewhere
+//! those figures are left out.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::Failure;
+
+/// The kernel counts CPU time for `/proc` in hundredths of a second, on every architecture it runs on today.
+const MS_PER_TICK: u64 = 10;
+/// What one sync writes, in bytes.
+const BLOCK_BYTES: usize = 4 * 1024;
+/// Blocks of the file that is synced.
+const BLOCKS: usize = 1_024;
+/// The measuring ends after this time, however slow the disk is.
+const SYNC_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// The machine and its disk.
+#[derive(Serialize, Clone, Debug)]
+pub(crate) struct Machine {
+    /// Cores this process may use.
+    pub(crate) cores: usize,
+    /// The processor's name, if the system tells it.
+    pub(crate) processor: Option<String>,
+    /// How many syncs were measured.
+    pub(crate) syncs: u64,
+    /// Median of an fdatasync of 4 KiB into a pre-zeroed file, in µs.
+    pub(crate) sync_p50_us: u64,
+    /// Its 99th percentile, in µs.
+    pub(crate) sync_p99_us: u64,
+}
+
+impl Machine {
+    /// Measures in `directory`; leaves no file behind.
+    pub(crate) fn measure(directory: &Path) -> Result<Self, Failure> {
+        let path = directory.join("sync-probe");
+        let measured = measure_sync(&path);
+        // Gone with its directory in any case; here only to give the room back early.
+        let _ = fs::remove_file(&path);
+        let sync_us = measured?;
+        Ok(Self {
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            processor: processor(),
+            syncs: sync_us.len(),
+            sync_p50_us: sync_us.value_at_quantile(0.5),
+            sync_p99_us: sync_us.value_at_quantile(0.99),
+        })
+    }
+
+    /// One line for people.
+    pub(crate) fn line(&self) -> String {
+        format!(
+            "machine: {} cores{}; fdatasync of 4 KiB into a pre-zeroed file: p50 {} µs, p99 {} µs ({} syncs)",
+            self.cores,
+            self.processor.as_ref().map_or_else(String::new, |name| format!(" of {name}")),
+            self.sync_p50_us,
+            self.sync_p99_us,
+            self.syncs
+        )
+    }
+}
+
+fn measure_sync(path: &Path) -> Result<Histogram<u64>, Failure> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+    prepare(&file)?;
+    let block = [0x5a; BLOCK_BYTES];
+    let mut sync_us = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+    let began = Instant::now();
+    for number in 0..BLOCKS {
+        file.write_all_at(&block, (number * BLOCK_BYTES) as u64)?;
+        let before = Instant::now();
+        file.sync_data()?;
+        sync_us.saturating_record(u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX));
+        if began.elapsed() > SYNC_TIME_MAX {
+            break;
+        }
+    }
+    Ok(sync_us)
+}
+
+/// Zeros that are on the disk, as a journal segment has them, so that a sync need not write metadata.
+fn prepare(mut file: &File) -> std::io::Result<()> {
+    file.write_all(&vec![0; BLOCK_BYTES * BLOCKS])?;
+    file.sync_all()
+}
+
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("model name"))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+/// CPU time that all threads of a process have used so far, in steps of 10 ms; `None` if it cannot be read.
+pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// User and system time of a `/proc/PID/stat`. The name, in brackets, may hold blanks and brackets itself.
+fn parse_stat(text: &str) -> Option<Duration> {
+    let (_, behind_name) = text.rsplit_once(')')?;
+    // Behind the name comes field 3; user and system time are fields 14 and 15.
+    let mut times = behind_name.split_ascii_whitespace().skip(11);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    Some(Duration::from_millis(user.checked_add(system)?.checked_mul(MS_PER_TICK)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_of_a_name_with_brackets() {
+        let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 7 8 20 0 9 0 100";
+        assert_eq!(parse_stat(stat), Some(Duration::from_secs(2)));
+        assert_eq!(parse_stat("12 (a) S 1"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn a_disk_is_measured_and_left_clean() {
+        let directory = std::env::temp_dir().join(format!("loadtest-machine-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let machine = Machine::measure(&directory).unwrap();
+        assert!(machine.syncs > 0 && machine.sync_p50_us <= machine.sync_p99_us);
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
+        fs::remove_dir(&directory).unwrap();
+    }
+}

@@ -1,0 +1,109 @@
+//! A load generator and measuring tool for servers that speak the bookstore contract.
+//!
+//! It knows the service only by its wire contract, so it measures any build of it, and a bare server too.
+//!
+//! # Layout
+//!
+//! - `args`: what the command line's words mean (durations, ranges, the flags several subcommands share).
+//! - `client`: a lean HTTP/1.1 client; the client's CPU comes out of the same cores as the server's.
+//! - `scenario`: the people, stores, books and ready-made requests of one run, and the set-up over HTTP.
+//! - `drive`: the closed loop: connections that send, wait, and keep count.
+//! - `audit`: what stock and balances must be after a run, and whether the server agrees.
+//! - `report`: figures, how they are printed and written as JSON.
+//! - `machine`: cores, CPU time of a process, the cost of a disk sync.
+//! - `bare`: the ceiling: hyper and JSON with no bookstore behind it.
+//! - `server`: servers that are started as children, and their temporary directories.
+//! - `compare`: bare and the real server in turns, in one run.
+//! - `snapshot`: latency with and without snapshots running.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod args;
+mod audit;
+mod bare;
+mod client;
+mod compare;
+mod drive;
+mod machine;
+mod report;
+mod run;
+mod scenario;
+mod server;
+mod snapshot;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Whatever ends a subcommand early: printed, and the exit status is 2.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Load generator for servers that speak the bookstore contract.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    /// Threads of the load generator. They share the cores with the server, so more are seldom better.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Load a running server, print the figures, then audit its stock and its money.
+    Run(run::RunArgs),
+    /// Serve the contract's routes with nothing behind them: the ceiling to compare with.
+    Bare(bare::BareArgs),
+    /// Measure a bookstore binary beside the bare server, in turns, in one run.
+    Compare(compare::CompareArgs),
+    /// Measure the latency of new_order with snapshots forced all the time and with none.
+    SnapshotP99(snapshot::SnapshotArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The bare server gets what a server would get: a thread for each core.
+    let threads = match cli.command {
+        Command::Bare(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        _ => usize::from(cli.threads),
+    };
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(failure) => {
+            eprintln!("loadtest: {failure}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs a subcommand. `false`: it ran, and what it checked was wrong.
+async fn dispatch(command: Command) -> Result<bool, Failure> {
+    match command {
+        Command::Run(args) => run::run(&args).await,
+        Command::Bare(args) => bare::serve(&args).await.map(|()| true),
+        Command::Compare(args) => compare::compare(&args).await,
+        Command::SnapshotP99(args) => snapshot::measure(&args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,234 @@
+//! Figures of a run, how they are printed and written as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::Failure;
+use crate::args::{ConnectionMode, Pace, Scenario};
+use crate::audit::AuditReport;
+use crate::drive::Measured;
+
+/// Latencies of one route, in µs.
+#[derive(Serialize, Clone, Debug)]
+pub(crate) struct Latency {
+    pub(crate) count: u64,
+    pub(crate) p50_us: u64,
+    pub(crate) p99_us: u64,
+    pub(crate) p99_9_us: u64,
+    pub(crate) max_us: u64,
+}
+
+impl Latency {
+    /// `None` if nothing was measured.
+    fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        (!histogram.is_empty()).then(|| Self {
+            count: histogram.len(),
+            p50_us: histogram.value_at_quantile(0.5),
+            p99_us: histogram.value_at_quantile(0.99),
+            p99_9_us: histogram.value_at_quantile(0.999),
+            max_us: histogram.max(),
+        })
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |us: u64| Duration::from_micros(us).as_secs_f64() * 1e3;
+        write!(
+            out,
+            "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
+            ms(self.p50_us),
+            ms(self.p99_us),
+            ms(self.p99_9_us),
+            ms(self.max_us)
+        )
+    }
+}
+
+/// All that a run found.
+#[derive(Serialize, Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) scenario: Scenario,
+    pub(crate) connections: u32,
+    pub(crate) connection: ConnectionMode,
+    /// The measured time.
+    pub(crate) seconds: f64,
+    /// Orders placed, or placed and paid, in that time.
+    pub(crate) operations: u64,
+    pub(crate) operations_per_second: f64,
+    pub(crate) requests: u64,
+    pub(crate) requests_per_second: f64,
+    pub(crate) new_order: Option<Latency>,
+    pub(crate) payment: Option<Latency>,
+    /// By code or kind, warm-up included.
+    pub(crate) errors: BTreeMap<String, u64>,
+    /// User and system time of the server, if its process is known.
+    pub(crate) server_cpu_us_per_request: Option<f64>,
+    pub(crate) client_cpu_us_per_request: Option<f64>,
+    /// Left out if no audit was wanted.
+    pub(crate) audit: Option<AuditReport>,
+}
+
+impl Report {
+    pub(crate) fn new(
+        pace: Pace,
+        connection: ConnectionMode,
+        scenario: Scenario,
+        measured: &Measured,
+        audit: Option<AuditReport>,
+    ) -> Self {
+        let seconds = measured.window.as_secs_f64();
+        let counts = &measured.counts;
+        let per_request = |cpu: Option<Duration>| {
+            cpu.filter(|_| counts.requests > 0).map(|cpu| ratio(cpu.as_secs_f64() * 1e6, counts.requests))
+        };
+        Self {
+            scenario,
+            connections: pace.connections,
+            connection,
+            seconds,
+            operations: counts.operations,
+            operations_per_second: to_f64(counts.operations) / seconds,
+            requests: counts.requests,
+            requests_per_second: to_f64(counts.requests) / seconds,
+            new_order: Latency::of(&counts.new_order_us),
+            payment: Latency::of(&counts.payment_us),
+            errors: counts.errors.clone(),
+            server_cpu_us_per_request: per_request(measured.server_cpu),
+            client_cpu_us_per_request: per_request(measured.client_cpu),
+            audit,
+        }
+    }
+
+    /// Something was done, and nothing that was checked is wrong.
+    pub(crate) fn sound(&self) -> bool {
+        self.operations > 0 && self.audit.as_ref().is_none_or(AuditReport::agrees)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.scenario {
+            Scenario::Paid => "paid orders",
+            Scenario::NewOrder => "orders",
+        };
+        writeln!(
+            out,
+            "{}: {:.0} {what}/s ({:.0} requests/s) over {:.1} s, {} connections",
+            self.scenario, self.operations_per_second, self.requests_per_second, self.seconds, self.connections
+        )?;
+        for (route, latency) in [("new_order", &self.new_order), ("payment", &self.payment)] {
+            if let Some(latency) = latency {
+                writeln!(out, "  {route:<9} {latency}")?;
+            }
+        }
+        for (whose, cpu) in [("server", self.server_cpu_us_per_request), ("client", self.client_cpu_us_per_request)] {
+            if let Some(us) = cpu {
+                writeln!(out, "  CPU       {us:.1} µs a request, {whose}")?;
+            }
+        }
+        if self.errors.is_empty() {
+            writeln!(out, "  errors    none")?;
+        }
+        for (kind, count) in &self.errors {
+            writeln!(out, "  errors    {kind}: {count}{}", hint(kind))?;
+        }
+        match &self.audit {
+            None => writeln!(out, "  audit     not wanted"),
+            Some(audit) => write_audit(out, audit),
+        }
+    }
+}
+
+fn hint(kind: &str) -> &'static str {
+    match kind {
+        "429" => " (perhaps too many pending orders of one user: raise --buyers, or shorten the run)",
+        _ => "",
+    }
+}
+
+fn write_audit(out: &mut fmt::Formatter<'_>, audit: &AuditReport) -> fmt::Result {
+    let verdict = if audit.agrees() { "agrees" } else { "DISAGREES" };
+    writeln!(
+        out,
+        "  audit     {verdict}: {} stock levels, balances and sums compared, {} disagree, {} outcomes unknown",
+        audit.checked, audit.disagreements, audit.unknown_outcomes
+    )?;
+    for line in &audit.listed {
+        writeln!(out, "            {line}")?;
+    }
+    Ok(())
+}
+
+/// Writes `value` as JSON, if a file for it was named.
+pub(crate) fn write_json(file: Option<&Path>, value: &impl Serialize) -> Result<(), Failure> {
+    let Some(file) = file else { return Ok(()) };
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()).into())
+}
+
+/// Median and extremes of the same figure over several rounds.
+#[derive(Serialize, Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    /// `None` for no values.
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Self> {
+        values.sort_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 };
+        Some(Self { median, min, max })
+    }
+
+    /// `median (min to max)`, with `digits` behind the point.
+    pub(crate) fn show(self, digits: usize) -> String {
+        let Self { median, min, max } = self;
+        format!("{median:.digits$} ({min:.digits$} to {max:.digits$})")
+    }
+}
+
+fn ratio(sum: f64, count: u64) -> f64 {
+    sum / to_f64(count)
+}
+
+/// Counts of a run lie far below 2^53, where every integer has an exact float.
+pub(crate) fn to_f64(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        let spread = |values: &[f64]| Spread::of(values.to_vec());
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
+        assert_eq!(spread(&[4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
+        assert_eq!(Spread { median: 2.0, min: 1.0, max: 3.0 }.show(1), "2.0 (1.0 to 3.0)");
+    }
+
+    #[test]
+    fn latencies_of_nothing_are_left_out() {
+        let mut histogram = Histogram::new_with_bounds(1, 60_000_000, 3).unwrap();
+        assert!(Latency::of(&histogram).is_none());
+        for us in 1..=1_000 {
+            histogram.record(us).unwrap();
+        }
+        let latency = Latency::of(&histogram).unwrap();
+        assert_eq!((latency.p50_us, latency.p99_us, latency.p99_9_us, latency.max_us), (500, 990, 999, 1_000));
+        assert_eq!(latency.to_string(), "p50 0.50 ms, p99 0.99 ms, p99.9 1.00 ms, max 1.00 ms");
+    }
+}

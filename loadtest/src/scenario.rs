@@ -1,0 +1,318 @@
+//! The people, stores, books and ready-made requests of one run, and the set-up over HTTP.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::Failure;
+use crate::args::{ConnectionMode, Load};
+use crate::client::{self, Client, Target};
+
+/// Copies of each book at the start: more than any run sells.
+pub(crate) const STOCK_AT_START: i64 = 1_000_000_000_000;
+/// What all buyers together get, in fen. A server bounds the sum of all deposits below 2^62: some 4,600 runs.
+const FUNDS_ALL_BUYERS: i64 = 1_000_000_000_000_000;
+/// Ready-made orders; connections pick from them at random.
+const ORDERS_PREPARED: usize = 1_024;
+/// Most copies of a book that a line asks for.
+const COUNT_MAX: u64 = 5;
+/// Length of an order id in bytes: a hyphenated UUID.
+pub(crate) const ORDER_ID_BYTES: usize = 36;
+/// An order id as it travels.
+pub(crate) type OrderId = [u8; ORDER_ID_BYTES];
+
+/// Somebody with an account.
+pub(crate) struct User {
+    pub(crate) id: String,
+    pub(crate) password: String,
+    /// What login gave; empty until then.
+    pub(crate) token: String,
+}
+
+/// A store and its owner.
+pub(crate) struct Store {
+    pub(crate) id: String,
+    pub(crate) owner: User,
+}
+
+/// One order that can be sent as it stands, and what it takes from whom.
+pub(crate) struct PreparedOrder {
+    /// Index of the buyer.
+    pub(crate) buyer: usize,
+    /// Index of the store.
+    pub(crate) store: usize,
+    /// Book index and copies; no book twice.
+    pub(crate) lines: Vec<(usize, i64)>,
+    /// What it costs, in fen.
+    pub(crate) total_fen: i64,
+    /// The whole HTTP request.
+    pub(crate) request: Vec<u8>,
+}
+
+/// Everything that is fixed before the load begins.
+pub(crate) struct Plan {
+    pub(crate) target: Target,
+    pub(crate) mode: ConnectionMode,
+    pub(crate) stores: Vec<Store>,
+    pub(crate) buyers: Vec<User>,
+    /// Price of each book in fen, the same in every store.
+    pub(crate) prices_fen: Vec<i64>,
+    /// What each buyer was given, in fen.
+    pub(crate) funds_fen: i64,
+    pub(crate) orders: Vec<PreparedOrder>,
+    /// For each buyer the request that pays an order, with room for the order id.
+    payments: Vec<Vec<u8>>,
+}
+
+impl Plan {
+    /// Registers everybody, opens and fills the stores, funds the buyers, prepares the requests.
+    pub(crate) async fn set_up(target: Target, load: &Load) -> Result<Self, Failure> {
+        if load.lines.max > load.books as usize {
+            return Err(format!("an order of {} lines needs as many books", load.lines.max).into());
+        }
+        let prefix = run_prefix();
+        let mut random = Random::new(load.seed);
+        let user = |kind: &str, number: u32| User {
+            id: format!("{prefix}-{kind}-{number}"),
+            password: format!("password of {kind} {number}"),
+            token: String::new(),
+        };
+        let mut plan = Self {
+            target,
+            mode: load.connection,
+            stores: (0..load.stores)
+                .map(|number| Store { id: format!("{prefix}-store-{number}"), owner: user("seller", number) })
+                .collect(),
+            buyers: (0..load.buyers).map(|number| user("buyer", number)).collect(),
+            prices_fen: (0..load.books).map(|_| 100 + random.below(9_900).cast_signed()).collect(),
+            funds_fen: FUNDS_ALL_BUYERS / i64::from(load.buyers),
+            orders: Vec::new(),
+            payments: Vec::new(),
+        };
+        let mut api = Api::new(plan.target.clone());
+        for store in &mut plan.stores {
+            fill_store(&mut api, store, &plan.prices_fen).await?;
+        }
+        for buyer in &mut plan.buyers {
+            enrol(&mut api, buyer).await?;
+            let body = json!({"user_id": buyer.id, "password": buyer.password, "add_value": plan.funds_fen});
+            api.call("/buyer/add_funds", None, &body).await?;
+        }
+        plan.orders = (0..ORDERS_PREPARED).map(|_| plan.prepare_order(load, &mut random)).collect();
+        plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
+        Ok(plan)
+    }
+
+    fn prepare_order(&self, load: &Load, random: &mut Random) -> PreparedOrder {
+        let buyer = random.index(self.buyers.len());
+        let store = random.index(self.stores.len());
+        let span = load.lines.max - load.lines.min + 1;
+        let count = load.lines.min + random.index(span);
+        let books = random.distinct(count, self.prices_fen.len());
+        let lines: Vec<(usize, i64)> =
+            books.into_iter().map(|book| (book, 1 + random.below(COUNT_MAX).cast_signed())).collect();
+        let listed: Vec<Value> =
+            lines.iter().map(|(book, count)| json!({"id": book_id(*book), "count": count})).collect();
+        let User { id, token, .. } = &self.buyers[buyer];
+        let body = json!({"user_id": id, "store_id": self.stores[store].id, "books": listed}).to_string();
+        PreparedOrder {
+            buyer,
+            store,
+            total_fen: lines.iter().map(|(book, count)| self.prices_fen[*book] * count).sum(),
+            lines,
+            request: client::post(&self.target, self.mode, "/buyer/new_order", Some(token), body.as_bytes()),
+        }
+    }
+
+    fn prepare_payment(&self, buyer: &User) -> Vec<u8> {
+        let room = "0".repeat(ORDER_ID_BYTES);
+        let (id, password) = (json!(buyer.id), json!(buyer.password));
+        let body = format!(r#"{{"user_id":{id},"password":{password},"order_id":"{room}"}}"#);
+        client::post(&self.target, self.mode, "/buyer/payment", None, body.as_bytes())
+    }
+
+    /// Writes the request that pays `order_id` into `request`, which is reused from call to call.
+    pub(crate) fn payment_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
+        request.clear();
+        request.extend_from_slice(&self.payments[buyer]);
+        // The order id is the last field: behind it come a quote and a brace.
+        let start = request.len() - ORDER_ID_BYTES - 2;
+        request[start..start + ORDER_ID_BYTES].copy_from_slice(order_id);
+    }
+}
+
+/// The id of a book, the same in every store.
+pub(crate) fn book_id(index: usize) -> String {
+    format!("book-{index}")
+}
+
+async fn fill_store(api: &mut Api, store: &mut Store, prices_fen: &[i64]) -> Result<(), Failure> {
+    enrol(api, &mut store.owner).await?;
+    let User { id: user_id, token, .. } = &store.owner;
+    let body = json!({"user_id": user_id, "store_id": store.id});
+    api.call("/seller/create_store", Some(token), &body).await?;
+    for (book, price) in prices_fen.iter().enumerate() {
+        let info = json!({
+            "id": book_id(book), "title": format!("Book number {book}"), "price": price,
+            "author": "An author", "tags": ["load"], "pages": 321,
+        });
+        let body = json!({
+            "user_id": user_id, "store_id": store.id, "book_info": info, "stock_level": STOCK_AT_START,
+        });
+        api.call("/seller/add_book", Some(token), &body).await?;
+    }
+    Ok(())
+}
+
+/// Registers a user and logs him in.
+async fn enrol(api: &mut Api, user: &mut User) -> Result<(), Failure> {
+    let mut body = json!({"user_id": user.id, "password": user.password});
+    api.call("/auth/register", None, &body).await?;
+    body["terminal"] = json!("loadtest");
+    let answer = api.call("/auth/login", None, &body).await?;
+    let token = answer["token"].as_str().ok_or("login answered without a token")?;
+    if token.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err("login answered a token that no header can carry".into());
+    }
+    user.token = token.to_owned();
+    Ok(())
+}
+
+/// Calls of which each must succeed: set-up and audit.
+pub(crate) struct Api {
+    target: Target,
+    client: Client,
+}
+
+impl Api {
+    pub(crate) fn new(target: Target) -> Self {
+        let client = Client::new(target.address, ConnectionMode::Kept);
+        Self { target, client }
+    }
+
+    /// Posts `body` and gives the answer's JSON; anything but 200 in status and body is an error.
+    pub(crate) async fn call(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Value, Failure> {
+        let request = client::post(&self.target, ConnectionMode::Kept, path, token, body.to_string().as_bytes());
+        let answer = self.client.exchange(&request).await.map_err(|error| format!("{path}: {error}"))?;
+        let shown = String::from_utf8_lossy(answer.body);
+        if answer.status != 200 {
+            return Err(format!("{path}: status {}: {shown}", answer.status).into());
+        }
+        let value: Value = serde_json::from_slice(answer.body).map_err(|error| format!("{path}: {error}: {shown}"))?;
+        if value["code"] != 200 {
+            return Err(format!("{path}: status 200, but the body says {shown}").into());
+        }
+        Ok(value)
+    }
+
+    /// Gets a text page, such as `/metrics`.
+    pub(crate) async fn page(&mut self, path: &str) -> Result<String, Failure> {
+        let request = client::get(&self.target, ConnectionMode::Kept, path);
+        let answer = self.client.exchange(&request).await.map_err(|error| format!("{path}: {error}"))?;
+        if answer.status != 200 {
+            return Err(format!("{path}: status {}", answer.status).into());
+        }
+        Ok(String::from_utf8_lossy(answer.body).into_owned())
+    }
+}
+
+/// Different in each run, so that runs against one server do not meet.
+fn run_prefix() -> String {
+    let ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
+    format!("load-{ns:x}-{:x}", std::process::id())
+}
+
+/// Pseudo-random numbers (SplitMix64): plenty for picking orders, and the same from the same seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// From 0 to `end` - 1; the bias is below `end` in 2^64.
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// An index into something of `len` elements, which must not be empty.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        let picked = self.next() % (len as u64);
+        usize::try_from(picked).expect("smaller than a usize")
+    }
+
+    /// `count` different indices below `len`.
+    fn distinct(&mut self, count: usize, len: usize) -> Vec<usize> {
+        let mut picked = Vec::with_capacity(count);
+        while picked.len() < count.min(len) {
+            let index = self.index(len);
+            if !picked.contains(&index) {
+                picked.push(index);
+            }
+        }
+        picked
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    fn user(id: &str) -> User {
+        User { id: id.to_owned(), password: "p\"w".to_owned(), token: "t".to_owned() }
+    }
+
+    /// Two stores, two buyers with 1,000 fen each, two books for 10 and 20 fen, and the orders given.
+    pub(crate) fn small_plan(orders: Vec<PreparedOrder>) -> Plan {
+        let store = |number: u32| Store { id: format!("s{number}"), owner: user(&format!("seller{number}")) };
+        let mut plan = Plan {
+            target: Target::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
+            mode: ConnectionMode::Kept,
+            stores: vec![store(0), store(1)],
+            buyers: vec![user("b0"), user("b1")],
+            prices_fen: vec![10, 20],
+            funds_fen: 1_000,
+            orders,
+            payments: Vec::new(),
+        };
+        plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
+        plan
+    }
+
+    #[test]
+    fn a_payment_carries_the_order_id() {
+        let plan = small_plan(Vec::new());
+        let id: OrderId = *b"01234567-89ab-7cde-8f01-23456789abcd";
+        let mut request = b"old".to_vec();
+        plan.payment_request(1, &id, &mut request);
+        let text = String::from_utf8(request).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let value: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            value,
+            json!({"user_id": "b1", "password": "p\"w", "order_id": "01234567-89ab-7cde-8f01-23456789abcd"})
+        );
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+    }
+
+    #[test]
+    fn distinct_picks_are_distinct_and_in_range() {
+        let mut random = Random::new(7);
+        for count in 0..=10 {
+            let mut picked = random.distinct(count, 10);
+            picked.sort_unstable();
+            picked.dedup();
+            assert_eq!(picked.len(), count);
+            assert!(picked.iter().all(|index| *index < 10));
+        }
+        assert_eq!(Random::new(3).next(), Random::new(3).next());
+    }
+}

@@ -1,0 +1,257 @@
+//! Who waits for an answer, how many may, and the gate that keeps an answer back until what it rests on is durable.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::domain::{Outcome, Ticket};
+use crate::journal::{Journal, Lsn};
+
+const SHARDS: usize = 64;
+
+/// Runs when the answer is known, also if the caller has gone.
+pub(crate) type Then = Box<dyn FnOnce(&Outcome) + Send>;
+
+/// Why a command was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Busy {
+    /// As many commands as may be are in flight.
+    Permits,
+    /// The journal's buffer is promised to others.
+    Buffer,
+    /// The engine is closing.
+    Draining,
+    /// The journal failed.
+    Failed,
+}
+
+/// What a command waits with.
+pub(crate) struct Admission {
+    pub(crate) ticket: Ticket,
+    pub(crate) answer: oneshot::Receiver<Outcome>,
+}
+
+struct Waiter {
+    answer: oneshot::Sender<Outcome>,
+    bytes: usize,
+    then: Option<Then>,
+}
+
+struct Gated {
+    lsn: Lsn,
+    waiter: Waiter,
+    outcome: Outcome,
+}
+
+#[derive(Default)]
+struct Slab {
+    waiters: Vec<Option<Waiter>>,
+    free: Vec<u32>,
+}
+
+/// Tickets, permits and the gate.
+///
+/// A permit is taken at the door and given back when the answer leaves; it promises room in the journal's buffer, so
+/// that an append inside an actor never waits and never fails.
+pub(crate) struct Answers {
+    slabs: [Mutex<Slab>; SHARDS],
+    turn: AtomicUsize,
+    in_flight: AtomicUsize,
+    in_flight_max: usize,
+    promised: AtomicUsize,
+    promised_max: usize,
+    /// A std mutex: it is held for a push or a scan, never across an await.
+    gate: Mutex<Vec<Gated>>,
+    failed: AtomicBool,
+    draining: AtomicBool,
+    held: AtomicBool,
+    resumed: Notify,
+    answered: AtomicU64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Answers {
+    pub(crate) fn new(in_flight_max: usize, promised_max: usize) -> Self {
+        Answers {
+            slabs: std::array::from_fn(|_| Mutex::default()),
+            turn: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            in_flight_max,
+            promised: AtomicUsize::new(0),
+            promised_max,
+            gate: Mutex::default(),
+            failed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            resumed: Notify::new(),
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// Commands that were admitted and are not answered.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// The most that may be in flight.
+    pub(crate) fn in_flight_max(&self) -> usize {
+        self.in_flight_max
+    }
+
+    /// Admits a command that journals at most `bytes`. Waits only while an audit holds admission.
+    pub(crate) async fn admit(&self, bytes: usize, then: Option<Then>) -> Result<Admission, Busy> {
+        loop {
+            if self.is_failed() {
+                return Err(Busy::Failed);
+            }
+            if self.draining.load(Ordering::Acquire) {
+                return Err(Busy::Draining);
+            }
+            if self.in_flight.fetch_add(1, Ordering::AcqRel) >= self.in_flight_max {
+                self.in_flight.fetch_sub(1, Ordering::AcqRel);
+                return Err(Busy::Permits);
+            }
+            // Counted first, looked second; the holder does it the other way round, so one sees the other.
+            if !self.held.load(Ordering::SeqCst) {
+                break;
+            }
+            self.in_flight.fetch_sub(1, Ordering::AcqRel);
+            let resumed = self.resumed.notified();
+            if self.held.load(Ordering::SeqCst) {
+                resumed.await;
+            }
+        }
+        if self.promised.fetch_add(bytes, Ordering::AcqRel) + bytes > self.promised_max {
+            self.promised.fetch_sub(bytes, Ordering::AcqRel);
+            self.in_flight.fetch_sub(1, Ordering::AcqRel);
+            return Err(Busy::Buffer);
+        }
+        let (sender, answer) = oneshot::channel();
+        let ticket = self.insert(Waiter { answer: sender, bytes, then });
+        // A failure between the look above and here has not seen this waiter.
+        if let Some(waiter) = self.is_failed().then(|| self.remove(ticket)).flatten() {
+            self.release(waiter, Outcome::Unknown);
+        }
+        Ok(Admission { ticket, answer })
+    }
+
+    fn insert(&self, waiter: Waiter) -> Ticket {
+        let shard = self.turn.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let mut slab = lock(&self.slabs[shard]);
+        let index = match slab.free.pop() {
+            Some(index) => {
+                slab.waiters[index as usize] = Some(waiter);
+                index as usize
+            }
+            None => {
+                slab.waiters.push(Some(waiter));
+                slab.waiters.len() - 1
+            }
+        };
+        Ticket((index * SHARDS + shard) as u64 + 1)
+    }
+
+    fn remove(&self, ticket: Ticket) -> Option<Waiter> {
+        let place = ticket.0.checked_sub(1)? as usize;
+        let mut slab = lock(&self.slabs[place % SHARDS]);
+        let waiter = slab.waiters.get_mut(place / SHARDS)?.take()?;
+        slab.free.push((place / SHARDS) as u32);
+        Some(waiter)
+    }
+
+    /// Gives an answer. It leaves when the journal is durable up to its head of now: whatever the answer was judged
+    /// from, nothing that was told can vanish.
+    pub(crate) fn reply(&self, ticket: Ticket, outcome: Outcome, journal: &Journal) {
+        let Some(mut waiter) = self.remove(ticket) else { return };
+        if let Some(then) = waiter.then.take() {
+            then(&outcome);
+        }
+        let lsn = journal.head();
+        if journal.durable() >= lsn && !self.is_failed() {
+            return self.release(waiter, outcome);
+        }
+        let mut gate = lock(&self.gate);
+        // Looked at again under the lock: the journal's thread moves its mark first and scans the gate second.
+        if self.is_failed() {
+            drop(gate);
+            self.release(waiter, Outcome::Unknown);
+        } else if journal.durable() >= lsn {
+            drop(gate);
+            self.release(waiter, outcome);
+        } else {
+            gate.push(Gated { lsn, waiter, outcome });
+        }
+    }
+
+    fn release(&self, waiter: Waiter, outcome: Outcome) {
+        self.promised.fetch_sub(waiter.bytes, Ordering::AcqRel);
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        // The caller may have dropped his future; what he asked for is done all the same.
+        let _ = waiter.answer.send(outcome);
+    }
+
+    /// Lets every answer go that rests on nothing newer than `durable`. Called by the journal's thread.
+    pub(crate) fn advanced(&self, durable: Lsn) {
+        let mut ready = Vec::new();
+        {
+            let mut gate = lock(&self.gate);
+            if gate.iter().all(|gated| gated.lsn <= durable) {
+                std::mem::swap(&mut *gate, &mut ready);
+            } else {
+                ready.extend(gate.extract_if(.., |gated| gated.lsn <= durable));
+            }
+        }
+        for gated in ready {
+            self.release(gated.waiter, gated.outcome);
+        }
+    }
+
+    /// From now on every answer is "outcome unknown".
+    pub(crate) fn fail(&self) {
+        let gated = {
+            let mut gate = lock(&self.gate);
+            self.failed.store(true, Ordering::Release);
+            std::mem::take(&mut *gate)
+        };
+        for gated in gated {
+            self.release(gated.waiter, Outcome::Unknown);
+        }
+        // Whoever waits inside an actor or for a saga will not hear of it any more.
+        for slab in &self.slabs {
+            let waiters: Vec<_> = lock(slab).waiters.iter_mut().filter_map(Option::take).collect();
+            for waiter in waiters {
+                self.release(waiter, Outcome::Unknown);
+            }
+        }
+    }
+
+    pub(crate) fn is_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    /// Admits nothing any more.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.resume();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Lets new commands wait at the door.
+    pub(crate) fn hold(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets them in.
+    pub(crate) fn resume(&self) {
+        self.held.store(false, Ordering::SeqCst);
+        self.resumed.notify_waiters();
+    }
+}

@@ -1,0 +1,268 @@
+//! Who is alive and who sleeps: number → slot.
+//!
+//! An idle actor costs 6.7 KB, a dormant row about a hundred bytes, so memory follows the work. A slot is routed,
+//! woken and put to sleep under its own lock, which is never held across an await:
+//!
+//! - wake: a message for a dormant row spawns the actor under the lock and is its first message;
+//! - sleep: the slot is marked `Sleeping` and the actor told so by a last message; what comes meanwhile waits in the
+//!   slot; on that last message the actor publishes its row, or goes on with what waits.
+//!
+//! So no message is lost, and there are never two actors of one number.
+
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use ractor::ActorRef;
+use tokio::sync::oneshot;
+
+use super::segmented::Segmented;
+use super::shell::{Mail, Resident, spawn};
+use super::system::System;
+
+/// Where the state of an entity is.
+enum Place<E: Resident> {
+    /// Nowhere: the number is not given.
+    Empty,
+    /// Given, before the first event.
+    Fresh,
+    /// In its encoded row.
+    Dormant(Box<[u8]>),
+    /// In its actor.
+    Live {
+        actor: ActorRef<Mail<E>>,
+        /// Seconds since open at the last message.
+        used: u32,
+    },
+    /// In its actor, which is about to publish its row. Boxed so that a slot stays small.
+    #[expect(clippy::box_collection, reason = "a slot is paid for a million times, a sleeping one hardly ever")]
+    Sleeping(Box<Vec<Mail<E>>>),
+}
+
+/// A number's slot.
+struct Slot<E: Resident> {
+    name: OnceLock<Arc<str>>,
+    extra: E::Extra,
+    place: Mutex<Place<E>>,
+}
+
+impl<E: Resident> Default for Slot<E> {
+    fn default() -> Self {
+        Slot { name: OnceLock::new(), extra: E::Extra::default(), place: Mutex::new(Place::Empty) }
+    }
+}
+
+impl<E: Resident> Slot<E> {
+    fn lock(&self) -> MutexGuard<'_, Place<E>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All entities of one kind.
+pub(crate) struct Directory<E: Resident> {
+    slots: Segmented<Slot<E>>,
+    next: AtomicU32,
+    dormant: AtomicUsize,
+    live: AtomicUsize,
+    /// Numbers that may be alive, for the sweep: so it need not walk a million slots.
+    woken: Mutex<Vec<u32>>,
+}
+
+/// What a sweep puts to sleep.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sweep {
+    /// Seconds since open.
+    pub(crate) now_s: u32,
+    /// Idle for at least this many seconds.
+    pub(crate) idle_s: u32,
+    /// At most this many stay alive.
+    pub(crate) live_max: usize,
+}
+
+impl<E: Resident> Directory<E> {
+    pub(super) fn new() -> Self {
+        Directory {
+            slots: Segmented::new(),
+            next: AtomicU32::new(1),
+            dormant: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+            woken: Mutex::default(),
+        }
+    }
+
+    /// A number that was never given. A refused creation leaves a gap, which is allowed.
+    pub(crate) fn allocate(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// No number at or above it was given.
+    pub(crate) fn end(&self) -> u32 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Makes sure that `number` is not given again.
+    pub(crate) fn reserve(&self, number: u32) {
+        self.next.fetch_max(number.saturating_add(1), Ordering::AcqRel);
+    }
+
+    /// Actors alive.
+    pub(crate) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Entities asleep.
+    pub(crate) fn dormant(&self) -> usize {
+        self.dormant.load(Ordering::Relaxed)
+    }
+
+    /// The id that a number was given for.
+    pub(crate) fn name(&self, number: u32) -> Option<&Arc<str>> {
+        self.slots.get(number).name.get()
+    }
+
+    /// What is kept beside the entity for everybody to read.
+    pub(crate) fn extra(&self, number: u32) -> &E::Extra {
+        &self.slots.get(number).extra
+    }
+
+    /// Puts an entity's row into its slot. `row` runs under the slot's lock: who walks the slots either comes before
+    /// what it journals, or finds the row.
+    pub(crate) fn create(&self, number: u32, name: Arc<str>, row: impl FnOnce() -> Box<[u8]>) {
+        let slot = self.slots.get(number);
+        let _ = slot.name.set(name);
+        let mut place = slot.lock();
+        *place = Place::Dormant(row());
+        self.dormant.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes the slot back that was readied for an entity which was refused.
+    pub(crate) fn discard(&self, number: u32) {
+        *self.slots.get(number).lock() = Place::Empty;
+    }
+
+    /// Readies a slot for the message that creates its entity.
+    pub(crate) fn prepare(&self, number: u32, name: Arc<str>) {
+        let slot = self.slots.get(number);
+        let _ = slot.name.set(name);
+        *slot.lock() = Place::Fresh;
+    }
+
+    /// Delivers a message; wakes the entity if it sleeps. A message to a number that was never given is a bug of
+    /// the caller and stops the engine.
+    pub(crate) fn route(&self, system: &Arc<System>, number: u32, mail: Mail<E>) {
+        let slot = self.slots.get(number);
+        let mut place = slot.lock();
+        let state = match &mut *place {
+            Place::Live { actor, used } => {
+                *used = system.seconds();
+                // The actor stops only after its slot left `Live`, or with the whole engine.
+                let _ = actor.cast(mail);
+                return;
+            }
+            Place::Sleeping(waiting) => return waiting.push(mail),
+            Place::Empty => return system.fail(format!("a message to {} {number}, which does not exist", E::KIND)),
+            Place::Fresh => E::fresh(number),
+            Place::Dormant(row) => match E::decode(row) {
+                Ok(state) => {
+                    self.dormant.fetch_sub(1, Ordering::Relaxed);
+                    state
+                }
+                Err(error) => return system.fail(format!("{} {number} does not decode: {error}", E::KIND)),
+            },
+        };
+        match spawn(system, state) {
+            Ok(actor) => {
+                let _ = actor.cast(mail);
+                *place = Place::Live { actor, used: system.seconds() };
+                self.live.fetch_add(1, Ordering::Relaxed);
+                self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+            }
+            Err(error) => system.fail(format!("{} {number} does not start: {error}", E::KIND)),
+        }
+    }
+
+    /// An actor's last act: publishes its row, unless messages wait; then it gets them and lives on.
+    /// True if it may stop.
+    pub(super) fn lie_down(&self, system: &System, number: u32, myself: &ActorRef<Mail<E>>, state: &E) -> bool {
+        let row = state.encode();
+        let mut place = self.slots.get(number).lock();
+        if let Place::Sleeping(waiting) = &mut *place
+            && !waiting.is_empty()
+        {
+            // Under the lock, so that nothing overtakes what waited.
+            for mail in waiting.drain(..) {
+                let _ = myself.cast(mail);
+            }
+            *place = Place::Live { actor: myself.clone(), used: system.seconds() };
+            self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(number);
+            return false;
+        }
+        *place = Place::Dormant(row);
+        self.live.fetch_sub(1, Ordering::Relaxed);
+        self.dormant.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Puts the idle ones to sleep, and the longest idle ones of too many. Returns how many were told to.
+    pub(crate) fn sweep(&self, sweep: Sweep) -> usize {
+        let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut by_age: Vec<(u32, u32)> = Vec::with_capacity(woken.len());
+        for number in woken {
+            if let Place::Live { used, .. } = &*self.slots.get(number).lock() {
+                by_age.push((*used, number));
+            }
+        }
+        by_age.sort_unstable();
+        let too_many = by_age.len().saturating_sub(sweep.live_max);
+        let mut kept = Vec::new();
+        let mut told = 0;
+        for (index, (used, number)) in by_age.into_iter().enumerate() {
+            if index >= too_many && sweep.now_s.saturating_sub(used) < sweep.idle_s {
+                kept.push(number);
+                continue;
+            }
+            let mut place = self.slots.get(number).lock();
+            if let Place::Live { actor, .. } = &*place {
+                let _ = actor.cast(Mail::Sleep);
+                *place = Place::Sleeping(Box::default());
+                told += 1;
+            }
+        }
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner).append(&mut kept);
+        told
+    }
+
+    /// The entity's encoded row of now; `None` if the number has no entity, or the engine stopped.
+    pub(crate) async fn row(&self, number: u32) -> Option<Box<[u8]>> {
+        let answer = {
+            let mut place = self.slots.get(number).lock();
+            let (sender, answer) = oneshot::channel();
+            let mail = Mail::Look(Box::new(move |state: &E, _: &E::Work| {
+                let _ = sender.send(state.encode());
+            }));
+            match &mut *place {
+                Place::Empty | Place::Fresh => return None,
+                Place::Dormant(row) => return Some(row.clone()),
+                Place::Live { actor, .. } => {
+                    let _ = actor.cast(mail);
+                    answer
+                }
+                // Waits with the others, which wakes it for a moment.
+                Place::Sleeping(waiting) => {
+                    waiting.push(mail);
+                    answer
+                }
+            }
+        };
+        answer.await.ok()
+    }
+
+    /// Stops every actor. What they had not journaled is lost, as in a crash.
+    pub(super) fn stop(&self) {
+        let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        for number in woken {
+            if let Place::Live { actor, .. } = &*self.slots.get(number).lock() {
+                actor.stop(None);
+            }
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The one shell that runs an entity on ractor: it interprets effects and has no rule of its own.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SpawnErr};
+
+use super::directory::Directory;
+use super::system::System;
+use crate::domain::{
+    Account, CodecError, EVENT_VERSION, Effect, Effects, Entity, Evidence, OrderShard, Store, StoreEvent, decode_row,
+    encode, encode_row,
+};
+
+/// A look at an entity from outside its rules: for snapshots and audits.
+pub(crate) type Look<E> = Box<dyn FnOnce(&E, &<E as Entity>::Work) + Send>;
+
+/// What is in a mailbox.
+pub(crate) enum Mail<E: Entity> {
+    /// A message of the domain.
+    Msg(E::Msg),
+    /// Evidence whose saga is closed.
+    Forget(Vec<Evidence>),
+    /// Shows the state.
+    Look(Look<E>),
+    /// Nothing follows: publish the row and stop.
+    Sleep,
+}
+
+impl<E: Entity> Debug for Mail<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Mail::Msg(msg) => msg.fmt(f),
+            Mail::Forget(evidence) => evidence.fmt(f),
+            Mail::Look(_) => f.write_str("Look"),
+            Mail::Sleep => f.write_str("Sleep"),
+        }
+    }
+}
+
+/// An entity as the shell needs it.
+pub(crate) trait Resident: Entity + Sync {
+    /// For messages to people.
+    const KIND: &'static str;
+    /// What everybody may read beside the entity.
+    type Extra: Default + Send + Sync;
+
+    /// The entity before its first event.
+    fn fresh(number: u32) -> Self;
+    /// From its dormant row.
+    fn decode(row: &[u8]) -> Result<Self, CodecError>;
+    /// To its dormant row.
+    fn encode(&self) -> Box<[u8]>;
+    /// Writes the event that is next for this entity; returns the frame's kind.
+    fn encode_event(&self, event: &Self::Event, at: u64, out: &mut Vec<u8>) -> u8;
+    /// Tells the engine what was applied.
+    fn observe(&self, system: &System, event: &Self::Event);
+    /// Lies down in its directory; true if the actor may stop.
+    fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool;
+}
+
+impl Resident for Account {
+    const KIND: &'static str = "account";
+    type Extra = ();
+
+    fn fresh(number: u32) -> Self {
+        Account::new(crate::domain::AccountNo(number))
+    }
+
+    fn decode(row: &[u8]) -> Result<Self, CodecError> {
+        decode_row(row)
+    }
+
+    fn encode(&self) -> Box<[u8]> {
+        encode_row(self).into()
+    }
+
+    fn encode_event(&self, event: &Self::Event, at: u64, out: &mut Vec<u8>) -> u8 {
+        encode(event, self.number, self.seq + 1, at, out)
+    }
+
+    fn observe(&self, system: &System, event: &Self::Event) {
+        system.observer.account_changed(self.number, system.accounts.name(self.number.0), event);
+    }
+
+    fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool {
+        Directory::lie_down(&system.accounts, system, self.number.0, myself, self)
+    }
+}
+
+impl Resident for Store {
+    const KIND: &'static str = "store";
+    /// Book ids by place.
+    type Extra = std::sync::RwLock<Vec<Arc<str>>>;
+
+    fn fresh(number: u32) -> Self {
+        Store::new(crate::domain::StoreNo(number))
+    }
+
+    fn decode(row: &[u8]) -> Result<Self, CodecError> {
+        let mut store: Store = decode_row(row)?;
+        store.index();
+        Ok(store)
+    }
+
+    fn encode(&self) -> Box<[u8]> {
+        encode_row(self).into()
+    }
+
+    fn encode_event(&self, event: &Self::Event, at: u64, out: &mut Vec<u8>) -> u8 {
+        encode(event, self.number, self.seq + 1, at, out)
+    }
+
+    fn observe(&self, system: &System, event: &Self::Event) {
+        if let StoreEvent::BookAdded { id, .. } = event {
+            let mut books = system.stores.extra(self.number.0).write().unwrap_or_else(PoisonError::into_inner);
+            books.push(id.clone());
+        }
+    }
+
+    fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool {
+        Directory::lie_down(&system.stores, system, self.number.0, myself, self)
+    }
+}
+
+impl Resident for OrderShard {
+    const KIND: &'static str = "order shard";
+    type Extra = ();
+
+    fn fresh(_number: u32) -> Self {
+        OrderShard::default()
+    }
+
+    fn decode(_row: &[u8]) -> Result<Self, CodecError> {
+        Ok(OrderShard::default())
+    }
+
+    fn encode(&self) -> Box<[u8]> {
+        Box::default()
+    }
+
+    fn encode_event(&self, (id, event): &Self::Event, at: u64, out: &mut Vec<u8>) -> u8 {
+        let seq = self.orders.get(id).map_or(0, |order| u64::from(order.seq));
+        encode(event, *id, seq + 1, at, out)
+    }
+
+    fn observe(&self, _system: &System, _event: &Self::Event) {}
+
+    /// A shard never sleeps.
+    fn lie_down(&self, _system: &System, _myself: &ActorRef<Mail<Self>>) -> bool {
+        false
+    }
+}
+
+/// The actor of an entity.
+struct Shell<E>(std::marker::PhantomData<fn() -> E>);
+
+/// What the actor owns.
+struct Running<E: Resident> {
+    system: Arc<System>,
+    entity: E,
+    work: E::Work,
+    /// Kept between messages so that they are not allocated anew.
+    effects: Effects<E>,
+    bytes: Vec<u8>,
+}
+
+/// Starts the actor of an entity, without waiting for it.
+pub(super) fn spawn<E: Resident>(system: &Arc<System>, entity: E) -> Result<ActorRef<Mail<E>>, SpawnErr> {
+    let running =
+        Running { system: system.clone(), entity, work: E::Work::default(), effects: Vec::new(), bytes: Vec::new() };
+    let (actor, _joined) = ActorRuntime::spawn_instant(None, Shell(std::marker::PhantomData), running)?;
+    Ok(actor)
+}
+
+impl<E: Resident> Actor for Shell<E> {
+    type Msg = Mail<E>;
+    type State = Running<E>;
+    type Arguments = Running<E>;
+
+    async fn pre_start(&self, _: ActorRef<Mail<E>>, running: Running<E>) -> Result<Running<E>, ActorProcessingErr> {
+        Ok(running)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Mail<E>>,
+        mail: Mail<E>,
+        running: &mut Running<E>,
+    ) -> Result<(), ActorProcessingErr> {
+        match mail {
+            Mail::Msg(msg) => running.run(msg),
+            Mail::Forget(evidence) => running.entity.forget(&evidence),
+            Mail::Look(look) => look(&running.entity, &running.work),
+            Mail::Sleep => {
+                if running.entity.lie_down(&running.system, &myself) {
+                    myself.stop(None);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<E: Resident> Running<E> {
+    /// Handles a message and whatever it makes the entity tell itself. A panic after the first effect took place
+    /// leaves it open what was told to whom, so the engine stops.
+    fn run(&mut self, msg: E::Msg) {
+        let mut again = VecDeque::new();
+        let mut next = Some(msg);
+        while let Some(msg) = next {
+            let mut effects = std::mem::take(&mut self.effects);
+            let on_panic = E::on_panic(&msg);
+            let now = self.system.clock.now();
+            let judged = catch_unwind(AssertUnwindSafe(|| self.entity.handle(&mut self.work, msg, now, &mut effects)));
+            if judged.is_err() {
+                effects.clear();
+                match on_panic.effect() {
+                    Some(effect) => effects.push(effect),
+                    None => return self.system.fail(format!("a {} panicked in a later step", E::KIND)),
+                }
+            }
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                for effect in effects.drain(..) {
+                    self.interpret(effect, now, &mut again);
+                }
+            }));
+            if done.is_err() {
+                return self.system.fail(format!("a {} panicked while a change took place", E::KIND));
+            }
+            self.effects = effects;
+            next = again.pop_front();
+        }
+    }
+
+    fn interpret(&mut self, effect: Effect<E::Msg, E::Event>, now: u64, again: &mut VecDeque<E::Msg>) {
+        match effect {
+            Effect::Append(event) => {
+                let kind = self.entity.encode_event(&event, now, &mut self.bytes);
+                self.system.journal.append(kind, EVENT_VERSION, &self.bytes);
+                self.entity.apply(&event);
+                self.entity.observe(&self.system, &event);
+            }
+            Effect::Send(message) => self.system.send(message),
+            Effect::Reply(ticket, outcome) => self.system.answers.reply(ticket, outcome, &self.system.journal),
+            Effect::Deadline(at) => self.system.deadline(at),
+            Effect::Again(msg) => again.push_back(msg),
+        }
+    }
+}

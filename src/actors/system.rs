@@ -1,0 +1,185 @@
+//! What all actors of one engine share. Nothing here is global: two engines live in one process.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use ractor::ActorRef;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::answers::Answers;
+use super::clock::Clock;
+use super::directory::Directory;
+use super::shell::{Mail, spawn};
+use crate::domain::{Account, AccountEvent, AccountNo, Address, Millis, OrderMsg, OrderShard, SHARDS, Send, Store};
+use crate::journal::Journal;
+
+/// Told what was applied, before anybody is told of it: keeps indexes and memories true.
+pub(crate) trait Observer: std::marker::Send + Sync {
+    /// An event of an account was applied.
+    fn account_changed(&self, account: AccountNo, user_id: Option<&Arc<str>>, event: &AccountEvent);
+}
+
+/// The actors' world.
+pub(crate) struct System {
+    pub(crate) journal: Journal,
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) clock: Clock,
+    pub(crate) accounts: Directory<Account>,
+    pub(crate) stores: Directory<Store>,
+    pub(crate) observer: Box<dyn Observer>,
+    shards: OnceLock<Vec<ActorRef<Mail<OrderShard>>>>,
+    /// The earliest deadline of all shards; `u64::MAX` if there is none.
+    earliest: AtomicU64,
+    earlier: Notify,
+    seconds: AtomicU32,
+    failure: watch::Sender<Option<String>>,
+}
+
+impl System {
+    pub(crate) fn new(journal: Journal, answers: Arc<Answers>, clock: Clock, observer: Box<dyn Observer>) -> Self {
+        System {
+            journal,
+            answers,
+            clock,
+            accounts: Directory::new(),
+            stores: Directory::new(),
+            observer,
+            shards: OnceLock::new(),
+            earliest: AtomicU64::new(u64::MAX),
+            earlier: Notify::new(),
+            seconds: AtomicU32::new(0),
+            failure: watch::Sender::new(None),
+        }
+    }
+
+    /// Starts the coordinator shards.
+    pub(crate) fn start(self: &Arc<Self>, shards: Vec<OrderShard>) {
+        let deadlines = shards.iter().filter_map(OrderShard::next_deadline);
+        self.earliest.store(deadlines.min().unwrap_or(u64::MAX), Ordering::Release);
+        let mut actors = Vec::with_capacity(SHARDS);
+        for shard in shards {
+            match spawn(self, shard) {
+                Ok(actor) => actors.push(actor),
+                Err(error) => self.fail(format!("an order shard does not start: {error}")),
+            }
+        }
+        let _ = self.shards.set(actors);
+    }
+
+    /// Delivers a message.
+    pub(crate) fn send(self: &Arc<Self>, message: Send) {
+        match message {
+            Send::Account(account, msg) => self.accounts.route(self, account.0, Mail::Msg(msg)),
+            Send::Store(store, msg) => self.stores.route(self, store.0, Mail::Msg(msg)),
+            Send::Order(shard, msg) => self.to_shard(shard, Mail::Msg(msg)),
+            Send::Forget(Address::Account(account), evidence) => {
+                self.accounts.route(self, account.0, Mail::Forget(evidence));
+            }
+            Send::Forget(Address::Store(store), evidence) => self.stores.route(self, store.0, Mail::Forget(evidence)),
+            Send::Forget(Address::Shard(shard), evidence) => self.to_shard(shard, Mail::Forget(evidence)),
+        }
+    }
+
+    fn to_shard(&self, shard: usize, mail: Mail<OrderShard>) {
+        if let Some(actor) = self.shards.get().and_then(|shards| shards.get(shard)) {
+            let _ = actor.cast(mail);
+        }
+    }
+
+    /// Looks at a shard; `None` if the engine stopped.
+    pub(crate) async fn look_at_shard<T: std::marker::Send + 'static>(
+        &self,
+        shard: usize,
+        look: impl FnOnce(&OrderShard, &<OrderShard as crate::domain::Entity>::Work) -> T + std::marker::Send + 'static,
+    ) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        let look = move |shard: &OrderShard, work: &_| {
+            let _ = sender.send(look(shard, work));
+        };
+        self.to_shard(shard, Mail::Look(Box::new(look)));
+        answer.await.ok()
+    }
+
+    /// Drops collected evidence everywhere.
+    pub(crate) fn flush_evidence(self: &Arc<Self>) {
+        for shard in 0..SHARDS {
+            self.send(Send::Order(shard, OrderMsg::Flush));
+        }
+    }
+
+    /// Somebody must look at deadlines at this time.
+    pub(super) fn deadline(&self, at: Millis) {
+        if self.earliest.fetch_min(at, Ordering::AcqRel) > at {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Sends `Due` to every shard whenever the earliest deadline has come. Ends only when its task is aborted.
+    pub(crate) async fn watch_deadlines(self: Arc<Self>) {
+        loop {
+            let earliest = self.earliest.load(Ordering::Acquire);
+            if earliest <= self.clock.now() {
+                // Each shard answers with its next deadline.
+                self.earliest.store(u64::MAX, Ordering::Release);
+                for shard in 0..SHARDS {
+                    self.send(Send::Order(shard, OrderMsg::Due));
+                }
+                continue;
+            }
+            let earlier = self.earlier.notified();
+            if earliest == u64::MAX {
+                earlier.await;
+            } else {
+                // A millisecond more, so that it is past and not just about to be.
+                let wait = self.clock.until(earliest) + std::time::Duration::from_millis(1);
+                let _ = tokio::time::timeout(wait, earlier).await;
+            }
+        }
+    }
+
+    /// Seconds since open, as of the last tick: good enough to see who is idle.
+    pub(super) fn seconds(&self) -> u32 {
+        self.seconds.load(Ordering::Relaxed)
+    }
+
+    /// Moves the seconds on.
+    pub(crate) fn tick(&self, seconds: u32) {
+        self.seconds.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Stops for good: nothing is acknowledged any more. The first reason is kept.
+    pub(crate) fn fail(&self, why: String) {
+        self.failure.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(why);
+            }
+            first
+        });
+        self.answers.fail();
+    }
+
+    /// Why the engine failed, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.borrow().clone()
+    }
+
+    /// Waits for the failure.
+    pub(crate) async fn failed(&self) -> String {
+        let mut failure = self.failure.subscribe();
+        match failure.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            // The sender lives in `self`, so this is never reached; waiting on is what a healthy engine does.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops every actor.
+    pub(crate) fn stop(&self) {
+        self.accounts.stop();
+        self.stores.stop();
+        for shard in self.shards.get().into_iter().flatten() {
+            shard.stop(None);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! argon2id at rest. Both functions burn tens of milliseconds of CPU and tens of MiB: call them
+//! through [`Hasher`](super::Hasher), never on an async thread.
+
+use std::fmt;
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use serde::{Deserialize, Serialize};
+
+use super::{AuthError, random};
+
+/// The longest password, in bytes.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+
+const SALT_BYTES: usize = 16;
+const HASH_BYTES: usize = 32;
+
+/// Above these a hash would rather be an outage. They bound what a decoded hash can ask for, too.
+const MEMORY_KIB_MAX: u32 = 1024 * 1024;
+const ITERATIONS_MAX: u32 = 1_000;
+const LANES_MAX: u32 = 64;
+
+/// What one argon2id hash costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PasswordParams {
+    /// Memory in KiB: at least 8 for each lane, at most 1 GiB.
+    pub memory_kib: u32,
+    /// Passes over the memory: 1 to 1,000.
+    pub iterations: u32,
+    /// Lanes: 1 to 64. They are computed one after the other.
+    pub lanes: u32,
+}
+
+impl Default for PasswordParams {
+    /// 19 MiB, 2 passes, 1 lane: the least that OWASP's password storage guide advises.
+    fn default() -> Self {
+        Self { memory_kib: 19_456, iterations: 2, lanes: 1 }
+    }
+}
+
+impl PasswordParams {
+    /// Checks the limits that the fields name.
+    ///
+    /// # Errors
+    /// [`AuthError::Parameters`] with the field and its limits.
+    pub fn validate(&self) -> Result<(), AuthError> {
+        let refuse = |why: String| Err(AuthError::Parameters(why));
+        if !(1..=LANES_MAX).contains(&self.lanes) {
+            return refuse(format!("lanes is {}, not 1 to {LANES_MAX}", self.lanes));
+        }
+        if !(1..=ITERATIONS_MAX).contains(&self.iterations) {
+            let iterations = self.iterations;
+            return refuse(format!("iterations is {iterations}, not 1 to {ITERATIONS_MAX}"));
+        }
+        let least = 8 * self.lanes;
+        if !(least..=MEMORY_KIB_MAX).contains(&self.memory_kib) {
+            let memory = self.memory_kib;
+            return refuse(format!("memory_kib is {memory}, not {least} to {MEMORY_KIB_MAX}"));
+        }
+        Ok(())
+    }
+
+    fn derive(&self, password: &[u8], salt: &[u8]) -> Result<[u8; HASH_BYTES], AuthError> {
+        self.validate()?;
+        let params = Params::new(self.memory_kib, self.iterations, self.lanes, Some(HASH_BYTES))
+            .map_err(|error| AuthError::Parameters(error.to_string()))?;
+        let mut hash = [0; HASH_BYTES];
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(password, salt, &mut hash)
+            .map_err(|error| AuthError::Argon2(error.to_string()))?;
+        Ok(hash)
+    }
+}
+
+/// A password at rest: salt, argon2id hash and what it cost, so that the setting can change while
+/// old hashes stay valid.
+///
+/// Serialised in rmp-serde's compact form it is an array of bin, bin and three numbers. Decoding
+/// refuses other lengths and a cost outside the limits of [`PasswordParams`].
+///
+/// `==` compares two stored rows and is not constant-time; a password is judged by [`verify`].
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Stored", into = "Stored")]
+pub struct PasswordHash {
+    salt: [u8; SALT_BYTES],
+    hash: [u8; HASH_BYTES],
+    params: PasswordParams,
+}
+
+impl PasswordHash {
+    /// What the hash cost.
+    pub fn params(&self) -> PasswordParams {
+        self.params
+    }
+}
+
+impl fmt::Debug for PasswordHash {
+    /// Leaves out salt and hash, so that no log ever holds material to guess from.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PasswordHash").field("params", &self.params).finish_non_exhaustive()
+    }
+}
+
+/// Hashes a password with a fresh salt.
+///
+/// # Errors
+/// [`AuthError::PasswordLength`], [`AuthError::Parameters`], [`AuthError::Random`] and
+/// [`AuthError::Argon2`] when memory is short.
+pub fn hash(password: &[u8], params: PasswordParams) -> Result<PasswordHash, AuthError> {
+    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+        return Err(AuthError::PasswordLength);
+    }
+    let salt = random()?;
+    let hash = params.derive(password, &salt)?;
+    Ok(PasswordHash { salt, hash, params })
+}
+
+/// Whether a password is the one that was hashed; compared in constant time.
+///
+/// # Errors
+/// [`AuthError::Argon2`] when memory is short: that says nothing about the password, so it must
+/// neither be answered as a wrong one nor count as one.
+pub fn verify(password: &[u8], stored: &PasswordHash) -> Result<bool, AuthError> {
+    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+        return Ok(false);
+    }
+    let hash = stored.params.derive(password, &stored.salt)?;
+    // The equality of blake3's hash type is constant-time; any 32 bytes can borrow it.
+    Ok(blake3::Hash::from_bytes(hash) == blake3::Hash::from_bytes(stored.hash))
+}
+
+/// The stored form. Its field order is the file format.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(with = "binary")]
+    salt: [u8; SALT_BYTES],
+    #[serde(with = "binary")]
+    hash: [u8; HASH_BYTES],
+    memory_kib: u32,
+    iterations: u32,
+    lanes: u32,
+}
+
+impl From<PasswordHash> for Stored {
+    fn from(hash: PasswordHash) -> Self {
+        Self {
+            salt: hash.salt,
+            hash: hash.hash,
+            memory_kib: hash.params.memory_kib,
+            iterations: hash.params.iterations,
+            lanes: hash.params.lanes,
+        }
+    }
+}
+
+impl TryFrom<Stored> for PasswordHash {
+    type Error = AuthError;
+
+    fn try_from(stored: Stored) -> Result<Self, AuthError> {
+        let params =
+            PasswordParams { memory_kib: stored.memory_kib, iterations: stored.iterations, lanes: stored.lanes };
+        params.validate()?;
+        Ok(Self { salt: stored.salt, hash: stored.hash, params })
+    }
+}
+
+/// An array of bytes as MessagePack bin: serde's own arrays are a number for each byte, which
+/// takes up to twice the room.
+mod binary {
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
+        struct Exactly<const N: usize>;
+
+        impl<const N: usize> Visitor<'_> for Exactly<N> {
+            type Value = [u8; N];
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{N} bytes")
+            }
+
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
+                bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+            }
+        }
+
+        deserializer.deserialize_bytes(Exactly)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed assumption fails the test")]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The least that argon2 allows, for tests that are not about its cost.
+    pub(in crate::auth) const CHEAP: PasswordParams = PasswordParams { memory_kib: 8, iterations: 1, lanes: 1 };
+
+    #[test]
+    fn the_right_password_is_accepted_and_every_other_is_not() {
+        let stored = hash(b"secret", CHEAP).unwrap();
+        assert!(verify(b"secret", &stored).unwrap());
+        for wrong in [&b"Secret"[..], b"secre", b"secret ", b"", &[b'x'; 2000]] {
+            assert!(!verify(wrong, &stored).unwrap());
+        }
+    }
+
+    #[test]
+    fn the_hash_is_argon2id_as_others_compute_it() {
+        // From the reference implementation's own tests:
+        // echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 32
+        let params = PasswordParams { memory_kib: 65_536, iterations: 2, lanes: 1 };
+        let reference = params.derive(b"password", b"somesalt").unwrap();
+        let hex: String = reference.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, "09316115d5cf24ed5a15a31a3ba326e5cf32edc24702987c02b6566f61913cf7");
+    }
+
+    #[test]
+    fn two_hashes_of_one_password_differ() {
+        assert_ne!(hash(b"p", CHEAP).unwrap(), hash(b"p", CHEAP).unwrap());
+    }
+
+    #[test]
+    fn the_cost_travels_with_the_hash() {
+        let dear = PasswordParams { memory_kib: 64, iterations: 3, lanes: 2 };
+        let stored = hash(b"p", dear).unwrap();
+        assert_eq!(stored.params(), dear);
+        assert!(verify(b"p", &stored).unwrap());
+    }
+
+    #[test]
+    fn the_length_of_a_password_is_bounded() {
+        assert!(matches!(hash(b"", CHEAP), Err(AuthError::PasswordLength)));
+        let longest = [b'x'; PASSWORD_BYTES_MAX];
+        assert!(hash(&longest, CHEAP).is_ok());
+        let longer = [b'x'; PASSWORD_BYTES_MAX + 1];
+        assert!(matches!(hash(&longer, CHEAP), Err(AuthError::PasswordLength)));
+    }
+
+    #[test]
+    fn parameters_outside_the_limits_are_refused_by_name() {
+        let refused = |memory_kib, iterations, lanes, name: &str| {
+            let params = PasswordParams { memory_kib, iterations, lanes };
+            let message = params.validate().unwrap_err().to_string();
+            assert!(message.contains(name), "{message}");
+            assert!(matches!(hash(b"p", params), Err(AuthError::Parameters(_))));
+        };
+        refused(7, 1, 1, "memory_kib");
+        refused(15, 1, 2, "memory_kib");
+        refused(MEMORY_KIB_MAX + 1, 1, 1, "memory_kib");
+        refused(u32::MAX, u32::MAX, u32::MAX, "lanes");
+        refused(8, 0, 1, "iterations");
+        refused(8, ITERATIONS_MAX + 1, 1, "iterations");
+        refused(8, 1, 0, "lanes");
+        assert!(PasswordParams::default().validate().is_ok());
+    }
+
+    #[test]
+    fn the_stored_form_is_a_compact_array_of_bin() {
+        let stored = hash(b"p", PasswordParams { memory_kib: 32, iterations: 2, lanes: 1 }).unwrap();
+        let bytes = rmp_serde::to_vec(&stored).unwrap();
+        // array of 5, bin 8 of 16, bin 8 of 32, three fixints
+        assert_eq!(bytes[..3], [0x95, 0xc4, 16]);
+        assert_eq!(bytes[19..21], [0xc4, 32]);
+        assert_eq!(bytes[53..], [32, 2, 1]);
+        assert_eq!(rmp_serde::from_slice::<PasswordHash>(&bytes).unwrap(), stored);
+        assert_eq!(rmp_serde::from_read::<_, PasswordHash>(&bytes[..]).unwrap(), stored);
+    }
+
+    #[test]
+    fn a_stored_form_with_other_lengths_or_costs_is_refused() {
+        let decode = |salt: &[u8], hash: &[u8], cost: (u32, u32, u32)| {
+            let mut bytes = vec![0x95, 0xc4, u8::try_from(salt.len()).unwrap()];
+            bytes.extend(salt);
+            bytes.extend([0xc4, u8::try_from(hash.len()).unwrap()]);
+            bytes.extend(hash);
+            for number in [cost.0, cost.1, cost.2] {
+                bytes.extend(rmp_serde::to_vec(&number).unwrap());
+            }
+            rmp_serde::from_slice::<PasswordHash>(&bytes)
+        };
+        assert!(decode(&[1; 16], &[2; 32], (8, 1, 1)).is_ok());
+        assert!(decode(&[1; 15], &[2; 32], (8, 1, 1)).is_err());
+        assert!(decode(&[1; 16], &[2; 33], (8, 1, 1)).is_err());
+        assert!(decode(&[1; 16], &[2; 32], (u32::MAX, 1, 1)).is_err());
+        assert!(decode(&[1; 16], &[2; 32], (8, u32::MAX, 1)).is_err());
+        assert!(decode(&[1; 16], &[2; 32], (8, 1, 0)).is_err());
+    }
+
+    #[test]
+    fn debug_prints_neither_salt_nor_hash() {
+        let stored = PasswordHash { salt: [0xab; 16], hash: [0xcd; 32], params: CHEAP };
+        let text = format!("{stored:?}");
+        assert!(text.contains("memory_kib: 8"), "{text}");
+        for secret in ["171", "205", "ab", "cd"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn only_the_very_same_bytes_verify(
+            password in prop::collection::vec(any::<u8>(), 1..64),
+            other in prop::collection::vec(any::<u8>(), 1..64),
+        ) {
+            let stored = hash(&password, CHEAP).unwrap();
+            prop_assert!(verify(&password, &stored).unwrap());
+            prop_assert_eq!(verify(&other, &stored).unwrap(), password == other);
+        }
+
+        #[test]
+        fn any_bytes_decode_to_a_valid_hash_or_an_error(
+            bytes in prop::collection::vec(any::<u8>(), 0..80),
+        ) {
+            if let Ok(stored) = rmp_serde::from_slice::<PasswordHash>(&bytes) {
+                prop_assert!(stored.params().validate().is_ok());
+            }
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Every flag of `bookstore serve`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::auth::PasswordParams;
+use crate::engine::{Config, Limits};
+use crate::http::{self, HttpConfig};
+use crate::journal;
+
+/// Flags of `serve`. Every one can also be set as `BOOKSTORE_…` in the environment; the flag wins.
+#[derive(Debug, Clone, Args)]
+pub(super) struct ServeArgs {
+    /// Address and port to listen on; port 0 takes a free one
+    #[arg(long, env = "BOOKSTORE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
+    pub(super) listen: String,
+    /// Whether tokens are checked
+    #[arg(long, env = "BOOKSTORE_MODE", value_enum, default_value_t = Mode::Strict)]
+    pub(super) mode: Mode,
+    /// Format of the log, which goes to stderr
+    #[arg(long, env = "BOOKSTORE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(super) log_format: LogFormat,
+    /// Time that accepted requests have to finish after SIGTERM or SIGINT
+    #[arg(long, env = "BOOKSTORE_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    drain_timeout: Duration,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    rules: RuleArgs,
+    #[command(flatten)]
+    transport: TransportArgs,
+    #[command(flatten)]
+    capacity: CapacityArgs,
+    #[command(flatten)]
+    passwords: PasswordArgs,
+}
+
+/// Where the data is and what an answer promises.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+struct DataArgs {
+    /// Directory of the journal and the snapshots; created if missing, one process at a time
+    #[arg(long, env = "BOOKSTORE_DATA_DIR", value_name = "DIR", default_value = "snapshots")]
+    data_dir: PathBuf,
+    /// What an answer promises, and what a failure may cost
+    #[arg(long, env = "BOOKSTORE_DURABILITY", value_enum, default_value_t = Durability::Sync)]
+    durability: Durability,
+    /// Longest time between two syncs with `--durability buffered`
+    #[arg(long, env = "BOOKSTORE_SYNC_INTERVAL", value_name = "TIME", default_value = "50ms", value_parser = duration)]
+    sync_interval: Duration,
+    /// Time between two snapshots
+    #[arg(long, env = "BOOKSTORE_SNAPSHOT_INTERVAL", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    snapshot_interval: Duration,
+    /// Take a snapshot as well when this many bytes were journaled since the last one
+    #[arg(long, env = "BOOKSTORE_SNAPSHOT_JOURNAL_BYTES", value_name = "BYTES", default_value_t = 512 << 20)]
+    snapshot_journal_bytes: u64,
+    /// Size of one journal segment
+    #[arg(long, env = "BOOKSTORE_SEGMENT_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    segment_bytes: u64,
+    /// Free bytes on the disk below which changes are refused with 503; reads go on
+    #[arg(long, env = "BOOKSTORE_MIN_FREE_DISK", value_name = "BYTES", default_value_t = 256 << 20)]
+    min_free_disk: u64,
+}
+
+/// The shop's rules.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Rules")]
+struct RuleArgs {
+    /// An order unpaid for this long is canceled
+    #[arg(long, env = "BOOKSTORE_ORDER_TTL", value_name = "TIME", default_value = "30m", value_parser = duration)]
+    order_ttl: Duration,
+    /// A login is valid for this long
+    #[arg(long, env = "BOOKSTORE_TOKEN_TTL", value_name = "TIME", default_value = "1h", value_parser = duration)]
+    token_ttl: Duration,
+    /// Lines of one order; a longer one is a 530
+    #[arg(long, env = "BOOKSTORE_ORDER_LINES_MAX", value_name = "N", default_value_t = 1_000)]
+    order_lines_max: usize,
+    /// Pending orders of one user; one more is a 429
+    #[arg(long, env = "BOOKSTORE_PENDING_ORDERS_MAX", value_name = "N", default_value_t = 100_000)]
+    pending_orders_max: usize,
+    /// Orders in one list; a longer list is a 530, never cut
+    #[arg(long, env = "BOOKSTORE_ORDERS_LISTED_MAX", value_name = "N", default_value_t = 100_000)]
+    orders_listed_max: usize,
+}
+
+/// Limits of the transport.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Transport limits")]
+struct TransportArgs {
+    /// Connections at once; one more gets 503
+    #[arg(long, env = "BOOKSTORE_CONNECTIONS_MAX", value_name = "N", default_value_t = 20_000)]
+    connections_max: usize,
+    /// Size of a request's body; more is a 413
+    #[arg(long, env = "BOOKSTORE_BODY_LIMIT", value_name = "BYTES", default_value_t = 1 << 20)]
+    body_limit: usize,
+    /// Size of an add_book body, pictures included; more is a 413
+    #[arg(long, env = "BOOKSTORE_BOOK_BODY_LIMIT", value_name = "BYTES", default_value_t = 16 << 20)]
+    book_body_limit: usize,
+    /// Size of all bodies in flight together; more is a 503
+    #[arg(long, env = "BOOKSTORE_BODIES_IN_FLIGHT", value_name = "BYTES", default_value_t = 256 << 20)]
+    bodies_in_flight: usize,
+    /// Size of a request's target and headers; more is a 431
+    #[arg(long, env = "BOOKSTORE_HEADER_LIMIT", value_name = "BYTES", default_value_t = 64 << 10)]
+    header_limit: usize,
+    /// Time for a request's headers, then 408; idle connections are closed after it
+    #[arg(long, env = "BOOKSTORE_HEADER_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    header_timeout: Duration,
+    /// Time for a request's body, then 408
+    #[arg(long, env = "BOOKSTORE_BODY_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    body_timeout: Duration,
+}
+
+/// Limits of the engine.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine limits")]
+struct CapacityArgs {
+    /// Commands admitted and not answered; more is a 503
+    #[arg(long, env = "BOOKSTORE_IN_FLIGHT_MAX", value_name = "N", default_value_t = 65_536)]
+    in_flight_max: usize,
+    /// Size of the journal's buffer; changes that find it full get 503
+    #[arg(long, env = "BOOKSTORE_JOURNAL_BUFFER", value_name = "BYTES", default_value_t = 256 << 20)]
+    journal_buffer: usize,
+    /// Account and store actors alive at once; beyond it the longest idle ones go to sleep
+    #[arg(long, env = "BOOKSTORE_LIVE_ACTORS_MAX", value_name = "N", default_value_t = 50_000)]
+    live_actors_max: usize,
+    /// An actor without work for this long goes to sleep
+    #[arg(long, env = "BOOKSTORE_IDLE_AFTER", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    idle_after: Duration,
+}
+
+/// Passwords and their throttling.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Passwords")]
+struct PasswordArgs {
+    /// Wrong passwords a minute for one user before it gets 429; 0 = never
+    #[arg(long, env = "BOOKSTORE_THROTTLE_USER", value_name = "N", default_value_t = 20)]
+    throttle_user: u32,
+    /// Wrong passwords a minute from one address before it gets 429; 0 = never
+    #[arg(long, env = "BOOKSTORE_THROTTLE_ADDRESS", value_name = "N", default_value_t = 1_000)]
+    throttle_address: u32,
+    /// Memory of one password hash (argon2id), in KiB; existing hashes keep theirs
+    #[arg(long, env = "BOOKSTORE_ARGON2_MEMORY_KIB", value_name = "KIB", default_value_t = 19_456)]
+    argon2_memory_kib: u32,
+    /// Passes of one password hash
+    #[arg(long, env = "BOOKSTORE_ARGON2_ITERATIONS", value_name = "N", default_value_t = 2)]
+    argon2_iterations: u32,
+    /// Lanes of one password hash
+    #[arg(long, env = "BOOKSTORE_ARGON2_LANES", value_name = "N", default_value_t = 1)]
+    argon2_lanes: u32,
+    /// Password hashes computed at once [default: the number of cores]
+    #[arg(long, env = "BOOKSTORE_PASSWORD_HASHES_MAX", value_name = "N")]
+    password_hashes_max: Option<usize>,
+}
+
+/// `--mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Mode {
+    /// The token header is checked where the contract says so
+    Strict,
+    /// For old clients that send an empty token: it is not checked (but on logout), so whoever can connect can act for any user. Ownership still holds
+    Compat,
+}
+
+/// `--log-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    /// Lines to read
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// `--durability`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Durability {
+    /// An answer means on disk. A crash or a power loss costs nothing that was answered
+    Sync,
+    /// An answer means handed to the system. A crash of the process costs nothing; a power loss or a crash of the system costs up to the sync interval of answered changes
+    Buffered,
+    /// No journal. Any crash costs everything since the last snapshot, answered or not
+    Snapshot,
+}
+
+fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+    humantime::parse_duration(text)
+}
+
+impl ServeArgs {
+    /// The data directory, for messages.
+    pub(super) fn data_dir(&self) -> std::path::Display<'_> {
+        self.data.data_dir.display()
+    }
+
+    /// The durability's name.
+    pub(super) fn durability(&self) -> &'static str {
+        match self.data.durability {
+            Durability::Sync => "sync",
+            Durability::Buffered => "buffered",
+            Durability::Snapshot => "snapshot",
+        }
+    }
+
+    /// What the engine is opened with.
+    pub(super) fn engine(&self) -> Config {
+        let mut config = Config::directory(&self.data.data_dir);
+        config.durability = match self.data.durability {
+            Durability::Sync => journal::Durability::Sync,
+            Durability::Buffered => journal::Durability::Buffered,
+            Durability::Snapshot => journal::Durability::Snapshot,
+        };
+        config.sync_interval = self.data.sync_interval;
+        config.snapshot_interval = self.data.snapshot_interval;
+        config.snapshot_journal_bytes = self.data.snapshot_journal_bytes;
+        config.segment_bytes = self.data.segment_bytes;
+        config.order_ttl = self.rules.order_ttl;
+        config.token_ttl = self.rules.token_ttl;
+        config.password_params = PasswordParams {
+            memory_kib: self.passwords.argon2_memory_kib,
+            iterations: self.passwords.argon2_iterations,
+            lanes: self.passwords.argon2_lanes,
+        };
+        self.limit(&mut config.limits);
+        config
+    }
+
+    fn limit(&self, limits: &mut Limits) {
+        limits.in_flight_max = self.capacity.in_flight_max;
+        limits.journal_buffer_bytes = self.capacity.journal_buffer;
+        limits.live_actors_max = self.capacity.live_actors_max;
+        limits.idle_after = self.capacity.idle_after;
+        limits.order_lines_max = self.rules.order_lines_max;
+        limits.pending_orders_max = self.rules.pending_orders_max;
+        limits.orders_listed_max = self.rules.orders_listed_max;
+        limits.throttle_user = self.passwords.throttle_user;
+        limits.throttle_address = self.passwords.throttle_address;
+        limits.free_disk_min_bytes = self.data.min_free_disk;
+        if let Some(hashes) = self.passwords.password_hashes_max {
+            limits.password_hashes_max = hashes;
+        }
+    }
+
+    /// What the service runs with.
+    pub(super) fn http(&self) -> HttpConfig {
+        HttpConfig {
+            mode: match self.mode {
+                Mode::Strict => http::Mode::Strict,
+                Mode::Compat => http::Mode::Compat,
+            },
+            order_lines_max: self.rules.order_lines_max,
+            body_bytes_max: self.transport.body_limit,
+            book_body_bytes_max: self.transport.book_body_limit,
+            bodies_in_flight_bytes_max: self.transport.bodies_in_flight,
+            header_bytes_max: self.transport.header_limit,
+            header_timeout: self.transport.header_timeout,
+            body_timeout: self.transport.body_timeout,
+            connections_max: self.transport.connections_max,
+            drain_timeout: self.drain_timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Probe {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+
+    /// The defaults stand twice, in the help and in the library; they have to agree.
+    #[test]
+    fn the_defaults_are_the_library_defaults() {
+        let args = Probe::try_parse_from(["probe"]).unwrap().serve;
+        assert_eq!(format!("{:?}", args.engine()), format!("{:?}", Config::directory("snapshots")));
+        assert_eq!(format!("{:?}", args.http()), format!("{:?}", HttpConfig::default()));
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        use clap::CommandFactory;
+        for arg in Probe::command().get_arguments() {
+            let flag = arg.get_long().unwrap_or_default();
+            let variable = format!("BOOKSTORE_{}", flag.to_uppercase().replace('-', "_"));
+            assert_eq!(arg.get_env().and_then(|env| env.to_str()), Some(variable.as_str()), "--{flag}");
+        }
+    }
+}

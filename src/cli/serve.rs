@@ -1,0 +1,200 @@
+//! `bookstore serve`.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tracing::{error, info, warn};
+
+use super::args::{LogFormat, Mode, ServeArgs};
+use super::signals::Signals;
+use super::{ENGINE_FAILED, FAILURE};
+use crate::engine::{Engine, OpenError, Progress, Recovered};
+use crate::http;
+
+/// After a failure of the journal: time for the answers "outcome unknown" to leave.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Time that the runtime's threads get at the end.
+const RUNTIME_END: Duration = Duration::from_millis(500);
+
+/// Why the program ends other than well, with its exit status.
+struct Exit {
+    status: u8,
+    why: String,
+}
+
+impl Exit {
+    fn failure(why: impl Into<String>) -> Self {
+        Exit { status: FAILURE, why: why.into() }
+    }
+
+    fn engine(why: impl Into<String>) -> Self {
+        Exit { status: ENGINE_FAILED, why: why.into() }
+    }
+}
+
+/// Serves until a signal or a failure and gives the exit status.
+pub(super) fn run(args: &ServeArgs) -> ExitCode {
+    init_log(args.log_format);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return end(&Exit::failure(format!("cannot start the runtime: {error}"))),
+    };
+    let served = runtime.block_on(serve(args));
+    // A password hash under way is not waited for.
+    runtime.shutdown_timeout(RUNTIME_END);
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => end(&exit),
+    }
+}
+
+fn end(exit: &Exit) -> ExitCode {
+    eprintln!("bookstore: {}", exit.why);
+    ExitCode::from(exit.status)
+}
+
+fn init_log(format: LogFormat) {
+    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO);
+    // It fails only when there is one already, in a test's process.
+    let _ = match format {
+        LogFormat::Text => log.with_ansi(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}
+
+async fn serve(args: &ServeArgs) -> Result<(), Exit> {
+    // Signals first: one that comes during recovery must not find the default handler and a half-made state.
+    let mut signals = Signals::new().map_err(|error| Exit::failure(format!("cannot listen for signals: {error}")))?;
+    // Then the port, before any data is touched. Clients wait in the backlog while the engine recovers.
+    let listener = bind(&args.listen).await?;
+    let address =
+        listener.local_addr().map_err(|error| Exit::failure(format!("cannot read the bound address: {error}")))?;
+    warn_of_compat(args, address);
+    let engine = tokio::select! {
+        opened = Engine::open_with_progress(args.engine(), show_progress) => opened.map_err(|e| not_opened(&e, args))?,
+        signal = signals.next() => {
+            let why = format!("{} during recovery; nothing was changed that the next start does not redo", signal.name);
+            return Err(Exit { status: signal.status(), why });
+        }
+    };
+    say(&recovered(&engine.recovered()));
+    say(&format_args!(
+        "listening on http://{address} (durability {}, mode {}, data in {})",
+        args.durability(),
+        args.http().mode.as_str(),
+        args.data_dir(),
+    ));
+    run_until_signal(args, listener, &engine, signals).await?;
+    info!("closing");
+    tokio::select! {
+        closed = engine.close() => {
+            closed.map_err(|error| Exit::engine(format!("the engine did not close cleanly: {error}")))?;
+        }
+        why = engine.failed() => return Err(journal_failed(&why)),
+    }
+    info!("closed");
+    Ok(())
+}
+
+/// Serves until the first signal and drains. A second signal ends the process on the spot, also after this.
+async fn run_until_signal(
+    args: &ServeArgs,
+    listener: TcpListener,
+    engine: &Engine,
+    mut signals: Signals,
+) -> Result<(), Exit> {
+    let (stop, stopped) = oneshot::channel::<()>();
+    tokio::spawn(async move {
+        let first = signals.next().await;
+        info!("{}: draining; once more ends at once", first.name);
+        // The receiver is gone only when the service has ended by itself.
+        let _ = stop.send(());
+        let second = signals.next().await;
+        eprintln!("bookstore: second signal ({}), ending at once", second.name);
+        std::process::exit(i32::from(second.status()));
+    });
+    let shutdown = async {
+        // The sender lives in a task that ends only with the process.
+        let _ = stopped.await;
+    };
+    tokio::select! {
+        served = http::serve(listener, engine.clone(), args.http(), shutdown) => {
+            served.map_err(|error| Exit::failure(format!("cannot serve: {error}")))
+        }
+        why = engine.failed() => {
+            error!(why, "the journal has failed");
+            tokio::time::sleep(LAST_WORDS).await;
+            Err(journal_failed(&why))
+        }
+    }
+}
+
+fn journal_failed(why: &str) -> Exit {
+    Exit::engine(format!(
+        "the journal failed: {why}. Requests in flight were answered \"outcome unknown\". \
+         Check the disk, then start again: all that was acknowledged is there"
+    ))
+}
+
+async fn bind(listen: &str) -> Result<TcpListener, Exit> {
+    TcpListener::bind(listen).await.map_err(|error| {
+        let advice = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "another process has the port; end it or choose another with --listen",
+            std::io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
+            _ => "check --listen: it wants ADDRESS:PORT of this machine, as in 127.0.0.1:5000",
+        };
+        Exit::failure(format!("cannot listen on {listen}: {error}; {advice}"))
+    })
+}
+
+fn warn_of_compat(args: &ServeArgs, address: SocketAddr) {
+    if args.mode == Mode::Compat && !address.ip().to_canonical().is_loopback() {
+        warn!(%address, "--mode compat checks no tokens: whoever reaches this address can act for any user");
+    }
+}
+
+fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
+    let advice = match error {
+        OpenError::Config { .. } => "run `bookstore --help` for the flags".to_owned(),
+        OpenError::Locked { .. } => "end that process or choose another --data-dir".to_owned(),
+        OpenError::Damaged(_) => {
+            format!("nothing was changed; restore {} from a backup or choose another --data-dir", args.data_dir())
+        }
+        OpenError::Io { .. } => format!("check the directory {} and its disk", args.data_dir()),
+    };
+    Exit::failure(format!("{error}; {advice}"))
+}
+
+fn show_progress(progress: Progress) {
+    say(&format_args!("recovering: {}, {} done", progress.stage, progress.done));
+}
+
+fn recovered(found: &Recovered) -> String {
+    for damaged in &found.damaged_snapshots {
+        warn!(snapshot = damaged, "a damaged snapshot was passed over");
+    }
+    let snapshot = found.snapshot.as_ref().and_then(|path| path.file_name());
+    format!(
+        "recovered: {} accounts, {} stores, {} orders, {} replayed events, {} cut bytes, {} finished sagas, \
+         snapshot {}, {} ms",
+        found.accounts,
+        found.stores,
+        found.orders,
+        found.replayed_events,
+        found.cut_bytes,
+        found.finished_sagas,
+        snapshot.map_or_else(|| "none".into(), |name| name.to_string_lossy()),
+        found.took.as_millis(),
+    )
+}
+
+/// A line on stdout, at once. Whoever started the program may have closed it; that is no reason to end.
+fn say(line: &dyn Display) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}

@@ -1,0 +1,67 @@
+//! SIGTERM and SIGINT: the first ends the service in order, the second at once.
+
+use std::io;
+
+/// The exit status that shells give for a process that died of signal N.
+const DIED_OF: u8 = 128;
+
+/// A signal that asks for the end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signal {
+    pub(super) name: &'static str,
+    number: u8,
+}
+
+impl Signal {
+    /// The exit status when the signal ends the process at once.
+    pub(super) fn status(self) -> u8 {
+        DIED_OF + self.number
+    }
+}
+
+const INTERRUPT: Signal = Signal { name: "SIGINT", number: 2 };
+#[cfg(unix)]
+const TERMINATE: Signal = Signal { name: "SIGTERM", number: 15 };
+
+/// Listens from its making on.
+#[cfg(unix)]
+pub(super) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    /// Takes over from the system's default, which would kill the process.
+    pub(super) fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// The next one. Cancelling it loses none.
+    pub(super) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => INTERRUPT,
+            _ = self.terminate.recv() => TERMINATE,
+        }
+    }
+}
+
+/// Where there is no SIGTERM, Ctrl-C is all.
+#[cfg(not(unix))]
+pub(super) struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Signals)
+    }
+
+    pub(super) async fn next(&mut self) -> Signal {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nobody can ask any more.
+            std::future::pending::<()>().await;
+        }
+        INTERRUPT
+    }
+}

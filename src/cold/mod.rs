@@ -1,0 +1,73 @@
+//! What rests on disk outside the journal: book documents, by content hash, in redb.
+//!
+//! | module | purpose |
+//! |---|---|
+//! | `backend` | redb's storage trait over the engine's [`Disk`](crate::disk::Disk), and the fail-stop |
+//! | `database` | makes and opens a database file |
+//! | `documents` | the store: put, get, close |
+//! | `writer` | the thread that commits everything that waits in one transaction |
+//!
+//! Only this room knows redb.
+//!
+//! # What is relied upon
+//!
+//! - A document is stored under the blake3 hash of its bytes and never changes; storing it again
+//!   writes nothing. Nothing is ever deleted.
+//! - An acknowledged document is durable: the caller may journal an event that names it.
+//! - Any I/O error is final. The file is not touched again, every later call fails with
+//!   [`ColdError::Failed`], and the process has to be started anew: after a failed sync the kernel
+//!   may have dropped the pages it could not write, so another sync proves nothing.
+//! - redb does not check its pages when it reads them. Each document is therefore hashed again on
+//!   its way out, and a panic of redb over a damaged page is caught and told as damage.
+
+mod backend;
+mod database;
+mod documents;
+mod writer;
+
+#[cfg(test)]
+mod test_disk;
+#[cfg(test)]
+mod tests;
+
+pub use documents::{DOCUMENT_BYTES_MAX, DocumentHash, Documents, WAITING_BYTES_MAX};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What can go wrong in this room.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ColdError {
+    /// The file could not be opened or made. The engine cannot start; correct what is named.
+    #[error("{path}: {why}")]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The document is longer than [`DOCUMENT_BYTES_MAX`]. Nothing was done.
+    #[error("a document of {bytes} bytes is longer than {DOCUMENT_BYTES_MAX}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// What is stored is not what was put in. Restore the file from a backup; putting the same
+    /// document in again mends one that is damaged alone.
+    #[error("damaged: {what}")]
+    Damaged {
+        /// What was found.
+        what: String,
+    },
+    /// An I/O error, now or earlier, put the store out of service until the next start. Whether
+    /// this document was stored is unknown.
+    #[error("out of service: {why}")]
+    Failed {
+        /// The first error.
+        why: Arc<str>,
+    },
+    /// The store was closed. Nothing was done.
+    #[error("closed")]
+    Closed,
+}

@@ -1,0 +1,281 @@
+//! The wallet: credentials, balance, and the evidence of payments on their way.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::DEPOSITS_MAX;
+use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Ticket};
+use super::event::{AccountEvent, Credit, CreditCause, Evidence, Hold, PayKind, Secret};
+use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
+use super::message::{AccountMsg, Cred, OrderMsg, Send, StoreMsg};
+use super::refusal::Refusal;
+
+/// A user's account. Its row in a snapshot and its dormant form are this struct, encoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    pub(crate) number: AccountNo,
+    pub(crate) seq: u64,
+    pub(crate) closed: bool,
+    pub(crate) secret: Secret,
+    pub(crate) epoch: u32,
+    pub(crate) balance: Fen,
+    pub(crate) net_put_in: Fen,
+    pub(crate) stores: Vec<StoreNo>,
+    /// Revoked tokens with the time until which they must be remembered.
+    pub(crate) revoked: Vec<(u64, Millis)>,
+    pub(crate) openings: BTreeMap<StoreNo, Box<str>>,
+    pub(crate) holds: BTreeMap<OrderId, Hold>,
+    pub(crate) credits: BTreeMap<OrderId, Credit>,
+}
+
+impl Account {
+    /// An account before its first event.
+    pub fn new(number: AccountNo) -> Self {
+        Account {
+            number,
+            seq: 0,
+            closed: false,
+            secret: Secret::default(),
+            epoch: 0,
+            balance: 0,
+            net_put_in: 0,
+            stores: Vec::new(),
+            revoked: Vec::new(),
+            openings: BTreeMap::new(),
+            holds: BTreeMap::new(),
+            credits: BTreeMap::new(),
+        }
+    }
+
+    fn authorise(&self, cred: Cred) -> Result<(), Refusal> {
+        if self.closed || !cred.is_good(self.epoch) {
+            return Err(Refusal::Unauthorized);
+        }
+        Ok(())
+    }
+
+    fn set_password(&self, cred: Cred, secret: Secret) -> Result<AccountEvent, Refusal> {
+        self.authorise(cred)?;
+        Ok(AccountEvent::PasswordChanged { secret })
+    }
+
+    fn revoke(&self, epoch: u32, token: u64, expires: Millis, at: Millis) -> Result<AccountEvent, Refusal> {
+        self.authorise(Cred::Epoch(epoch))?;
+        if self.revoked.iter().any(|(id, _)| *id == token) {
+            return Err(Refusal::Unauthorized);
+        }
+        Ok(AccountEvent::TokenRevoked { token, expires, at })
+    }
+
+    fn add_funds(&self, cred: Cred, value: Fen) -> Result<AccountEvent, Refusal> {
+        self.authorise(cred)?;
+        match self.balance.checked_add(value) {
+            Some(balance) if balance < 0 => {
+                Err(Refusal::invalid("add_value", "the balance does not cover the withdrawal"))
+            }
+            Some(balance) if balance < DEPOSITS_MAX => Ok(AccountEvent::FundsAdded { value }),
+            _ => Err(Refusal::invalid("add_value", "the balance would overflow")),
+        }
+    }
+
+    fn close(&self, cred: Cred) -> Result<AccountEvent, Refusal> {
+        self.authorise(cred)?;
+        if self.balance != 0 {
+            return Err(Refusal::invalid("user_id", "the balance is not 0"));
+        }
+        if !self.stores.is_empty() || !self.openings.is_empty() {
+            return Err(Refusal::invalid("user_id", "the user owns a store"));
+        }
+        Ok(AccountEvent::Closed)
+    }
+
+    fn hold(&self, order: OrderId, cred: Cred, hold: Hold, fx: &mut Effects<Self>) {
+        let refuse = |refusal| Effect::Send(Send::Order(order.shard(), OrderMsg::NotHeld { order, refusal }));
+        if !self.holds.contains_key(&order) {
+            if let Err(refusal) = self.authorise(cred) {
+                return fx.push(refuse(refusal));
+            }
+            if self.balance < hold.amount {
+                return fx.push(refuse(Refusal::InsufficientFunds(order.to_string())));
+            }
+        }
+        let next = hold.next(order);
+        if !self.holds.contains_key(&order) {
+            fx.push(Effect::Append(AccountEvent::Held { order, hold }));
+        }
+        fx.push(Effect::Send(next));
+    }
+
+    fn credit(&self, order: OrderId, credit: Credit, fx: &mut Effects<Self>) {
+        let next = credit.next(order);
+        if !self.credits.contains_key(&order) {
+            fx.push(Effect::Append(AccountEvent::Credited { order, credit }));
+        }
+        fx.push(Effect::Send(next));
+    }
+
+    fn open_store(&self, ticket: Ticket, cred: Cred, store: StoreNo, store_id: Box<str>, fx: &mut Effects<Self>) {
+        if let Err(refusal) = self.authorise(cred) {
+            return fx.push(Effect::Reply(ticket, Outcome::Refused(refusal)));
+        }
+        fx.push(Effect::Append(AccountEvent::StoreOpened { store, store_id: store_id.clone() }));
+        fx.push(Effect::Send(Send::Store(store, StoreMsg::Create { ticket, owner: self.number, store_id })));
+    }
+
+    fn close_and_tell(&self, ticket: Ticket, cred: Cred, fx: &mut Effects<Self>) {
+        let buyer = self.number;
+        let refusal = match self.close(cred) {
+            Ok(event) => {
+                fx.push(Effect::Append(event));
+                None
+            }
+            Err(refusal) => Some(refusal),
+        };
+        fx.push(Effect::Send(Send::Order(buyer.shard(), OrderMsg::UnregisterEnded { ticket, buyer, refusal })));
+    }
+}
+
+impl Hold {
+    /// Whom the saga goes to after the buyer's money is held.
+    pub fn next(&self, order: OrderId) -> Send {
+        match self.kind {
+            PayKind::Platform => Send::Order(order.shard(), OrderMsg::Held { order }),
+            PayKind::Direct => {
+                let cause = CreditCause::Payment;
+                Send::Account(self.seller, AccountMsg::Credit { order, cause, amount: self.amount })
+            }
+        }
+    }
+}
+
+impl Credit {
+    /// Whom the saga goes to after the seller is credited.
+    pub fn next(&self, order: OrderId) -> Send {
+        Send::Order(order.shard(), OrderMsg::Credited { order, cause: self.cause })
+    }
+}
+
+/// Appends what was judged good and answers either way.
+pub(super) fn append_and_answer<M, E>(ticket: Ticket, judged: Result<E, Refusal>, fx: &mut Vec<Effect<M, E>>) {
+    match judged {
+        Ok(event) => {
+            fx.push(Effect::Append(event));
+            fx.push(Effect::Reply(ticket, Outcome::Done));
+        }
+        Err(refusal) => fx.push(Effect::Reply(ticket, Outcome::Refused(refusal))),
+    }
+}
+
+impl Entity for Account {
+    type Msg = AccountMsg;
+    type Event = AccountEvent;
+    type Work = ();
+
+    fn handle(&self, _work: &mut (), msg: AccountMsg, now: Millis, fx: &mut Effects<Self>) {
+        let read =
+            |ticket, judged: Result<Outcome, Refusal>| Effect::Reply(ticket, judged.unwrap_or_else(Outcome::Refused));
+        match msg {
+            AccountMsg::Secret { ticket } if self.closed => fx.push(Effect::Reply(ticket, Outcome::AccountGone)),
+            AccountMsg::Secret { ticket } => {
+                fx.push(Effect::Reply(ticket, Outcome::Secret(self.secret.clone(), self.epoch)));
+            }
+            AccountMsg::CheckToken { ticket, epoch, token } => {
+                let revoked = self.revoked.iter().any(|(id, _)| *id == token);
+                let cred = if revoked { Cred::Refused } else { Cred::Epoch(epoch) };
+                fx.push(read(ticket, self.authorise(cred).map(|()| Outcome::Done)));
+            }
+            AccountMsg::SetPassword { ticket, cred, secret } => {
+                append_and_answer(ticket, self.set_password(cred, secret), fx)
+            }
+            AccountMsg::Revoke { ticket, epoch, token, expires } => {
+                append_and_answer(ticket, self.revoke(epoch, token, expires, now), fx);
+            }
+            AccountMsg::AddFunds { ticket, cred, value } => append_and_answer(ticket, self.add_funds(cred, value), fx),
+            AccountMsg::Balance { ticket, cred } => {
+                fx.push(read(ticket, self.authorise(cred).map(|()| Outcome::Balance(self.balance))));
+            }
+            AccountMsg::Stores { ticket, cred } => {
+                fx.push(read(ticket, self.authorise(cred).map(|()| Outcome::Stores(self.stores.clone()))));
+            }
+            AccountMsg::OpenStore { ticket, cred, store, store_id } => {
+                self.open_store(ticket, cred, store, store_id, fx);
+            }
+            AccountMsg::Hold { order, cred, kind, seller, amount } => {
+                self.hold(order, cred, Hold { kind, seller, amount }, fx);
+            }
+            AccountMsg::Credit { order, cause, amount } => self.credit(order, Credit { cause, amount }, fx),
+            AccountMsg::Close { ticket, cred } => self.close_and_tell(ticket, cred, fx),
+        }
+    }
+
+    fn apply(&mut self, event: &AccountEvent) {
+        self.seq += 1;
+        match event {
+            AccountEvent::Registered { secret, .. } => self.secret = secret.clone(),
+            AccountEvent::PasswordChanged { secret } => {
+                self.secret = secret.clone();
+                self.epoch += 1;
+                self.revoked.clear();
+            }
+            AccountEvent::TokenRevoked { token, expires, at } => {
+                self.revoked.retain(|(_, until)| until > at);
+                self.revoked.push((*token, *expires));
+            }
+            AccountEvent::FundsAdded { value } => {
+                self.balance += value;
+                self.net_put_in += value;
+            }
+            AccountEvent::StoreOpened { store, store_id } => {
+                self.stores.push(*store);
+                self.openings.insert(*store, store_id.clone());
+            }
+            AccountEvent::Held { order, hold } => {
+                self.balance -= hold.amount;
+                self.holds.insert(*order, hold.clone());
+            }
+            AccountEvent::Credited { order, credit } => {
+                self.balance += credit.amount;
+                self.credits.insert(*order, credit.clone());
+            }
+            AccountEvent::Closed => {
+                self.closed = true;
+                self.secret = Secret::default();
+                self.revoked = Vec::new();
+            }
+        }
+    }
+
+    fn forget(&mut self, evidence: &[Evidence]) {
+        for piece in evidence {
+            match piece {
+                Evidence::Hold(order) => {
+                    self.holds.remove(order);
+                }
+                Evidence::Credit(order) => {
+                    self.credits.remove(order);
+                }
+                Evidence::Opening(store) => {
+                    self.openings.remove(store);
+                }
+                Evidence::Reservation(_) | Evidence::Release(_) => {}
+            }
+        }
+    }
+
+    fn on_panic(msg: &AccountMsg) -> OnPanic {
+        match msg {
+            AccountMsg::Secret { ticket }
+            | AccountMsg::CheckToken { ticket, .. }
+            | AccountMsg::SetPassword { ticket, .. }
+            | AccountMsg::Revoke { ticket, .. }
+            | AccountMsg::AddFunds { ticket, .. }
+            | AccountMsg::Balance { ticket, .. }
+            | AccountMsg::Stores { ticket, .. }
+            | AccountMsg::OpenStore { ticket, .. } => OnPanic::Reply(*ticket),
+            AccountMsg::Hold { order, .. } => OnPanic::NotHeld(*order),
+            AccountMsg::Credit { order, cause: CreditCause::Confirmation, .. } => OnPanic::NotCredited(*order),
+            AccountMsg::Credit { .. } | AccountMsg::Close { .. } => OnPanic::Stop,
+        }
+    }
+}

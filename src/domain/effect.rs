@@ -1,0 +1,128 @@
+//! What `handle` asks for. Whoever runs an entity interprets these, in their order, and knows nothing else of it.
+
+use super::event::Secret;
+use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
+use super::message::{OrderMsg, Send};
+use super::order::{Order, OrderStatus};
+use super::refusal::Refusal;
+
+/// Names the caller that waits for an answer; 0 is nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// Nobody waits: timers and recovery.
+    pub const NOBODY: Ticket = Ticket(0);
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// 200.
+    Done,
+    /// A business refusal.
+    Refused(Refusal),
+    /// Too many pending orders.
+    TooManyPending,
+    /// A list is longer than allowed.
+    TooMany(usize),
+    /// A password's hash and its epoch.
+    Secret(Secret, u32),
+    /// A balance.
+    Balance(Fen),
+    /// A stock level.
+    Level(i64),
+    /// A number of orders.
+    Count(usize),
+    /// A new order.
+    Placed(OrderId),
+    /// Where an order stands.
+    Status(OrderStatus),
+    /// Who placed an order.
+    Buyer(AccountNo),
+    /// Orders, in no order.
+    Orders(Vec<(OrderId, Order)>),
+    /// Stores of an owner.
+    Stores(Vec<StoreNo>),
+    /// The order belongs to this account, which is not the caller's.
+    NotYours(AccountNo),
+    /// The account is closed.
+    AccountGone,
+    /// The journal failed; it may have been done.
+    Unknown,
+}
+
+/// One effect.
+#[derive(Debug)]
+pub enum Effect<M, E> {
+    /// Journal the event, then apply it.
+    Append(E),
+    /// Deliver the message. What it says was journaled before.
+    Send(Send),
+    /// Answer the caller, once the journal is durable up to its head of now.
+    Reply(Ticket, Outcome),
+    /// Send `Due` at this time.
+    Deadline(Millis),
+    /// Handle this message of one's own next, after the effects before it took place.
+    Again(M),
+}
+
+/// Effects in the order in which they take place.
+pub type Effects<E> = Vec<Effect<<E as Entity>::Msg, <E as Entity>::Event>>;
+
+/// One thing whose changes are serialised.
+pub trait Entity: Sized + std::marker::Send + 'static {
+    /// What it is told.
+    type Msg: std::marker::Send + std::fmt::Debug + 'static;
+    /// What happens to it.
+    type Event: std::marker::Send + 'static;
+    /// What it keeps between messages and may lose in a crash: callers in flight, queues.
+    type Work: Default + std::marker::Send + 'static;
+
+    /// Judges a message. Nothing changes but `work`; what shall change or be told is an effect.
+    fn handle(&self, work: &mut Self::Work, msg: Self::Msg, now: Millis, fx: &mut Effects<Self>);
+
+    /// Takes an event in. Total: an event that was journaled always applies.
+    fn apply(&mut self, event: &Self::Event);
+
+    /// Drops evidence whose saga is closed. Not an event: replay drops it by itself.
+    fn forget(&mut self, evidence: &[super::event::Evidence]);
+
+    /// Who is told when `handle` panics on `msg`.
+    fn on_panic(msg: &Self::Msg) -> OnPanic;
+}
+
+/// What follows a panic in `handle`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPanic {
+    /// A later step of a saga, which only goes forward: the engine must stop.
+    Stop,
+    /// The first step: the caller is told 530.
+    Reply(Ticket),
+    /// The first step of new_order: the coordinator is told 530.
+    NotReserved(OrderId, AccountNo),
+    /// The first step of a payment: the coordinator is told 530.
+    NotHeld(OrderId),
+    /// The first step of a confirmation: the coordinator is told 530.
+    NotCredited(OrderId),
+    /// The first step of a cancellation: the coordinator is told 530.
+    NotReleased(OrderId),
+}
+
+impl OnPanic {
+    /// The one effect that answers, or `None` if the engine must stop.
+    pub fn effect<M, E>(self) -> Option<Effect<M, E>> {
+        let refusal = Refusal::invalid("request", "the engine failed on it, nothing was done");
+        let (order, msg) = match self {
+            OnPanic::Stop => return None,
+            OnPanic::Reply(ticket) => {
+                return Some(Effect::Reply(ticket, Outcome::Refused(refusal)));
+            }
+            OnPanic::NotReserved(order, buyer) => (order, OrderMsg::NotReserved { order, buyer, refusal }),
+            OnPanic::NotHeld(order) => (order, OrderMsg::NotHeld { order, refusal }),
+            OnPanic::NotCredited(order) => (order, OrderMsg::NotCredited { order, refusal }),
+            OnPanic::NotReleased(order) => (order, OrderMsg::NotReleased { order, refusal }),
+        };
+        Some(Effect::Send(Send::Order(order.shard(), msg)))
+    }
+}

@@ -1,0 +1,324 @@
+//! What happened. An event belongs to one entity, carries that entity's next sequence number and holds results
+//! (prices, times, numbers), so that replay needs no clock and no randomness.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo};
+
+/// Opaque bytes, which are not printed.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Blob(pub Box<[u8]>);
+
+/// A password hash as the auth room encodes it; opaque here.
+pub type Secret = Blob;
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Blob(..)")
+    }
+}
+
+impl Serialize for Blob {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl serde::de::Visitor<'_> for Bytes {
+            type Value = Blob;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(bytes.into()))
+            }
+        }
+        deserializer.deserialize_bytes(Bytes)
+    }
+}
+
+/// Which of the two payments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum PayKind {
+    /// The seller is paid at once.
+    Direct,
+    /// The platform holds the money until the order is confirmed.
+    Platform,
+}
+
+impl From<PayKind> for u8 {
+    fn from(kind: PayKind) -> u8 {
+        match kind {
+            PayKind::Direct => 0,
+            PayKind::Platform => 1,
+        }
+    }
+}
+
+impl TryFrom<u8> for PayKind {
+    type Error = &'static str;
+
+    fn try_from(byte: u8) -> Result<Self, &'static str> {
+        match byte {
+            0 => Ok(PayKind::Direct),
+            1 => Ok(PayKind::Platform),
+            _ => Err("no such payment"),
+        }
+    }
+}
+
+/// Why a seller was credited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum CreditCause {
+    /// A direct payment; closed by the order's `Paid`.
+    Payment,
+    /// The confirmation of an order that the platform holds; closed by the order's `Completed`.
+    Confirmation,
+}
+
+impl From<CreditCause> for u8 {
+    fn from(cause: CreditCause) -> u8 {
+        match cause {
+            CreditCause::Payment => 0,
+            CreditCause::Confirmation => 1,
+        }
+    }
+}
+
+impl TryFrom<u8> for CreditCause {
+    type Error = &'static str;
+
+    fn try_from(byte: u8) -> Result<Self, &'static str> {
+        match byte {
+            0 => Ok(CreditCause::Payment),
+            1 => Ok(CreditCause::Confirmation),
+            _ => Err("no such cause of a credit"),
+        }
+    }
+}
+
+/// A line of an order: one book, at the price of order time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The book's place in the store.
+    pub book: BookNo,
+    /// Copies, 1 or more.
+    pub count: i64,
+    /// Price of a copy.
+    pub price: Fen,
+}
+
+/// A book as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Book {
+    /// Its id, unique in the store.
+    pub id: Arc<str>,
+    /// Price of a copy.
+    pub price: Fen,
+    /// Copies on the shelf, never below 0.
+    pub stock: i64,
+    /// Copies in orders that are not canceled. `stock + taken` is all that was ever put in.
+    pub taken: i64,
+    /// Content hash of the book's document.
+    pub document: DocumentHash,
+}
+
+/// BLAKE3 hash of a book document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DocumentHash(pub [u8; 32]);
+
+impl Serialize for DocumentHash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for DocumentHash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Blob::deserialize(deserializer)?.0;
+        let bytes = <[u8; 32]>::try_from(&*bytes).map_err(|_| serde::de::Error::custom("a hash has 32 bytes"))?;
+        Ok(DocumentHash(bytes))
+    }
+}
+
+/// What is fixed when an order is placed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Who pays.
+    pub buyer: AccountNo,
+    /// Who is paid: the store's owner.
+    pub seller: AccountNo,
+    /// Where the copies come from.
+    pub store: StoreNo,
+    /// One line per book.
+    pub lines: Box<[Line]>,
+    /// Sum of count × price.
+    pub total: Fen,
+    /// When it was placed.
+    pub created: Millis,
+    /// When it is canceled if it is unpaid.
+    pub deadline: Millis,
+}
+
+/// Evidence in a store that copies were taken for an order whose `Placed` may not be journaled yet.
+pub type Reservation = Facts;
+
+/// Evidence in the buyer's account that money was taken for an order whose `Paid` may not be journaled yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Which payment.
+    pub kind: PayKind,
+    /// Who is to be credited by a direct payment.
+    pub seller: AccountNo,
+    /// How much.
+    pub amount: Fen,
+}
+
+/// Evidence in the seller's account that it was credited for an order whose closing event may not be journaled yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credit {
+    /// Why.
+    pub cause: CreditCause,
+    /// How much.
+    pub amount: Fen,
+}
+
+/// Events of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccountEvent {
+    /// The account exists, with balance 0.
+    Registered {
+        /// The user id.
+        user_id: Box<str>,
+        /// The password's hash.
+        secret: Secret,
+    },
+    /// A new password; every token is void.
+    PasswordChanged {
+        /// The new password's hash.
+        secret: Secret,
+    },
+    /// One token is void.
+    TokenRevoked {
+        /// The token's id.
+        token: u64,
+        /// When it would have expired; the revocation is kept until then.
+        expires: Millis,
+        /// When it was revoked; older revocations whose time is over are dropped.
+        at: Millis,
+    },
+    /// Money was put in (or withdrawn, if negative).
+    FundsAdded {
+        /// The change of the balance.
+        value: Fen,
+    },
+    /// The owner's account counts a store before the store exists.
+    StoreOpened {
+        /// The store's number.
+        store: StoreNo,
+        /// Its id.
+        store_id: Box<str>,
+    },
+    /// A payment's first step: the buyer's money is taken.
+    Held {
+        /// For which order.
+        order: OrderId,
+        /// What the rest of the saga needs.
+        hold: Hold,
+    },
+    /// The seller's money has come.
+    Credited {
+        /// For which order.
+        order: OrderId,
+        /// What the rest of the saga needs.
+        credit: Credit,
+    },
+    /// Unregistered. The row stays as a tombstone.
+    Closed,
+}
+
+/// Events of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// The store exists.
+    Created {
+        /// Its id.
+        store_id: Box<str>,
+        /// Who sells.
+        owner: AccountNo,
+    },
+    /// A book is listed.
+    BookAdded {
+        /// Its id.
+        id: Arc<str>,
+        /// Price of a copy.
+        price: Fen,
+        /// Copies on the shelf.
+        stock: i64,
+        /// Content hash of its document.
+        document: DocumentHash,
+    },
+    /// The stock level was changed.
+    StockAdded {
+        /// Of which book.
+        book: BookNo,
+        /// By how many copies.
+        delta: i64,
+    },
+    /// new_order's first step: copies were taken.
+    Reserved {
+        /// For which order.
+        order: OrderId,
+        /// What the rest of the saga needs.
+        facts: Facts,
+    },
+    /// Cancel's first step: copies came back.
+    Released {
+        /// For which order.
+        order: OrderId,
+        /// What came back.
+        lines: Box<[Line]>,
+    },
+}
+
+/// Events of an order. Each closes a saga.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderEvent {
+    /// The order exists.
+    Placed(Facts),
+    /// It is paid.
+    Paid(PayKind),
+    /// The seller shipped it.
+    Shipped,
+    /// The buyer received it and confirmed: through `received` to `completed` in one step.
+    Completed,
+    /// Canceled by the buyer or by its deadline.
+    Canceled {
+        /// By its deadline.
+        expired: bool,
+    },
+}
+
+/// Names a piece of evidence that is to be dropped because the order's event is journaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Evidence {
+    /// A store's reservation.
+    Reservation(OrderId),
+    /// A store's release.
+    Release(OrderId),
+    /// A buyer's hold.
+    Hold(OrderId),
+    /// A seller's credit.
+    Credit(OrderId),
+    /// An owner's opening of a store.
+    Opening(StoreNo),
+}

@@ -1,0 +1,182 @@
+//! What entities tell each other, and what the engine tells them. Plain values: no channel, no shared state, no
+//! closure, so that a message could cross a machine one day.
+
+use std::sync::Arc;
+
+use super::effect::Ticket;
+use super::event::{CreditCause, DocumentHash, Evidence, Facts, Line, PayKind, Secret};
+use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
+use super::refusal::Refusal;
+
+/// A credential after it was resolved at the door. `handle` judges it in the contract's order of checks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cred {
+    /// Wrong.
+    Refused,
+    /// Right while the account's password epoch is this one.
+    Epoch(u32),
+    /// The embedder vouches.
+    Trusted,
+}
+
+impl Cred {
+    /// Whether the credential is good for an account whose password epoch is `epoch`.
+    pub fn is_good(self, epoch: u32) -> bool {
+        match self {
+            Cred::Refused => false,
+            Cred::Epoch(known) => known == epoch,
+            Cred::Trusted => true,
+        }
+    }
+}
+
+/// A line of an order that is being placed.
+#[derive(Debug, Clone)]
+pub struct NewLine {
+    /// The book's id.
+    pub book_id: Arc<str>,
+    /// Copies, 1 or more.
+    pub count: i64,
+}
+
+/// A book that is being listed.
+#[derive(Debug, Clone)]
+pub struct NewBook {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Price of a copy, 0 or more.
+    pub price: Fen,
+    /// Copies on the shelf, 0 or more.
+    pub stock: i64,
+    /// Content hash of its document, which is durable already.
+    pub document: DocumentHash,
+}
+
+/// Messages to an account.
+#[derive(Debug)]
+pub enum AccountMsg {
+    /// Gives the password's hash and epoch.
+    Secret { ticket: Ticket },
+    /// Judges a token whose signature is good.
+    CheckToken { ticket: Ticket, epoch: u32, token: u64 },
+    /// Changes the password.
+    SetPassword { ticket: Ticket, cred: Cred, secret: Secret },
+    /// Revokes a token.
+    Revoke { ticket: Ticket, epoch: u32, token: u64, expires: Millis },
+    /// Puts money in, or takes it out.
+    AddFunds { ticket: Ticket, cred: Cred, value: Fen },
+    /// Gives the balance.
+    Balance { ticket: Ticket, cred: Cred },
+    /// Gives the numbers of the stores it owns.
+    Stores { ticket: Ticket, cred: Cred },
+    /// First step of create_store.
+    OpenStore { ticket: Ticket, cred: Cred, store: StoreNo, store_id: Box<str> },
+    /// First step of a payment.
+    Hold { order: OrderId, cred: Cred, kind: PayKind, seller: AccountNo, amount: Fen },
+    /// Second step of a direct payment, first step of a confirmation of escrow.
+    Credit { order: OrderId, cause: CreditCause, amount: Fen },
+    /// Second step of unregister, after the coordinator found no open order.
+    Close { ticket: Ticket, cred: Cred },
+}
+
+/// Messages to a store.
+#[derive(Debug)]
+pub enum StoreMsg {
+    /// Second step of create_store.
+    Create { ticket: Ticket, owner: AccountNo, store_id: Box<str> },
+    /// Lists a book.
+    AddBook { ticket: Ticket, user: AccountNo, book: NewBook },
+    /// Changes a stock level.
+    AddStock { ticket: Ticket, user: AccountNo, book_id: Arc<str>, delta: i64 },
+    /// Gives a stock level.
+    Stock { ticket: Ticket, book_id: Arc<str> },
+    /// First step of new_order.
+    Reserve { order: OrderId, buyer: AccountNo, lines: Vec<NewLine>, ttl: Millis },
+    /// First step of a cancellation.
+    Release { order: OrderId, lines: Box<[Line]> },
+}
+
+/// Messages to a coordinator shard.
+#[derive(Debug, Clone)]
+pub enum OrderMsg {
+    /// new_order.
+    Place {
+        ticket: Ticket,
+        order: OrderId,
+        buyer: AccountNo,
+        store: StoreNo,
+        lines: Vec<NewLine>,
+        ttl: Millis,
+        pending_max: usize,
+    },
+    /// The store took the copies.
+    Reserved { order: OrderId, facts: Facts },
+    /// The store refused.
+    NotReserved { order: OrderId, buyer: AccountNo, refusal: Refusal },
+    /// A payment. `user` is the account that the caller's user id names now.
+    Pay { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred, kind: PayKind },
+    /// The buyer's account refused.
+    NotHeld { order: OrderId, refusal: Refusal },
+    /// The platform has the money.
+    Held { order: OrderId },
+    /// The seller has the money.
+    Credited { order: OrderId, cause: CreditCause },
+    /// confirm_receipt_and_pay_toseller.
+    Confirm { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred },
+    /// The seller's account refused a credit (only after a panic).
+    NotCredited { order: OrderId, refusal: Refusal },
+    /// ship, by the owner of `store`.
+    Ship { ticket: Ticket, order: OrderId, store: StoreNo },
+    /// cancel_order; the credential is judged already.
+    Cancel { ticket: Ticket, order: OrderId, user: AccountNo },
+    /// The copies are back on the shelf.
+    Released { order: OrderId },
+    /// The store refused a release (only after a panic).
+    NotReleased { order: OrderId, refusal: Refusal },
+    /// query_order_status.
+    Status { ticket: Ticket, order: OrderId, user: AccountNo },
+    /// Whose order is it? Judged before a password is hashed.
+    Buyer { ticket: Ticket, order: OrderId },
+    /// query_buyer_all_orders; more than `limit` orders are counted only.
+    OfBuyer { ticket: Ticket, buyer: AccountNo, limit: usize },
+    /// The shard's part of a store's orders.
+    OfStore { ticket: Ticket, store: StoreNo, limit: usize },
+    /// check_order_count.
+    Count { ticket: Ticket, buyer: AccountNo },
+    /// unregister.
+    Unregister { ticket: Ticket, buyer: AccountNo, cred: Cred },
+    /// The account is closed, or stays open.
+    UnregisterEnded { ticket: Ticket, buyer: AccountNo, refusal: Option<Refusal> },
+    /// A deadline has come.
+    Due,
+    /// auto_cancel_expired_orders: answered when everything expired is canceled.
+    Sweep { ticket: Ticket },
+    /// Evidence that has collected is dropped now.
+    Flush,
+    /// A saga that `Part` waited for has ended.
+    PartEnded { part: u64 },
+}
+
+/// To whom a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An account.
+    Account(AccountNo),
+    /// A store.
+    Store(StoreNo),
+    /// A coordinator shard.
+    Shard(usize),
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub enum Send {
+    /// To an account.
+    Account(AccountNo, AccountMsg),
+    /// To a store.
+    Store(StoreNo, StoreMsg),
+    /// To the shard of an order.
+    Order(usize, OrderMsg),
+    /// Evidence to drop.
+    Forget(Address, Vec<Evidence>),
+}

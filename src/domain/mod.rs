@@ -1,0 +1,36 @@
+//! The rules of the shop, pure: no I/O, no clock, no async, no actor.
+//!
+//! Three kinds of entity: [`Account`], [`Store`], and the orders of one coordinator shard, [`OrderShard`].
+//! Each is a `handle(&State, &mut Work, Msg, Now, &mut Effects)` and a total `apply(&mut State, &Event)`; see
+//! [`Entity`]. Whoever interprets the effects (the actor shell, recovery) has no rules of his own.
+
+mod account;
+mod codec;
+mod effect;
+mod event;
+mod ids;
+mod message;
+mod order;
+mod refusal;
+mod shard;
+mod store;
+
+pub use account::Account;
+pub use codec::{CodecError, EVENT_VERSION, Payload, Record, decode, decode_row, encode, encode_row};
+pub use effect::{Effect, Effects, Entity, OnPanic, Outcome, Ticket};
+pub use event::{
+    AccountEvent, Blob, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind, Secret,
+    StoreEvent,
+};
+pub use ids::{AccountNo, BookNo, Fen, Millis, OrderId, SHARDS, StoreNo};
+pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
+pub use order::{Command, Judgement, Order, OrderStatus, judge};
+pub use refusal::Refusal;
+pub use shard::OrderShard;
+pub use store::Store;
+
+/// Sum of all deposits stays below this, in fen: so a credit can never overflow a balance.
+pub const DEPOSITS_MAX: Fen = 1 << 62;
+
+/// An order's total stays below this, in fen.
+pub const ORDER_TOTAL_MAX: Fen = 1 << 53;

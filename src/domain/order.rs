@@ -1,0 +1,237 @@
+//! An order and its table of transitions.
+
+use serde::{Deserialize, Serialize};
+
+use super::event::{Facts, Line, OrderEvent, PayKind};
+use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
+use super::refusal::Refusal;
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum OrderStatus {
+    /// Placed; its copies are taken from the shelf.
+    Pending,
+    /// Paid, to the seller or to the platform.
+    Paid,
+    /// On its way.
+    Shipped,
+    /// With the buyer. Confirmation passes through it in one step, so no order rests here.
+    Received,
+    /// Confirmed; the seller has the money.
+    Completed,
+    /// Canceled while it was pending; its copies are back on the shelf.
+    Canceled,
+}
+
+impl OrderStatus {
+    /// Every status, in the order of an order's life.
+    pub const ALL: [OrderStatus; 6] = [
+        OrderStatus::Pending,
+        OrderStatus::Paid,
+        OrderStatus::Shipped,
+        OrderStatus::Received,
+        OrderStatus::Completed,
+        OrderStatus::Canceled,
+    ];
+
+    /// The contract's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OrderStatus::Pending => "pending",
+            OrderStatus::Paid => "paid",
+            OrderStatus::Shipped => "shipped",
+            OrderStatus::Received => "received",
+            OrderStatus::Completed => "completed",
+            OrderStatus::Canceled => "canceled",
+        }
+    }
+}
+
+impl From<OrderStatus> for u8 {
+    fn from(status: OrderStatus) -> u8 {
+        status as u8
+    }
+}
+
+impl TryFrom<u8> for OrderStatus {
+    type Error = &'static str;
+
+    fn try_from(byte: u8) -> Result<Self, &'static str> {
+        OrderStatus::ALL.get(usize::from(byte)).copied().ok_or("no such order status")
+    }
+}
+
+/// What can be asked of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// payment.
+    Pay,
+    /// pay_to_platform.
+    PayToPlatform,
+    /// ship.
+    Ship,
+    /// confirm_receipt_and_pay_toseller.
+    Confirm,
+    /// cancel_order.
+    Cancel,
+    /// The deadline has come.
+    Expire,
+}
+
+impl Command {
+    /// Every command.
+    pub const ALL: [Command; 6] =
+        [Command::Pay, Command::PayToPlatform, Command::Ship, Command::Confirm, Command::Cancel, Command::Expire];
+}
+
+/// What the table says to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// The order goes to this status.
+    Go(OrderStatus),
+    /// The contract's refusal.
+    Refuse(Refusal),
+    /// Nothing is to be done: a deadline of an order that is not pending any more.
+    Ignore,
+}
+
+/// The table of transitions. Every cell is asserted by a test.
+pub fn judge(status: OrderStatus, command: Command, order: OrderId) -> Judgement {
+    use Command::*;
+    use Judgement::{Go, Ignore, Refuse};
+    use OrderStatus::*;
+    let id = || order.to_string();
+    match (command, status) {
+        (Pay | PayToPlatform, Pending) => Go(Paid),
+        (Pay | PayToPlatform, Canceled) => Refuse(Refusal::OrderCanceled(id())),
+        (Pay, Paid | Shipped | Received | Completed) | (PayToPlatform, Paid) => Refuse(Refusal::OrderPaid(id())),
+        (PayToPlatform, Shipped | Received | Completed) => Refuse(Refusal::AlreadySettled(id())),
+        (Ship, Pending | Canceled) => Refuse(Refusal::NotPaid(id())),
+        (Ship, Paid) => Go(Shipped),
+        (Ship, Shipped | Received | Completed) => Refuse(Refusal::OrderShipped(id())),
+        (Confirm, Pending | Canceled) => Refuse(Refusal::NotPaid(id())),
+        (Confirm, Paid | Shipped | Received) => Go(Completed),
+        (Confirm, Completed) => Refuse(Refusal::OrderConfirmed(id())),
+        (Cancel, Pending) => Go(Canceled),
+        (Cancel, Paid | Shipped | Received | Completed | Canceled) => Refuse(Refusal::NotCancelable(id())),
+        (Expire, Pending) => Go(Canceled),
+        (Expire, Paid | Shipped | Received | Completed | Canceled) => Ignore,
+    }
+}
+
+/// An order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    pub(crate) seq: u32,
+    pub(crate) status: OrderStatus,
+    pub(crate) shipped: bool,
+    pub(crate) payment: Option<PayKind>,
+    pub(crate) buyer: AccountNo,
+    pub(crate) seller: AccountNo,
+    pub(crate) store: StoreNo,
+    pub(crate) lines: Box<[Line]>,
+    pub(crate) total: Fen,
+    pub(crate) created: Millis,
+    pub(crate) deadline: Millis,
+}
+
+impl Order {
+    /// An order that was just placed.
+    pub fn placed(facts: &Facts) -> Self {
+        Order {
+            seq: 1,
+            status: OrderStatus::Pending,
+            shipped: false,
+            payment: None,
+            buyer: facts.buyer,
+            seller: facts.seller,
+            store: facts.store,
+            lines: facts.lines.clone(),
+            total: facts.total,
+            created: facts.created,
+            deadline: facts.deadline,
+        }
+    }
+
+    /// Takes in an event after `Placed`.
+    pub(super) fn apply(&mut self, event: &OrderEvent) {
+        self.seq += 1;
+        match event {
+            OrderEvent::Placed(_) => {}
+            OrderEvent::Paid(kind) => {
+                self.status = OrderStatus::Paid;
+                self.payment = Some(*kind);
+            }
+            OrderEvent::Shipped => {
+                self.status = OrderStatus::Shipped;
+                self.shipped = true;
+            }
+            OrderEvent::Completed => self.status = OrderStatus::Completed,
+            OrderEvent::Canceled { .. } => self.status = OrderStatus::Canceled,
+        }
+    }
+
+    /// Not finished: an account with such an order cannot be unregistered.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.status, OrderStatus::Completed | OrderStatus::Canceled)
+    }
+
+    /// Pending and past its deadline.
+    pub fn is_expired(&self, now: Millis) -> bool {
+        self.status == OrderStatus::Pending && now >= self.deadline
+    }
+
+    /// What the platform holds for this order, in fen.
+    pub fn escrow(&self) -> Fen {
+        match (self.payment, self.status) {
+            (Some(PayKind::Platform), OrderStatus::Paid | OrderStatus::Shipped | OrderStatus::Received) => self.total,
+            _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The contract's §2, cell by cell: rows are commands, columns the states in the order of `ALL`.
+    #[test]
+    fn every_cell_of_the_table_of_transitions() {
+        const IGNORE: u16 = 0;
+        const GO: u16 = 200;
+        #[rustfmt::skip]
+        let table = [
+            //                        pending paid shipped received completed canceled
+            (Command::Pay,           [GO,     527, 527,    527,     527,      526]),
+            (Command::PayToPlatform, [GO,     527, 400,    400,     400,      526]),
+            (Command::Ship,          [520,    GO,  529,    529,     529,      520]),
+            (Command::Confirm,       [520,    GO,  GO,     GO,      528,      520]),
+            (Command::Cancel,        [GO,     521, 521,    521,     521,      521]),
+            (Command::Expire,        [GO,     IGNORE, IGNORE, IGNORE, IGNORE, IGNORE]),
+        ];
+        let target = |command| match command {
+            Command::Pay | Command::PayToPlatform => OrderStatus::Paid,
+            Command::Ship => OrderStatus::Shipped,
+            Command::Confirm => OrderStatus::Completed,
+            Command::Cancel | Command::Expire => OrderStatus::Canceled,
+        };
+        let id = OrderId::new(1, AccountNo(1), 1, 1);
+        for (command, row) in table {
+            for (status, expected) in OrderStatus::ALL.into_iter().zip(row) {
+                let got = judge(status, command, id);
+                match expected {
+                    IGNORE => assert_eq!(got, Judgement::Ignore, "{command:?} {status:?}"),
+                    GO => assert_eq!(got, Judgement::Go(target(command)), "{command:?} {status:?}"),
+                    code => match got {
+                        Judgement::Refuse(refusal) => {
+                            assert_eq!(refusal.code(), code, "{command:?} {status:?}");
+                            assert!(refusal.to_string().ends_with(&format!("order id {id}")));
+                        }
+                        other => panic!("{command:?} {status:?}: {other:?}"),
+                    },
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The calls about users, their passwords and their money.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{COMMAND_BYTES, Credential, Engine, Error, Result, check_id, check_password};
+use crate::actors::Resident;
+use crate::domain::{
+    Account, AccountEvent, AccountMsg, AccountNo, Cred, DEPOSITS_MAX, EVENT_VERSION, Entity, Fen, OrderMsg, Outcome,
+    Refusal, Send,
+};
+
+impl Engine {
+    /// Registers a user with balance 0.
+    ///
+    /// # Errors
+    /// 512 if the id is taken; 530 if the id or the password is out of its bounds.
+    pub async fn register(&self, user_id: &str, password: &str) -> Result<()> {
+        check_id("user_id", user_id)?;
+        check_password("password", password)?;
+        let core = &self.core;
+        if core.names.account(user_id).is_some() {
+            return core.refuse(Refusal::UserExists(user_id.into())).await;
+        }
+        let secret = core.hash_password(password).await?;
+        core.check_disk()?;
+        let bytes = user_id.len() + COMMAND_BYTES;
+        let admission = core.system.answers.admit(bytes, None).await.map_err(|busy| core.busy(busy))?;
+        let system = &core.system;
+        let name: Arc<str> = user_id.into();
+        let claimed = core.names.claim_account(name.clone(), || {
+            let number = AccountNo(system.accounts.allocate());
+            // No actor is needed: nobody else knows the number yet.
+            system.accounts.create(number.0, name, || {
+                let mut account = Account::new(number);
+                let event = AccountEvent::Registered { user_id: user_id.into(), secret };
+                let mut bytes = Vec::new();
+                let kind = account.encode_event(&event, system.clock.now(), &mut bytes);
+                system.journal.append(kind, EVENT_VERSION, &bytes);
+                account.apply(&event);
+                account.encode()
+            });
+            number
+        });
+        let outcome = match claimed {
+            Some(_) => Outcome::Done,
+            None => Outcome::Refused(Refusal::UserExists(user_id.into())),
+        };
+        system.answers.reply(admission.ticket, outcome, &system.journal);
+        core.answer(admission).await.map(|_| ())
+    }
+
+    /// Closes the account. Its id may be registered anew, as a new account that inherits nothing.
+    ///
+    /// # Errors
+    /// 401 for an unknown user or a wrong credential; 530 unless the balance is 0, no order of the user is open and
+    /// the user owns no store.
+    pub async fn unregister(&self, user_id: &str, credential: Credential<'_>) -> Result<()> {
+        let (buyer, cred) = self.authorise(user_id, credential).await?;
+        let message = |ticket| Send::Order(buyer.shard(), OrderMsg::Unregister { ticket, buyer, cred });
+        self.core.change(0, message).await.map(|_| ())
+    }
+
+    /// Gives a token that authorises this user for the configured time. `terminal` names the device and is only
+    /// recorded in the token.
+    ///
+    /// # Errors
+    /// 401 for an unknown user or a wrong credential.
+    pub async fn login(&self, user_id: &str, credential: Credential<'_>, terminal: &str) -> Result<String> {
+        let (account, cred) = self.authorise(user_id, credential).await?;
+        let epoch = match cred {
+            Cred::Epoch(epoch) => epoch,
+            _ => match self.core.stored_password(account).await? {
+                Some((_, epoch)) => epoch,
+                None => return Err(Error::Refused(Refusal::Unauthorized)),
+            },
+        };
+        let core = &self.core;
+        let issued = core
+            .tokens
+            .issue(account.0, epoch, terminal, core.system.clock.now())
+            .map_err(|error| core.auth_error(error))?;
+        // Otherwise a login of a user whose registration is not durable yet could be told.
+        core.pass_gate().await?;
+        Ok(issued.token)
+    }
+
+    /// Changes the password. Every token of the user is void.
+    ///
+    /// # Errors
+    /// 401 for an unknown user or a wrong credential; 530 if the new password is out of its bounds.
+    pub async fn change_password(&self, user_id: &str, credential: Credential<'_>, new_password: &str) -> Result<()> {
+        check_password("newPassword", new_password)?;
+        let (account, cred) = self.authorise(user_id, credential).await?;
+        let secret = self.core.hash_password(new_password).await?;
+        let message = |ticket| Send::Account(account, AccountMsg::SetPassword { ticket, cred, secret });
+        self.core.change(0, message).await.map(|_| ())
+    }
+
+    /// Revokes the token.
+    ///
+    /// # Errors
+    /// 401 for an unknown user, or a token that is forged, expired, revoked, or of somebody else.
+    pub async fn logout(&self, user_id: &str, token: &str) -> Result<()> {
+        check_id("user_id", user_id)?;
+        let core = &self.core;
+        let claims = core.tokens.verify(token, core.system.clock.now());
+        let account = core.names.account(user_id);
+        let (Some(account), Some(claims)) = (account, claims) else {
+            return core.refuse(Refusal::Unauthorized).await;
+        };
+        if claims.account != account.0 {
+            return core.refuse(Refusal::Unauthorized).await;
+        }
+        let (epoch, token, expires) = (claims.epoch, claims.jti, claims.expires_ms);
+        let message = |ticket| Send::Account(account, AccountMsg::Revoke { ticket, epoch, token, expires });
+        core.change(0, message).await.map(|_| ())
+    }
+
+    /// Puts `value` fen in, or withdraws if it is negative.
+    ///
+    /// # Errors
+    /// 401 for an unknown user or a wrong credential; 530 if the balance would fall below 0 or the sum of all
+    /// deposits would reach 2^62 fen.
+    pub async fn add_funds(&self, user_id: &str, credential: Credential<'_>, value: Fen) -> Result<()> {
+        let (account, cred) = self.authorise(user_id, credential).await?;
+        let core = &self.core;
+        let deposits = core.deposits.clone();
+        if value > 0 {
+            // Taken before it is judged, so that two deposits cannot both take the last room.
+            let room = deposits.fetch_update(Ordering::AcqRel, Ordering::Acquire, |sum| {
+                sum.checked_add(value).filter(|sum| *sum < DEPOSITS_MAX)
+            });
+            if room.is_err() {
+                return core.refuse(Refusal::invalid("add_value", "the sum of all deposits would overflow")).await;
+            }
+        }
+        // Given back unless it was put in: also if the command is not admitted, when this is dropped uncalled.
+        let taken = Taken { deposits, value: value.max(0) };
+        let then = Box::new(move |outcome: &Outcome| {
+            // Moved in whole: a closure would capture a copy of the one field that it touches.
+            let mut taken = taken;
+            if matches!(outcome, Outcome::Done) {
+                taken.value = (-value).max(0);
+            }
+        });
+        let message = |ticket| Send::Account(account, AccountMsg::AddFunds { ticket, cred, value });
+        core.change_then(0, Some(then), message).await.map(|_| ())
+    }
+
+    /// The balance in fen.
+    ///
+    /// # Errors
+    /// 401 for an unknown user or a wrong credential.
+    pub async fn balance(&self, user_id: &str, credential: Credential<'_>) -> Result<Fen> {
+        let (account, cred) = self.authorise(user_id, credential).await?;
+        let message = |ticket| Send::Account(account, AccountMsg::Balance { ticket, cred });
+        match self.core.ask(message).await? {
+            Outcome::Balance(balance) => Ok(balance),
+            outcome => self.core.unexpected(&outcome),
+        }
+    }
+
+    /// The account and its credential, where an unknown user is a 401 like a wrong credential.
+    async fn authorise(&self, user_id: &str, credential: Credential<'_>) -> Result<(AccountNo, Cred)> {
+        check_id("user_id", user_id)?;
+        let core = &self.core;
+        let Some(account) = core.names.account(user_id) else {
+            core.count_unknown_user(user_id, credential)?;
+            return core.refuse(Refusal::Unauthorized).await;
+        };
+        match core.resolve(user_id, account, credential).await? {
+            Cred::Refused => core.refuse(Refusal::Unauthorized).await,
+            cred => Ok((account, cred)),
+        }
+    }
+
+    /// The account and its credential, where an unknown user is a 511.
+    pub(super) async fn user(&self, user_id: &str, credential: Credential<'_>) -> Result<(AccountNo, Cred)> {
+        check_id("user_id", user_id)?;
+        if self.core.names.account(user_id).is_none() {
+            return self.core.refuse(Refusal::NoUser(user_id.into())).await;
+        }
+        self.authorise(user_id, credential).await
+    }
+}
+
+/// Room among the deposits that is given back when this is dropped.
+struct Taken {
+    deposits: Arc<std::sync::atomic::AtomicI64>,
+    value: Fen,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.deposits.fetch_sub(self.value, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,135 @@
+//! All money and all copies, counted while nothing moves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AuditReport, Core, Engine, Result};
+use crate::actors::Resident;
+use crate::domain::{Account, OrderStatus, SHARDS, Store, encode_row};
+
+/// How long to wait before looking again whether everything is quiet.
+const POLL: Duration = Duration::from_millis(1);
+
+/// Lets commands in again when the audit ends, also by a dropped future.
+struct Hold<'a>(&'a Core);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.system.answers.resume();
+    }
+}
+
+impl Engine {
+    /// Holds new commands at the door, waits until those in flight are done, and counts everything. Commands wait
+    /// meanwhile; a million accounts take a few seconds.
+    ///
+    /// # Errors
+    /// [`super::Error::OutcomeUnknown`] if the engine has failed.
+    pub async fn audit(&self) -> Result<AuditReport> {
+        // One at a time, and no snapshot meanwhile.
+        let _alone = self.core.snapshots.newest.lock().await;
+        let hold = Hold(&self.core);
+        self.core.system.answers.hold();
+        self.core.quiesce().await?;
+        let report = self.core.count().await;
+        drop(hold);
+        report
+    }
+}
+
+impl Core {
+    /// Waits until no command and no saga is in flight and all evidence is dropped. New commands must be held.
+    pub(super) async fn quiesce(self: &Arc<Self>) -> Result<()> {
+        loop {
+            if self.system.answers.is_failed() {
+                return Err(self.unknown());
+            }
+            if self.system.answers.in_flight() == 0 && self.shards_are_quiet().await? {
+                break;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.system.flush_evidence();
+        // The shards' messages to others are in their mailboxes once they have answered again.
+        self.shards_are_quiet().await.map(|_| ())
+    }
+
+    async fn shards_are_quiet(&self) -> Result<bool> {
+        let mut quiet = true;
+        for shard in 0..SHARDS {
+            let look = self.system.look_at_shard(shard, |_, work| work.is_quiet()).await;
+            quiet &= look.ok_or_else(|| self.unknown())?;
+        }
+        Ok(quiet)
+    }
+
+    async fn count(&self) -> Result<AuditReport> {
+        let mut report = AuditReport {
+            accounts: 0,
+            stores: 0,
+            orders: 0,
+            balances: 0,
+            escrow: 0,
+            net_put_in: 0,
+            stock: 0,
+            ordered: 0,
+            stock_put_in: 0,
+            state_hash: 0,
+        };
+        let broken = |error: crate::domain::CodecError| {
+            self.system.fail(format!("a row does not decode: {error}"));
+            self.unknown()
+        };
+        for number in 1..self.system.accounts.end() {
+            if let Some(row) = self.system.accounts.row(number).await {
+                let account = Account::decode(&row).map_err(broken)?;
+                report.accounts += u64::from(!account.closed);
+                report.balances += i128::from(account.balance);
+                report.net_put_in += i128::from(account.net_put_in);
+                report.add_to_hash(b'a', self.system.accounts.name(number), &row);
+            }
+        }
+        for number in 1..self.system.stores.end() {
+            if let Some(row) = self.system.stores.row(number).await {
+                let store = Store::decode(&row).map_err(broken)?;
+                report.stores += 1;
+                for book in &store.books {
+                    report.stock += i128::from(book.stock);
+                    report.stock_put_in += i128::from(book.stock) + i128::from(book.taken);
+                }
+                report.add_to_hash(b's', self.system.stores.name(number), &row);
+            }
+        }
+        for shard in 0..SHARDS {
+            let mut part = report.clone();
+            let count = move |shard: &crate::domain::OrderShard, _: &_| {
+                for (id, order) in &shard.orders {
+                    part.orders += 1;
+                    part.escrow += i128::from(order.escrow());
+                    if order.status != OrderStatus::Canceled {
+                        part.ordered += order.lines.iter().map(|line| i128::from(line.count)).sum::<i128>();
+                    }
+                    part.add_to_hash(b'o', None, &encode_row(&(id, order)));
+                }
+                part
+            };
+            report = self.system.look_at_shard(shard, count).await.ok_or_else(|| self.unknown())?;
+        }
+        Ok(report)
+    }
+}
+
+impl AuditReport {
+    /// A sum, so the order of the rows does not matter.
+    fn add_to_hash(&mut self, kind: u8, name: Option<&Arc<str>>, row: &[u8]) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[kind]);
+        let name = name.map_or("", |name| name);
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+        hasher.update(row);
+        let hash = hasher.finalize();
+        let half = std::array::from_fn(|index| hash.as_bytes()[index]);
+        self.state_hash = self.state_hash.wrapping_add(u128::from_le_bytes(half));
+    }
+}

@@ -1,0 +1,78 @@
+//! The two ends of an engine: closed in order, or dropped as in a crash.
+
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::{Core, Engine, Result, Storage};
+
+/// Ends everything when the last handle of the engine goes. It is not part of `Core`, because the background's tasks
+/// hold that.
+pub(super) struct Guard {
+    core: Arc<Core>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// Held for its lock on the data directory; released last.
+    lock: Mutex<Option<File>>,
+}
+
+impl Guard {
+    pub(super) fn new(core: Arc<Core>, tasks: Vec<JoinHandle<()>>, lock: Option<File>) -> Self {
+        Guard { core, tasks: Mutex::new(tasks), lock: Mutex::new(lock) }
+    }
+
+    fn stop(&self) {
+        for task in self.tasks.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            task.abort();
+        }
+        self.core.system.answers.drain();
+        // Joined here, so that nobody writes any more when the lock is released.
+        self.core.system.journal.abandon();
+        self.core.system.answers.fail();
+        self.core.system.stop();
+        if let Err(error) = self.core.documents.close() {
+            tracing::warn!(%error, "the documents did not close cleanly; what was acknowledged is durable");
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Engine {
+    /// Ends in order: admits nothing more, waits for what is in flight, takes a last snapshot (so that the next open
+    /// replays nothing), and syncs the journal. Other handles of this engine answer [`super::Error::Draining`] from
+    /// then on. Blocks until the files are closed.
+    ///
+    /// # Errors
+    /// [`super::Error::OutcomeUnknown`] if the journal has failed; what was acknowledged is durable all the same.
+    pub async fn close(self) -> Result<()> {
+        let core = self.core.clone();
+        core.system.answers.drain();
+        // In flight may be somebody who waits for a password hash or a saga, so this waits without a limit; who
+        // cannot wait drops the future, and the engine with it.
+        while core.system.answers.in_flight() > 0 && !core.system.answers.is_failed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut ended = core.quiesce().await;
+        if ended.is_ok() && !matches!(core.config.storage, Storage::Memory) {
+            // Without it the next open replays the journal, which is whole; so a failure is not the caller's.
+            if let Err(error) = core.take_snapshot(true).await {
+                tracing::warn!(%error, "no last snapshot");
+            }
+        }
+        let journal = core.system.journal.clone();
+        let closed = tokio::task::spawn_blocking(move || journal.close()).await;
+        if !matches!(closed, Ok(Ok(()))) {
+            ended = Err(core.unknown());
+        }
+        let guard = self.guard.clone();
+        let _ = tokio::task::spawn_blocking(move || guard.stop()).await;
+        ended
+    }
+}

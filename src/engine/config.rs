@@ -1,0 +1,157 @@
+//! Everything that can be set when an engine is opened, with its default.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::PasswordParams;
+use crate::disk::Disk;
+use crate::engine::OpenError;
+use crate::journal::Durability;
+
+/// Where an engine keeps its data.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Storage {
+    /// A directory of the file system. It is created, and locked against a second engine.
+    Directory(PathBuf),
+    /// Nowhere: all is gone when the engine is dropped. Every durability mode behaves as on a perfect disk.
+    Memory,
+    /// A directory on a disk of the caller's making; for tests that lose, tear and fail operations.
+    Disk(Arc<dyn Disk>, PathBuf),
+}
+
+/// Upper bounds. Everything that can grow has one.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Commands that are admitted and not answered yet; more are refused as overloaded. Default 65,536.
+    pub in_flight_max: usize,
+    /// Bytes in the journal's buffer, promised or waiting for the disk; more is refused as overloaded. Default 256 MiB.
+    pub journal_buffer_bytes: usize,
+    /// Lines of one order, 1 to 10,000. Default 1,000.
+    pub order_lines_max: usize,
+    /// Pending orders of one user; one more is throttled. Default 100,000.
+    pub pending_orders_max: usize,
+    /// Orders in one list; a longer list is refused as a whole, never cut. Default 100,000.
+    pub orders_listed_max: usize,
+    /// Account and store actors alive at once; beyond it the longest idle ones go to sleep. Default 50,000.
+    pub live_actors_max: usize,
+    /// An actor without a message for this long goes to sleep. Default 60 s.
+    pub idle_after: Duration,
+    /// Accounts whose verified password or tokens are remembered. Default 1,000,000.
+    pub password_memory_max: usize,
+    /// Password hashes computed at once. Default: the number of cores.
+    pub password_hashes_max: usize,
+    /// Wrong passwords a minute for one user before it is throttled; 0 = never. Default 20.
+    pub throttle_user: u32,
+    /// Wrong passwords a minute from one address before it is throttled; 0 = never. Default 1,000.
+    pub throttle_address: u32,
+    /// Free bytes on the disk below which changes are refused and reads go on. Default 256 MiB.
+    pub free_disk_min_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            in_flight_max: 65_536,
+            journal_buffer_bytes: 256 << 20,
+            order_lines_max: 1_000,
+            pending_orders_max: 100_000,
+            orders_listed_max: 100_000,
+            live_actors_max: 50_000,
+            idle_after: Duration::from_secs(60),
+            password_memory_max: 1_000_000,
+            password_hashes_max: std::thread::available_parallelism().map_or(2, usize::from),
+            throttle_user: 20,
+            throttle_address: 1_000,
+            free_disk_min_bytes: 256 << 20,
+        }
+    }
+}
+
+/// How an engine is opened. [`Config::directory`] and [`Config::memory`] give the defaults; set fields from there.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Where the data is.
+    pub storage: Storage,
+    /// What an answer promises. Default [`Durability::Sync`].
+    pub durability: Durability,
+    /// With [`Durability::Buffered`]: at most this long between two syncs. Default 50 ms.
+    pub sync_interval: Duration,
+    /// Time between two snapshots. Default 60 s.
+    pub snapshot_interval: Duration,
+    /// A snapshot is also taken when this many bytes were journaled since the last. Default 512 MiB.
+    pub snapshot_journal_bytes: u64,
+    /// Bytes of one journal segment, 1 MiB to 1 GiB. Default 64 MiB.
+    pub segment_bytes: u64,
+    /// An unpaid order is canceled after this time. Default 30 min.
+    pub order_ttl: Duration,
+    /// A login is valid for this time. Default 1 h.
+    pub token_ttl: Duration,
+    /// Cost of a new password hash; existing hashes carry their own. Default argon2id, 19 MiB, 2 passes, 1 lane.
+    pub password_params: PasswordParams,
+    /// Upper bounds.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// Defaults, with the data in `dir`.
+    pub fn directory(dir: impl Into<PathBuf>) -> Self {
+        Self::with(Storage::Directory(dir.into()))
+    }
+
+    /// Defaults, with nothing on disk.
+    pub fn memory() -> Self {
+        Self::with(Storage::Memory)
+    }
+
+    /// Defaults, with the given storage.
+    pub fn with(storage: Storage) -> Self {
+        Config {
+            storage,
+            durability: Durability::Sync,
+            sync_interval: Duration::from_millis(50),
+            snapshot_interval: Duration::from_secs(60),
+            snapshot_journal_bytes: 512 << 20,
+            segment_bytes: 64 << 20,
+            order_ttl: Duration::from_secs(30 * 60),
+            token_ttl: Duration::from_secs(60 * 60),
+            password_params: PasswordParams::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let bad = |name, why: &str| Err(OpenError::Config { name, why: why.into() });
+        if !(1..=10_000).contains(&self.limits.order_lines_max) {
+            return bad("order_lines_max", "must be 1 to 10,000");
+        }
+        if self.limits.in_flight_max == 0 {
+            return bad("in_flight_max", "must be at least 1");
+        }
+        if self.limits.journal_buffer_bytes < 16 << 20 {
+            return bad("journal_buffer_bytes", "must be at least 16 MiB");
+        }
+        if self.limits.live_actors_max == 0 {
+            return bad("live_actors_max", "must be at least 1");
+        }
+        if self.limits.password_hashes_max == 0 {
+            return bad("password_hashes_max", "must be at least 1");
+        }
+        if !((16 << 20)..=(1 << 30)).contains(&self.segment_bytes) {
+            return bad("segment_bytes", "must be 16 MiB to 1 GiB");
+        }
+        if self.snapshot_interval.is_zero() {
+            return bad("snapshot_interval", "must be longer than 0");
+        }
+        if self.order_ttl > Duration::from_secs(100 * 365 * 86_400) {
+            return bad("order_ttl", "must be at most 100 years");
+        }
+        if self.token_ttl.as_secs() == 0 {
+            return bad("token_ttl", "must be at least 1 s");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,366 @@
+//! The state of the shop while it is recovered: rows of a snapshot, the events after them, and the sagas that a crash
+//! had interrupted. The third interpreter of the domain's effects, after the actors and the tests.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::actors::Resident;
+use crate::domain::{
+    Account, AccountEvent, AccountNo, Credit, CreditCause, EVENT_VERSION, Effect, Entity, Evidence, Hold, Millis,
+    Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Record, SHARDS, Send, Store, StoreEvent, StoreMsg,
+    StoreNo, decode,
+};
+use crate::journal::Journal;
+
+/// An account while it is recovered: most stay the row that they are.
+enum Form {
+    Row(Box<[u8]>),
+    Hot(Box<Account>),
+}
+
+struct AccountEntry {
+    name: Arc<str>,
+    closed: bool,
+    form: Form,
+}
+
+/// Everything, single-threaded.
+pub(super) struct Image {
+    accounts: Vec<Option<AccountEntry>>,
+    /// Accounts with evidence in their rows.
+    busy: Vec<AccountNo>,
+    stores: BTreeMap<StoreNo, (Arc<str>, Store)>,
+    shards: Vec<OrderShard>,
+    /// The time of the newest event.
+    pub(super) newest: Millis,
+    /// Events that were not in the rows already.
+    pub(super) applied: u64,
+}
+
+/// What the recovered state is handed over to.
+pub(super) trait Receive {
+    fn account(&mut self, number: AccountNo, name: Arc<str>, closed: bool, row: Box<[u8]>);
+    fn store(&mut self, number: StoreNo, name: Arc<str>, store: Store);
+}
+
+impl Image {
+    pub(super) fn new() -> Self {
+        Image {
+            accounts: Vec::new(),
+            busy: Vec::new(),
+            stores: BTreeMap::new(),
+            shards: (0..SHARDS).map(|_| OrderShard::default()).collect(),
+            newest: 0,
+            applied: 0,
+        }
+    }
+
+    fn entry(&mut self, number: AccountNo) -> &mut Option<AccountEntry> {
+        let index = number.0 as usize;
+        if self.accounts.len() <= index {
+            self.accounts.resize_with(index + 1, || None);
+        }
+        &mut self.accounts[index]
+    }
+
+    /// Takes in an account's row.
+    pub(super) fn account_row(&mut self, name: Arc<str>, row: Box<[u8]>) -> Result<(), String> {
+        let account = Account::decode(&row).map_err(|error| format!("an account's row: {error}"))?;
+        let has_evidence = !(account.holds.is_empty() && account.credits.is_empty() && account.openings.is_empty());
+        if has_evidence {
+            self.busy.push(account.number);
+        }
+        let entry = AccountEntry { name, closed: account.closed, form: Form::Row(row) };
+        *self.entry(account.number) = Some(entry);
+        Ok(())
+    }
+
+    /// Takes in a store's row.
+    pub(super) fn store_row(&mut self, name: Arc<str>, row: &[u8]) -> Result<(), String> {
+        let store = Store::decode(row).map_err(|error| format!("a store's row: {error}"))?;
+        self.stores.insert(store.number, (name, store));
+        Ok(())
+    }
+
+    /// Takes in an order's row.
+    pub(super) fn order_row(&mut self, id: OrderId, order: Order) {
+        self.shards[id.shard()].insert(id, order);
+    }
+
+    /// Applies a journaled event: skips what the rows hold already, takes a gap for corruption.
+    pub(super) fn apply(&mut self, kind: u8, version: u8, payload: &[u8]) -> Result<(), String> {
+        let record = decode(kind, version, payload).map_err(|error| error.to_string())?;
+        match record {
+            Record::Account(number, seq, at, event) => {
+                self.newest = self.newest.max(at);
+                self.apply_account(number, seq, event)
+            }
+            Record::Store(number, seq, at, event) => {
+                self.newest = self.newest.max(at);
+                self.apply_store(number, seq, event)
+            }
+            Record::Order(id, seq, at, event) => {
+                self.newest = self.newest.max(at);
+                self.apply_order(id, seq, event)
+            }
+        }
+    }
+
+    fn apply_account(&mut self, number: AccountNo, seq: u64, event: AccountEvent) -> Result<(), String> {
+        let entry = self.entry(number);
+        if let (None, AccountEvent::Registered { user_id, .. }) = (&entry, &event) {
+            let name = Arc::from(&**user_id);
+            *entry = Some(AccountEntry { name, closed: false, form: Form::Hot(Box::new(Account::new(number))) });
+        }
+        let Some(entry) = entry else { return Err(format!("account {} was never registered", number.0)) };
+        let account = entry.form.hot()?;
+        if is_new(account.seq, seq, || format!("account {}", number.0))? {
+            account.apply(&event);
+            entry.closed = account.closed;
+            self.applied += 1;
+            if let AccountEvent::StoreOpened { .. } | AccountEvent::Held { .. } | AccountEvent::Credited { .. } = event
+            {
+                self.busy.push(number);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_store(&mut self, number: StoreNo, seq: u64, event: StoreEvent) -> Result<(), String> {
+        if let (false, StoreEvent::Created { store_id, .. }) = (self.stores.contains_key(&number), &event) {
+            self.stores.insert(number, (Arc::from(&**store_id), Store::new(number)));
+        }
+        let (_, store) = self.stores.get_mut(&number).ok_or_else(|| format!("store {} was never created", number.0))?;
+        if is_new(store.seq, seq, || format!("store {}", number.0))? {
+            store.apply(&event);
+            self.applied += 1;
+        }
+        Ok(())
+    }
+
+    fn apply_order(&mut self, id: OrderId, seq: u64, event: OrderEvent) -> Result<(), String> {
+        let shard = &mut self.shards[id.shard()];
+        let base = shard.orders.get(&id).map_or(0, |order| u64::from(order.seq));
+        if base == 0 && !matches!(event, OrderEvent::Placed(_)) {
+            return Err(format!("order {id} was never placed"));
+        }
+        if is_new(base, seq, || format!("order {id}"))? {
+            shard.apply(&(id, event));
+            self.applied += 1;
+        }
+        Ok(())
+    }
+
+    fn account(&mut self, number: AccountNo) -> Result<&mut Account, String> {
+        match self.entry(number) {
+            Some(entry) => entry.form.hot(),
+            None => Err(format!("account {} is named but does not exist", number.0)),
+        }
+    }
+
+    fn order(&self, id: OrderId) -> Option<&Order> {
+        self.shards[id.shard()].orders.get(&id)
+    }
+
+    /// Looks every piece of evidence up: with its closing event it is dropped, without it the rest of the saga is
+    /// done. Returns how many sagas had to be finished. Doing it twice is as doing it once.
+    pub(super) fn finish_sagas(&mut self, journal: &Journal, now: Millis) -> Result<u64, String> {
+        let mut unfinished = self.settle_stores()?;
+        unfinished.extend(self.settle_accounts()?);
+        let finished = unfinished.len() as u64;
+        for message in unfinished {
+            self.run(message, journal, now)?;
+        }
+        // What was finished just now left evidence of its own.
+        let left = self.settle_stores()?.len() + self.settle_accounts()?.len();
+        match left {
+            0 => Ok(finished),
+            _ => Err(format!("{left} sagas could not be finished")),
+        }
+    }
+
+    fn settle_stores(&mut self) -> Result<Vec<Send>, String> {
+        let mut unfinished = Vec::new();
+        for (_, store) in self.stores.values_mut() {
+            let shards = &self.shards;
+            let order = |id: &OrderId| shards[id.shard()].orders.get(id);
+            store.reservations.retain(|id, facts| {
+                let open = order(id).is_none();
+                if open {
+                    let reserved = OrderMsg::Reserved { order: *id, facts: facts.clone() };
+                    unfinished.push(Send::Order(id.shard(), reserved));
+                }
+                open
+            });
+            store.releases.retain(|id, _| {
+                let open = order(id).is_some_and(|order| order.status != OrderStatus::Canceled);
+                if open {
+                    unfinished.push(Send::Order(id.shard(), OrderMsg::Released { order: *id }));
+                }
+                open
+            });
+        }
+        Ok(unfinished)
+    }
+
+    fn settle_accounts(&mut self) -> Result<Vec<Send>, String> {
+        let mut unfinished = Vec::new();
+        self.busy.sort_unstable();
+        self.busy.dedup();
+        for number in self.busy.clone() {
+            let account = self.account(number)?.clone();
+            let mut closed = Vec::new();
+            for (id, hold) in &account.holds {
+                self.settle_hold(*id, hold, &mut closed, &mut unfinished);
+            }
+            for (id, credit) in &account.credits {
+                self.settle_credit(*id, credit, &mut closed, &mut unfinished);
+            }
+            for (store, store_id) in &account.openings {
+                if self.stores.contains_key(store) {
+                    closed.push(Evidence::Opening(*store));
+                } else {
+                    let (ticket, owner) = (crate::domain::Ticket::NOBODY, number);
+                    let create = StoreMsg::Create { ticket, owner, store_id: store_id.clone() };
+                    unfinished.push(Send::Store(*store, create));
+                }
+            }
+            self.account(number)?.forget(&closed);
+        }
+        Ok(unfinished)
+    }
+
+    fn settle_hold(&self, id: OrderId, hold: &Hold, closed: &mut Vec<Evidence>, unfinished: &mut Vec<Send>) {
+        if self.order(id).is_some_and(|order| order.status == OrderStatus::Pending) {
+            unfinished.push(hold.next(id));
+        } else {
+            closed.push(Evidence::Hold(id));
+        }
+    }
+
+    fn settle_credit(&self, id: OrderId, credit: &Credit, closed: &mut Vec<Evidence>, unfinished: &mut Vec<Send>) {
+        let status = self.order(id).map(|order| order.status);
+        let open = match credit.cause {
+            CreditCause::Payment => status == Some(OrderStatus::Pending),
+            CreditCause::Confirmation => status != Some(OrderStatus::Completed),
+        };
+        match (open, credit.cause) {
+            (false, _) => closed.push(Evidence::Credit(id)),
+            // The buyer's hold is evidence of the same saga and brings it here again.
+            (true, CreditCause::Payment) => {}
+            (true, CreditCause::Confirmation) => unfinished.push(credit.next(id)),
+        }
+    }
+
+    /// Delivers a message and all that follow from it.
+    fn run(&mut self, message: Send, journal: &Journal, now: Millis) -> Result<(), String> {
+        let mut queue = VecDeque::from([message]);
+        while let Some(message) = queue.pop_front() {
+            match message {
+                Send::Account(number, msg) => {
+                    self.busy.push(number);
+                    step(self.account(number)?, &mut (), msg, journal, now, &mut queue);
+                }
+                Send::Store(number, msg) => {
+                    if let StoreMsg::Create { store_id, .. } = &msg {
+                        let store = || (Arc::from(&**store_id), Store::new(number));
+                        self.stores.entry(number).or_insert_with(store);
+                    }
+                    let (_, store) =
+                        self.stores.get_mut(&number).ok_or_else(|| format!("store {} does not exist", number.0))?;
+                    step(store, &mut (), msg, journal, now, &mut queue);
+                }
+                Send::Order(shard, msg) => {
+                    let mut work = <OrderShard as Entity>::Work::default();
+                    step(&mut self.shards[shard], &mut work, msg, journal, now, &mut queue);
+                }
+                // Evidence is looked up again at the end.
+                Send::Forget(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands everything over.
+    pub(super) fn hand_over(self, receiver: &mut impl Receive) -> Vec<OrderShard> {
+        for (number, entry) in (0..).zip(self.accounts) {
+            if let Some(AccountEntry { name, closed, form }) = entry {
+                receiver.account(AccountNo(number), name, closed, form.into_row());
+            }
+        }
+        for (number, (name, store)) in self.stores {
+            receiver.store(number, name, store);
+        }
+        self.shards
+    }
+
+    /// What all accounts put in, in fen.
+    pub(super) fn net_put_in(&self) -> Result<i64, String> {
+        let mut sum = 0i64;
+        for entry in self.accounts.iter().flatten() {
+            sum += match &entry.form {
+                Form::Hot(account) => account.net_put_in,
+                Form::Row(row) => Account::decode(row).map_err(|error| error.to_string())?.net_put_in,
+            };
+        }
+        Ok(sum)
+    }
+}
+
+impl Form {
+    fn hot(&mut self) -> Result<&mut Account, String> {
+        if let Form::Row(row) = self {
+            let account = Account::decode(row).map_err(|error| format!("an account's row: {error}"))?;
+            *self = Form::Hot(Box::new(account));
+        }
+        match self {
+            Form::Hot(account) => Ok(account),
+            Form::Row(_) => Err("an account's row did not decode".into()),
+        }
+    }
+
+    fn into_row(self) -> Box<[u8]> {
+        match self {
+            Form::Row(row) => row,
+            Form::Hot(account) => account.encode(),
+        }
+    }
+}
+
+/// Whether an event is past its entity's base. A gap means that something is missing.
+fn is_new(base: u64, seq: u64, what: impl FnOnce() -> String) -> Result<bool, String> {
+    if seq > base + 1 {
+        return Err(format!("{} goes from event {base} to event {seq}", what()));
+    }
+    Ok(seq == base + 1)
+}
+
+/// Handles one message of an entity, with all effects.
+fn step<E: Resident>(
+    entity: &mut E,
+    work: &mut E::Work,
+    msg: E::Msg,
+    journal: &Journal,
+    now: Millis,
+    queue: &mut VecDeque<Send>,
+) {
+    let mut next = VecDeque::from([msg]);
+    let mut bytes = Vec::new();
+    while let Some(msg) = next.pop_front() {
+        let mut effects = Vec::new();
+        entity.handle(work, msg, now, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Append(event) => {
+                    let kind = entity.encode_event(&event, now, &mut bytes);
+                    journal.append(kind, EVENT_VERSION, &bytes);
+                    entity.apply(&event);
+                }
+                Effect::Send(message) => queue.push_back(message),
+                Effect::Again(msg) => next.push_back(msg),
+                // Nobody waits, and deadlines are read from the state when the actors start.
+                Effect::Reply(..) | Effect::Deadline(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The engine: opens, recovers and closes; the typed API; limits, deadlines, audit.
+//!
+//! # Cancellation
+//! Dropping the future of a call before its command was admitted does nothing; dropping it later changes nothing:
+//! what was asked for is done all the same, only nobody hears of it.
+//!
+//! # Layout
+//! - `open`: lock, recover, start; `image`: the state while it is recovered; `close`: drain, last snapshot, end.
+//! - `accounts`, `stores`, `orders`: the calls, each in the contract's order of checks.
+//! - `credential`: passwords and tokens become a value that entities judge.
+//! - `snapshots`: the walk beside the traffic; `audit`: all money and all copies while nothing moves.
+//! - `background`: ticks, sleep, snapshots by time and size, free disk.
+
+mod accounts;
+mod audit;
+mod background;
+mod close;
+mod config;
+mod credential;
+mod error;
+mod image;
+mod names;
+mod open;
+mod orders;
+mod snapshots;
+mod stores;
+mod types;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use crate::actors::{Admission, Busy, System};
+use crate::auth::{AuthMemory, Hasher, Throttle, Tokens};
+use crate::cold::Documents;
+use crate::disk::Disk;
+use crate::domain::{Outcome, Refusal, Send, Ticket};
+
+pub use config::{Config, Limits, Storage};
+pub use error::{Error, OpenError};
+pub use open::Progress;
+pub use types::{
+    AuditReport, Credential, LineView, NewBook, NewLine, OrderId, OrderStatus, OrderView, Recovered, SnapshotReport,
+    Stats,
+};
+
+/// Result of a call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The longest id in bytes (contract §1).
+pub const ID_BYTES_MAX: usize = 256;
+
+/// The longest password in bytes (contract §1).
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
+
+/// A running engine. Clones are cheap handles of the same one.
+///
+/// When the last handle is dropped without [`Engine::close`], it is as if the process had crashed: what was
+/// acknowledged is durable, what was not may be lost.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) core: Arc<Core>,
+    /// Ends everything when the last handle goes.
+    guard: Arc<close::Guard>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("dir", &self.core.dir).finish_non_exhaustive()
+    }
+}
+
+/// What the calls and the background share.
+pub(super) struct Core {
+    config: Config,
+    disk: Arc<dyn Disk>,
+    dir: std::path::PathBuf,
+    system: Arc<System>,
+    names: Arc<names::Names>,
+    hasher: Hasher,
+    tokens: Tokens,
+    memory: Arc<AuthMemory>,
+    throttle: Throttle,
+    documents: Documents,
+    /// Sum over all accounts of what was put in, with deposits on their way.
+    deposits: Arc<AtomicI64>,
+    ids: IdSource,
+    disk_low: AtomicBool,
+    snapshots: snapshots::Snapshots,
+    recovered: Recovered,
+}
+
+/// Random bits for order ids: a keyed hash of a counter, which costs a tenth of the system's random source.
+pub(super) struct IdSource {
+    key: [u8; 32],
+    counter: AtomicU64,
+}
+
+impl IdSource {
+    pub(super) fn new(key: [u8; 32]) -> Self {
+        IdSource { key, counter: AtomicU64::new(0) }
+    }
+
+    fn next(&self, now: u64, buyer: crate::domain::AccountNo) -> OrderId {
+        let count = self.counter.fetch_add(1, Ordering::Relaxed);
+        let hash = blake3::keyed_hash(&self.key, &count.to_le_bytes());
+        let bytes = hash.as_bytes();
+        let random = u64::from_le_bytes(std::array::from_fn(|index| bytes[index]));
+        OrderId::new(now, buyer, random, bytes[8])
+    }
+}
+
+impl Engine {
+    /// What open found.
+    pub fn recovered(&self) -> Recovered {
+        self.core.recovered.clone()
+    }
+
+    /// `None` when changes and reads are served; else why not.
+    pub fn not_ready(&self) -> Option<&'static str> {
+        if self.core.system.answers.is_failed() {
+            Some("the journal failed")
+        } else if self.core.system.answers.is_draining() {
+            Some("draining")
+        } else {
+            None
+        }
+    }
+
+    /// Waits until the engine fails, for good, and says why. Cancel-safe.
+    pub async fn failed(&self) -> String {
+        self.core.system.failed().await
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        let core = &self.core;
+        let journal = core.system.journal.stats();
+        let (accounts, stores) = (&core.system.accounts, &core.system.stores);
+        Stats {
+            journal_head: core.system.journal.head(),
+            journal_durable: core.system.journal.durable(),
+            journal_batches: journal.batches,
+            journal_frames: journal.frames,
+            journal_bytes: journal.bytes,
+            journal_batch_frames: journal.batch_frames,
+            journal_sync_seconds: journal.syncs,
+            live_actors: (accounts.live() + stores.live()) as u64,
+            dormant_actors: (accounts.dormant() + stores.dormant()) as u64,
+            permits_in_use: core.system.answers.in_flight() as u64,
+            permits_max: core.system.answers.in_flight_max() as u64,
+            snapshot_age: core.snapshots.age(),
+            snapshot_took: core.snapshots.took(),
+            snapshots: core.snapshots.published(),
+            snapshot_failures: core.snapshots.failures(),
+            disk_low: core.disk_low.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What a command journals besides its texts, generously.
+const COMMAND_BYTES: usize = 1_024;
+
+impl Core {
+    fn busy(&self, busy: Busy) -> Error {
+        match busy {
+            Busy::Permits => Error::Overloaded("too many requests in flight"),
+            Busy::Buffer => Error::Overloaded("the journal's buffer is full"),
+            Busy::Draining => Error::Draining,
+            Busy::Failed => self.unknown(),
+        }
+    }
+
+    fn unknown(&self) -> Error {
+        Error::OutcomeUnknown(self.system.failure().unwrap_or_else(|| "the engine stopped".into()))
+    }
+
+    /// Waits for an answer and takes the refusals out.
+    async fn answer(&self, admission: Admission) -> Result<Outcome> {
+        match admission.answer.await {
+            Ok(Outcome::Refused(refusal)) => Err(Error::Refused(refusal)),
+            Ok(Outcome::TooManyPending) => Err(Error::Throttled { why: "too many pending orders", retry_after_s: 60 }),
+            Ok(Outcome::TooMany(count)) => Err(self.too_many(count)),
+            Ok(Outcome::Unknown) | Err(_) => Err(self.unknown()),
+            Ok(outcome) => Ok(outcome),
+        }
+    }
+
+    fn too_many(&self, count: usize) -> Error {
+        let max = self.config.limits.orders_listed_max;
+        let why = format!("{count} orders are more than orders_listed_max allows ({max})");
+        Error::Refused(Refusal::invalid("orders", why))
+    }
+
+    /// A read: admitted, sent, answered.
+    async fn ask(&self, message: impl FnOnce(Ticket) -> Send) -> Result<Outcome> {
+        let admission = self.system.answers.admit(0, None).await.map_err(|busy| self.busy(busy))?;
+        self.system.send(message(admission.ticket));
+        self.answer(admission).await
+    }
+
+    /// A change: as a read, with room in the journal for `bytes` of texts.
+    async fn change(&self, bytes: usize, message: impl FnOnce(Ticket) -> Send) -> Result<Outcome> {
+        self.change_then(bytes, None, message).await
+    }
+
+    async fn change_then(
+        &self,
+        bytes: usize,
+        then: Option<Box<dyn FnOnce(&Outcome) + std::marker::Send>>,
+        message: impl FnOnce(Ticket) -> Send,
+    ) -> Result<Outcome> {
+        self.check_disk()?;
+        let bytes = bytes + COMMAND_BYTES;
+        let admission = self.system.answers.admit(bytes, then).await.map_err(|busy| self.busy(busy))?;
+        self.system.send(message(admission.ticket));
+        self.answer(admission).await
+    }
+
+    fn check_disk(&self) -> Result<()> {
+        if self.disk_low.load(Ordering::Relaxed) {
+            return Err(Error::Overloaded("the disk is nearly full"));
+        }
+        Ok(())
+    }
+
+    /// Refuses at the door. Also such an answer rests on what was read, so it passes the gate.
+    async fn refuse<T>(&self, refusal: Refusal) -> Result<T> {
+        self.pass_gate().await?;
+        Err(Error::Refused(refusal))
+    }
+
+    /// Waits until the journal is durable up to its head of now.
+    async fn pass_gate(&self) -> Result<()> {
+        let admission = self.system.answers.admit(0, None).await.map_err(|busy| self.busy(busy))?;
+        self.system.answers.reply(admission.ticket, Outcome::Done, &self.system.journal);
+        self.answer(admission).await.map(|_| ())
+    }
+
+    /// An outcome that no entity gives to this message.
+    fn unexpected<T>(&self, outcome: &Outcome) -> Result<T> {
+        self.system.fail(format!("an entity answered {outcome:?} to another question"));
+        Err(self.unknown())
+    }
+}
+
+/// The contract's rule for ids: 1 to 256 bytes without control characters.
+fn check_id(field: &'static str, id: &str) -> Result<()> {
+    let why = if id.is_empty() {
+        "must not be empty"
+    } else if id.len() > ID_BYTES_MAX {
+        "must be at most 256 bytes"
+    } else if id.chars().any(char::is_control) {
+        "must not contain control characters"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Refused(Refusal::invalid(field, why)))
+}
+
+/// The contract's rule for passwords: 1 to 1,024 bytes.
+fn check_password(field: &'static str, password: &str) -> Result<()> {
+    if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+        return Err(Error::Refused(Refusal::invalid(field, "must be 1 to 1,024 bytes")));
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! The calls about orders.
+
+use std::sync::Arc;
+
+use super::{Core, Credential, Engine, LineView, NewLine, OrderView, Result, check_id};
+use crate::domain::{
+    self, AccountNo, Cred, Order, OrderId, OrderMsg, OrderStatus, Outcome, PayKind, Refusal, SHARDS, Send, StoreNo,
+    Ticket,
+};
+
+impl Engine {
+    /// Places an order: all copies are taken, or none. No lines make an order of 0 fen.
+    ///
+    /// # Errors
+    /// 511, 401, 513, then for each line 515 and 517; throttled above the limit of pending orders; 530 for a count
+    /// below 1, too many lines, or a total of 2^53 fen or more.
+    pub async fn new_order(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        lines: &[NewLine<'_>],
+    ) -> Result<OrderId> {
+        check_id("store_id", store_id)?;
+        let core = &self.core;
+        let limits = &core.config.limits;
+        if lines.len() > limits.order_lines_max {
+            let why = format!("must have at most {} lines", limits.order_lines_max);
+            return Err(Refusal::invalid("books", why).into());
+        }
+        let mut bytes = 0;
+        let mut wanted = Vec::with_capacity(lines.len());
+        for line in lines {
+            check_id("id", line.book_id)?;
+            if line.count < 1 {
+                return Err(Refusal::invalid("count", "must be 1 or more").into());
+            }
+            // The numbers of a line, in two events.
+            bytes += 64;
+            wanted.push(domain::NewLine { book_id: line.book_id.into(), count: line.count });
+        }
+        let (buyer, _) = self.user(user_id, credential).await?;
+        let Some((store, _)) = core.names.store(store_id) else {
+            return core.refuse(Refusal::NoStore(store_id.into())).await;
+        };
+        let order = core.ids.next(core.system.clock.now(), buyer);
+        let ttl = core.config.order_ttl.as_millis() as u64;
+        let pending_max = limits.pending_orders_max;
+        let message = |ticket| {
+            let place = OrderMsg::Place { ticket, order, buyer, store, lines: wanted, ttl, pending_max };
+            Send::Order(order.shard(), place)
+        };
+        match core.change(bytes, message).await? {
+            Outcome::Placed(order) => Ok(order),
+            Outcome::AccountGone => Err(Refusal::NoUser(user_id.into()).into()),
+            outcome => core.unexpected(&outcome),
+        }
+    }
+
+    /// Pays an order; the seller has the money at once.
+    ///
+    /// # Errors
+    /// 518, 401 (not this user's), 511 (that account is gone or a newer one), 401 (credential), 526, 527, 519, in
+    /// this order.
+    pub async fn pay(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        self.pay_as(user_id, order_id, credential, PayKind::Direct).await
+    }
+
+    /// Pays an order to the platform, which holds the money until the order is confirmed.
+    ///
+    /// # Errors
+    /// As [`Engine::pay`], and 400 after 527 if the order is past `paid`.
+    pub async fn pay_to_platform(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        self.pay_as(user_id, order_id, credential, PayKind::Platform).await
+    }
+
+    async fn pay_as(&self, user_id: &str, order_id: &str, credential: Credential<'_>, kind: PayKind) -> Result<()> {
+        let gone = |name: &str| (name == user_id).then(|| Refusal::NoUser(user_id.into()));
+        let message = move |ticket, order, user, cred| OrderMsg::Pay { ticket, order, user, cred, kind };
+        self.on_own_order(user_id, order_id, credential, gone, message).await
+    }
+
+    /// Confirms the receipt of an order; what the platform holds goes to the seller.
+    ///
+    /// # Errors
+    /// 518, 401 (not this user's), 401 (credential), 520, 528, in this order.
+    pub async fn confirm(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        let message = |ticket, order, user, cred| OrderMsg::Confirm { ticket, order, user, cred };
+        self.on_own_order(user_id, order_id, credential, |_| None, message).await
+    }
+
+    /// A command on an order whose existence and owner are judged before the credential. `gone` says what an order
+    /// of another account answers, given that account's user id; 401 if nothing.
+    async fn on_own_order(
+        &self,
+        user_id: &str,
+        order_id: &str,
+        credential: Credential<'_>,
+        gone: impl Fn(&str) -> Option<Refusal>,
+        message: impl FnOnce(Ticket, OrderId, Option<AccountNo>, Cred) -> OrderMsg,
+    ) -> Result<()> {
+        check_id("user_id", user_id)?;
+        check_id("order_id", order_id)?;
+        let core = &self.core;
+        let not_yours = |buyer: AccountNo| {
+            let name = core.system.accounts.name(buyer.0);
+            name.and_then(|name| gone(name)).unwrap_or(Refusal::Unauthorized)
+        };
+        let Some(order) = OrderId::parse(order_id) else {
+            return core.refuse(Refusal::NoOrder(order_id.into())).await;
+        };
+        let user = core.names.account(user_id);
+        let cred = match user.map(|user| (user, core.resolve_at_once(user, credential))) {
+            None => Cred::Refused,
+            Some((_, Some(cred))) => cred,
+            // A password must be hashed; what needs no password is judged first.
+            Some((user, None)) => {
+                let buyer = |ticket| Send::Order(order.shard(), OrderMsg::Buyer { ticket, order });
+                match core.ask(buyer).await? {
+                    Outcome::Buyer(buyer) if buyer == user => core.resolve(user_id, user, credential).await?,
+                    Outcome::Buyer(buyer) => return Err(not_yours(buyer).into()),
+                    outcome => return core.unexpected(&outcome),
+                }
+            }
+        };
+        let message = |ticket| Send::Order(order.shard(), message(ticket, order, user, cred));
+        match core.change(0, message).await? {
+            Outcome::Done => Ok(()),
+            Outcome::NotYours(buyer) => Err(not_yours(buyer).into()),
+            outcome => core.unexpected(&outcome),
+        }
+    }
+
+    /// Cancels a pending order; its copies go back to the shelf.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also somebody else's), 521, in this order.
+    pub async fn cancel_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        check_id("order_id", order_id)?;
+        let (user, _) = self.user(user_id, credential).await?;
+        let Some(order) = OrderId::parse(order_id) else {
+            return self.core.refuse(Refusal::NoOrder(order_id.into())).await;
+        };
+        let message = |ticket| Send::Order(order.shard(), OrderMsg::Cancel { ticket, order, user });
+        self.core.change(0, message).await.map(|_| ())
+    }
+
+    /// Where an order of this user stands.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also somebody else's), in this order.
+    pub async fn order_status(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<OrderStatus> {
+        check_id("order_id", order_id)?;
+        let (user, _) = self.user(user_id, credential).await?;
+        let Some(order) = OrderId::parse(order_id) else {
+            return self.core.refuse(Refusal::NoOrder(order_id.into())).await;
+        };
+        let message = |ticket| Send::Order(order.shard(), OrderMsg::Status { ticket, order, user });
+        match self.core.ask(message).await? {
+            Outcome::Status(status) => Ok(status),
+            outcome => self.core.unexpected(&outcome),
+        }
+    }
+
+    /// Every order of a buyer, newest first.
+    ///
+    /// # Errors
+    /// 511, 401, in this order; 530 if there are more than may be listed.
+    pub async fn buyer_orders(&self, user_id: &str, credential: Credential<'_>) -> Result<Vec<OrderView>> {
+        let (buyer, _) = self.user(user_id, credential).await?;
+        let limit = self.core.config.limits.orders_listed_max;
+        let message = |ticket| Send::Order(buyer.shard(), OrderMsg::OfBuyer { ticket, buyer, limit });
+        match self.core.ask(message).await? {
+            Outcome::Orders(orders) => Ok(self.core.views(orders)),
+            outcome => self.core.unexpected(&outcome),
+        }
+    }
+
+    /// Cancels every pending order past its deadline. The engine does so by itself; this returns when it is done.
+    ///
+    /// # Errors
+    /// Only such of the engine as a whole.
+    pub async fn cancel_expired(&self) -> Result<()> {
+        let sweep = |shard, ticket| Send::Order(shard, OrderMsg::Sweep { ticket });
+        self.ask_shards(sweep).await.map(|_| ())
+    }
+
+    /// How many orders the user has placed, whatever their state; 0 for an unknown user.
+    ///
+    /// # Errors
+    /// Only such of the engine as a whole.
+    pub async fn order_count(&self, user_id: &str) -> Result<i64> {
+        check_id("user_id", user_id)?;
+        let Some(buyer) = self.core.names.account(user_id) else {
+            self.core.pass_gate().await?;
+            return Ok(0);
+        };
+        let message = |ticket| Send::Order(buyer.shard(), OrderMsg::Count { ticket, buyer });
+        match self.core.ask(message).await? {
+            Outcome::Count(count) => Ok(count as i64),
+            outcome => self.core.unexpected(&outcome),
+        }
+    }
+
+    pub(super) async fn orders_of_store(&self, store: StoreNo) -> Result<Vec<OrderView>> {
+        let limit = self.core.config.limits.orders_listed_max;
+        let of_store = move |shard, ticket| Send::Order(shard, OrderMsg::OfStore { ticket, store, limit });
+        let mut all = Vec::new();
+        for outcome in self.ask_shards(of_store).await? {
+            match outcome {
+                Outcome::Orders(orders) => all.extend(orders),
+                outcome => return self.core.unexpected(&outcome),
+            }
+        }
+        if all.len() > limit {
+            return Err(self.core.too_many(all.len()));
+        }
+        Ok(self.core.views(all))
+    }
+
+    /// Asks every shard at once and waits for all.
+    async fn ask_shards(&self, message: impl Fn(usize, Ticket) -> Send) -> Result<Vec<Outcome>> {
+        let core = &self.core;
+        let mut admissions = Vec::with_capacity(SHARDS);
+        for shard in 0..SHARDS {
+            let admission = core.system.answers.admit(0, None).await;
+            let admission = admission.map_err(|busy| core.busy(busy))?;
+            core.system.send(message(shard, admission.ticket));
+            admissions.push(admission);
+        }
+        let mut outcomes = Vec::with_capacity(SHARDS);
+        for admission in admissions {
+            outcomes.push(core.answer(admission).await?);
+        }
+        Ok(outcomes)
+    }
+}
+
+impl Core {
+    /// Orders as people read them: with ids for numbers, newest first.
+    fn views(&self, mut orders: Vec<(OrderId, Order)>) -> Vec<OrderView> {
+        // Ids sort by time only within a millisecond's luck, so the time decides and the id breaks ties.
+        orders.sort_unstable_by_key(|(id, order)| std::cmp::Reverse((order.created, *id)));
+        orders.into_iter().map(|(id, order)| self.view(id, order)).collect()
+    }
+
+    fn view(&self, order_id: OrderId, order: Order) -> OrderView {
+        let name = |found: Option<&Arc<str>>| found.cloned().unwrap_or_default();
+        let books = self.system.stores.extra(order.store.0);
+        let books = books.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let line = |line: &domain::Line| LineView {
+            book_id: name(books.get(line.book.0 as usize)),
+            count: line.count,
+            price: line.price,
+        };
+        OrderView {
+            order_id,
+            user_id: name(self.system.accounts.name(order.buyer.0)),
+            store_id: name(self.system.stores.name(order.store.0)),
+            status: order.status,
+            total_price: order.total,
+            created_ms: order.created,
+            is_shipped: order.shipped,
+            lines: order.lines.iter().map(line).collect(),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! Snapshots: rows and events of one walk beside the traffic, loadable by itself.
+//!
+//! The walk first taps the journal, then reads row after row, each at its own time; the tap's events bring all rows
+//! to the walk's end. It never stops the traffic: a row of a live entity is shown by its actor between two messages.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::image::Image;
+use super::{Core, Engine, Error, Result, SnapshotReport, Storage};
+use crate::disk::Disk;
+use crate::domain::{Blob, Order, OrderId, SHARDS, encode_row};
+use crate::journal::{Lsn, decode_frames};
+use crate::snapshot::{SnapshotError, SnapshotSummary, SnapshotWriter, list_snapshots, read_snapshot, retain};
+
+/// Chunk kinds of the file.
+mod chunk {
+    pub(super) const HEADER: u8 = 1;
+    pub(super) const ACCOUNTS: u8 = 2;
+    pub(super) const STORES: u8 = 3;
+    pub(super) const ORDERS: u8 = 4;
+    pub(super) const EVENTS: u8 = 5;
+}
+
+/// Snapshots that are kept. The older one is what a damaged newer one falls back to.
+const KEPT: usize = 2;
+
+/// Rows that one chunk holds.
+const CHUNK_ROWS: usize = 512;
+
+/// Rest after each chunk, so that the walk takes about half of a core at most.
+const PACE: Duration = Duration::from_millis(1);
+
+/// The file's first chunk, a map with names, so that the file explains itself.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    format: String,
+    version: u32,
+    /// The journal's epoch when it was taken.
+    epoch: u32,
+    /// Engine time when the walk began, in ms since the Unix epoch.
+    taken_ms: u64,
+}
+
+const FORMAT: &str = "bookstore snapshot";
+const VERSION: u32 = 1;
+
+/// What is known of snapshots in this process.
+pub(super) struct Snapshots {
+    /// One at a time; holds the LSN of the newest.
+    pub(super) newest: tokio::sync::Mutex<Option<Lsn>>,
+    last: Mutex<Option<(Instant, Option<Duration>)>>,
+    published: AtomicU64,
+    failures: AtomicU64,
+    /// The journal's bytes when the newest was taken.
+    pub(super) journal_bytes: AtomicU64,
+    epoch: u32,
+}
+
+impl Snapshots {
+    pub(super) fn new(newest: Option<Lsn>, epoch: u32) -> Self {
+        Snapshots {
+            newest: tokio::sync::Mutex::new(newest),
+            last: Mutex::new(newest.map(|_| (Instant::now(), None))),
+            published: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            journal_bytes: AtomicU64::new(0),
+            epoch,
+        }
+    }
+
+    fn last(&self) -> Option<(Instant, Option<Duration>)> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since the newest was published, or loaded.
+    pub(super) fn age(&self) -> Option<Duration> {
+        self.last().map(|(at, _)| at.elapsed())
+    }
+
+    pub(super) fn took(&self) -> Option<Duration> {
+        self.last().and_then(|(_, took)| took)
+    }
+
+    pub(super) fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    /// Takes a snapshot now, beside the traffic. Of several calls at once each takes its own, one after the other.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] if the snapshot could not be written: the journal is whole, so nothing is lost and it
+    /// may be tried again; [`Error::OutcomeUnknown`] if the engine has failed.
+    pub async fn snapshot(&self) -> Result<SnapshotReport> {
+        self.core.take_snapshot(false).await.map(|report| report.unwrap_or_else(SnapshotReport::nothing))
+    }
+}
+
+impl SnapshotReport {
+    fn nothing() -> Self {
+        SnapshotReport { path: None, bytes: 0, rows: 0, took: Duration::ZERO }
+    }
+}
+
+impl Core {
+    /// `only_if_changed`: `None` if nothing was journaled since the newest.
+    pub(super) async fn take_snapshot(self: &Arc<Self>, only_if_changed: bool) -> Result<Option<SnapshotReport>> {
+        let mut newest = self.snapshots.newest.lock().await;
+        if only_if_changed && *newest == Some(self.system.journal.head()) {
+            return Ok(None);
+        }
+        let start = Instant::now();
+        match self.write_snapshot().await {
+            Ok((mut report, lsn)) => {
+                *newest = Some(lsn);
+                report.took = start.elapsed();
+                let mut last = self.snapshots.last.lock().unwrap_or_else(PoisonError::into_inner);
+                *last = Some((Instant::now(), Some(report.took)));
+                self.snapshots.published.fetch_add(1, Ordering::Relaxed);
+                Ok(Some(report))
+            }
+            Err(why) => {
+                self.system.journal.untap();
+                self.snapshots.failures.fetch_add(1, Ordering::Relaxed);
+                if self.system.answers.is_failed() {
+                    return Err(self.unknown());
+                }
+                tracing::error!(%why, "a snapshot failed; the journal is kept, so nothing is lost");
+                Err(Error::Overloaded("the snapshot could not be written"))
+            }
+        }
+    }
+
+    async fn write_snapshot(self: &Arc<Self>) -> std::result::Result<(SnapshotReport, Lsn), String> {
+        let bytes_at_start = self.system.journal.stats().bytes;
+        let (sink, events) = channel();
+        let start_lsn = self.system.journal.tap(sink);
+        // Bounded, so that a slow disk slows the walk and not the memory.
+        let (rows, chunks) = mpsc::channel::<(u8, Vec<u8>)>(4);
+        let core = self.clone();
+        let writer = tokio::task::spawn_blocking(move || core.write_chunks(start_lsn, chunks, &events));
+        let walked = self.walk(&rows).await;
+        drop(rows);
+        let written = writer.await.map_err(|error| error.to_string())?;
+        let (published, lsn) = written.map_err(|error| error.to_string())?;
+        let count = walked?;
+        self.snapshots.journal_bytes.store(bytes_at_start, Ordering::Relaxed);
+        let path = (!matches!(self.config.storage, Storage::Memory)).then_some(published.path);
+        Ok((SnapshotReport { path, bytes: published.bytes, rows: count, took: Duration::ZERO }, lsn))
+    }
+
+    /// Off the runtime: writes chunks as they come, with the tap's events between them.
+    fn write_chunks(
+        &self,
+        start_lsn: Lsn,
+        mut chunks: mpsc::Receiver<(u8, Vec<u8>)>,
+        events: &Receiver<Vec<u8>>,
+    ) -> std::result::Result<(crate::snapshot::PublishedSnapshot, Lsn), SnapshotWriteError> {
+        let mut writer = SnapshotWriter::create(self.disk.clone(), &self.dir, start_lsn)?;
+        let header = Header {
+            format: FORMAT.into(),
+            version: VERSION,
+            epoch: self.snapshots.epoch,
+            taken_ms: self.system.clock.now(),
+        };
+        let header = rmp_serde::to_vec_named(&header).map_err(|error| SnapshotWriteError::Other(error.to_string()))?;
+        writer.chunk(chunk::HEADER, &header)?;
+        let mut last = start_lsn;
+        let mut complete = false;
+        while let Some((kind, payload)) = chunks.blocking_recv() {
+            // An empty chunk of rows is the walk's word that it came to its end.
+            complete = payload.is_empty();
+            if !complete {
+                writer.chunk(kind, &payload)?;
+            }
+            write_events(&mut writer, events, &mut last)?;
+        }
+        if !complete {
+            return Err(SnapshotWriteError::Other("the walk was cut short".into()));
+        }
+        // Published only when the journal is synced past the walk; the tap has everything up to there, too.
+        self.system.journal.flush_blocking().map_err(|error| SnapshotWriteError::Other(error.to_string()))?;
+        self.system.journal.untap();
+        write_events(&mut writer, events, &mut last)?;
+        let published = writer.publish(&[], last)?;
+        self.after_publishing(last);
+        Ok((published, last))
+    }
+
+    /// Keeps two, and lets go of the segments that the older one does not need.
+    fn after_publishing(&self, newest: Lsn) {
+        let cleaned = retain(&*self.disk, &self.dir, KEPT).and_then(|_| list_snapshots(&*self.disk, &self.dir));
+        match cleaned {
+            Ok(kept) => {
+                if let Some((older, _)) = kept.iter().find(|(lsn, _)| *lsn < newest) {
+                    self.system.journal.trim(*older);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "old snapshots could not be removed"),
+        }
+    }
+
+    /// Sends every row, and an empty chunk at the end. Returns how many rows.
+    async fn walk(&self, rows: &mpsc::Sender<(u8, Vec<u8>)>) -> std::result::Result<u64, String> {
+        let mut count = 0;
+        let system = &self.system;
+        let gone = || "the snapshot's writer ended".to_string();
+        let mut chunk = Vec::new();
+        let accounts = system.accounts.end();
+        for number in 1..accounts {
+            if let Some(row) = system.accounts.row(number).await {
+                chunk.extend(named_row(system.accounts.name(number), row));
+                count += 1;
+            }
+            if number as usize % CHUNK_ROWS == 0 && !chunk.is_empty() {
+                rows.send((chunk::ACCOUNTS, std::mem::take(&mut chunk))).await.map_err(|_| gone())?;
+                tokio::time::sleep(PACE).await;
+            }
+        }
+        if !chunk.is_empty() {
+            rows.send((chunk::ACCOUNTS, std::mem::take(&mut chunk))).await.map_err(|_| gone())?;
+        }
+        for number in 1..system.stores.end() {
+            if let Some(row) = system.stores.row(number).await {
+                let row = named_row(system.stores.name(number), row);
+                rows.send((chunk::STORES, row)).await.map_err(|_| gone())?;
+                count += 1;
+                tokio::time::sleep(PACE).await;
+            }
+        }
+        for shard in 0..SHARDS {
+            count += self.walk_shard(shard, rows).await?;
+        }
+        rows.send((chunk::ORDERS, Vec::new())).await.map_err(|_| gone())?;
+        Ok(count)
+    }
+
+    async fn walk_shard(&self, shard: usize, rows: &mpsc::Sender<(u8, Vec<u8>)>) -> std::result::Result<u64, String> {
+        let stopped = || "the engine stopped".to_string();
+        // Orders placed from now on are in the tap.
+        let ids = |shard: &crate::domain::OrderShard, _: &_| shard.orders.keys().copied().collect::<Vec<_>>();
+        let ids = self.system.look_at_shard(shard, ids).await.ok_or_else(stopped)?;
+        for some in ids.chunks(CHUNK_ROWS / 2) {
+            let some = some.to_vec();
+            let encode = move |shard: &crate::domain::OrderShard, _: &_| {
+                let mut chunk = Vec::new();
+                for id in some {
+                    if let Some(order) = shard.orders.get(&id) {
+                        chunk.extend(encode_row(&(id, order)));
+                    }
+                }
+                chunk
+            };
+            let chunk = self.system.look_at_shard(shard, encode).await.ok_or_else(stopped)?;
+            if !chunk.is_empty() {
+                rows.send((chunk::ORDERS, chunk)).await.map_err(|_| "the snapshot's writer ended".to_string())?;
+            }
+            tokio::time::sleep(PACE).await;
+        }
+        Ok(ids.len() as u64)
+    }
+}
+
+fn named_row(name: Option<&Arc<str>>, row: Box<[u8]>) -> Vec<u8> {
+    encode_row(&(name.cloned().unwrap_or_default(), Blob(row)))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SnapshotWriteError {
+    #[error(transparent)]
+    File(#[from] SnapshotError),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Writes what the tap has sent.
+fn write_events(
+    writer: &mut SnapshotWriter,
+    events: &Receiver<Vec<u8>>,
+    last: &mut Lsn,
+) -> std::result::Result<(), SnapshotWriteError> {
+    loop {
+        let frames = match events.try_recv() {
+            Ok(frames) => frames,
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
+        };
+        for frame in decode_frames(&frames) {
+            let frame = frame.map_err(|error| SnapshotWriteError::Other(error.to_string()))?;
+            *last = (*last).max(frame.lsn);
+        }
+        writer.chunk(chunk::EVENTS, &frames)?;
+    }
+}
+
+/// What a snapshot brought.
+pub(super) struct Loaded {
+    pub(super) image: Image,
+    pub(super) lsn: Lsn,
+    pub(super) epoch: u32,
+}
+
+/// Reads a snapshot whole. `progress` is told the rows so far.
+pub(super) fn load(
+    disk: &dyn Disk,
+    path: &Path,
+    progress: &mut dyn FnMut(u64),
+) -> std::result::Result<Loaded, SnapshotError> {
+    let mut image = Image::new();
+    let mut epoch = 0;
+    let mut rows = 0;
+    // Rows come at different times of the walk, so events are applied when all are there.
+    let mut events: Vec<Vec<u8>> = Vec::new();
+    let mut visit = |kind: u8, payload: &[u8]| {
+        let visited = match kind {
+            chunk::HEADER => read_header(payload).map(|header| epoch = header.epoch),
+            chunk::ACCOUNTS => each(payload, &mut rows, |(name, Blob(row))| image.account_row(name, row)),
+            chunk::STORES => each(payload, &mut rows, |(name, Blob(row))| image.store_row(name, &row)),
+            chunk::ORDERS => each(payload, &mut rows, |(id, order): (OrderId, Order)| {
+                image.order_row(id, order);
+                Ok(())
+            }),
+            chunk::EVENTS => {
+                events.push(payload.to_vec());
+                Ok(())
+            }
+            _ => Err(format!("unknown chunk kind {kind}")),
+        };
+        progress(rows);
+        visited.map_err(SnapshotError::Visit)
+    };
+    let SnapshotSummary { final_lsn, .. } = read_snapshot(disk, path, &mut visit)?;
+    for frames in events {
+        for frame in decode_frames(&frames) {
+            let frame = frame.map_err(|error| SnapshotError::Visit(error.to_string()))?;
+            image.apply(frame.kind, frame.version, frame.payload).map_err(SnapshotError::Visit)?;
+        }
+    }
+    image.applied = 0;
+    Ok(Loaded { image, lsn: final_lsn, epoch })
+}
+
+fn read_header(payload: &[u8]) -> std::result::Result<Header, String> {
+    let header: Header = rmp_serde::from_slice(payload).map_err(|error| format!("the header: {error}"))?;
+    if header.format != FORMAT || header.version != VERSION {
+        return Err(format!("a {:?} of version {}, not of version {VERSION}", header.format, header.version));
+    }
+    Ok(header)
+}
+
+/// Decodes the MessagePack values that a chunk holds one after the other.
+fn each<T: for<'de> Deserialize<'de>>(
+    payload: &[u8],
+    rows: &mut u64,
+    mut take: impl FnMut(T) -> std::result::Result<(), String>,
+) -> std::result::Result<(), String> {
+    let mut rest = std::io::Cursor::new(payload);
+    while (rest.position() as usize) < payload.len() {
+        take(rmp_serde::from_read(&mut rest).map_err(|error| error.to_string())?)?;
+        *rows += 1;
+    }
+    Ok(())
+}

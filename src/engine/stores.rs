@@ -1,0 +1,209 @@
+//! The calls about stores, books and stock.
+
+use std::sync::Arc;
+
+use super::{Credential, Engine, Error, NewBook, OrderView, Result, check_id};
+use crate::domain::{
+    self, AccountMsg, AccountNo, DocumentHash, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo,
+};
+
+impl Engine {
+    /// Opens a store. Store ids are global.
+    ///
+    /// # Errors
+    /// 511, 401, 514, in this order.
+    pub async fn create_store(&self, user_id: &str, credential: Credential<'_>, store_id: &str) -> Result<()> {
+        check_id("store_id", store_id)?;
+        let (owner, cred) = self.user(user_id, credential).await?;
+        let core = &self.core;
+        let name: Arc<str> = store_id.into();
+        let Some(claim) = core.names.claim_store(&name).await else {
+            return core.refuse(Refusal::StoreExists(store_id.into())).await;
+        };
+        let store = StoreNo(core.system.stores.allocate());
+        core.system.stores.prepare(store.0, name);
+        let system = core.system.clone();
+        // The claim ends with the answer, or with this closure if the command is not admitted.
+        let then = Box::new(move |outcome: &Outcome| match outcome {
+            Outcome::Done => claim.keep(store, owner),
+            _ => system.stores.discard(store.0),
+        });
+        let message = |ticket| {
+            let store_id = store_id.into();
+            Send::Account(owner, AccountMsg::OpenStore { ticket, cred, store, store_id })
+        };
+        core.change_then(2 * store_id.len(), Some(then), message).await.map(|_| ())
+    }
+
+    /// Lists a book. It is durable and can be ordered when this returns.
+    ///
+    /// # Errors
+    /// 511, 401, 513, 401 (somebody else's store), 516, in this order; 530 for a price or stock level below 0.
+    pub async fn add_book(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book: NewBook<'_>,
+        stock_level: i64,
+    ) -> Result<()> {
+        check_id("store_id", store_id)?;
+        check_id("id", book.id)?;
+        check_not_negative("price", book.price)?;
+        check_not_negative("stock_level", stock_level)?;
+        let (store, user) = self.own_store(user_id, credential, store_id).await?;
+        let core = &self.core;
+        core.check_disk()?;
+        let id: Arc<str> = book.id.into();
+        // Asked first, so that a refused book leaves no document behind.
+        match self.level(store, id.clone()).await {
+            Err(Error::Refused(Refusal::NoBook(_))) => {}
+            Ok(_) => return core.refuse(Refusal::BookExists(id)).await,
+            Err(error) => return Err(error),
+        }
+        // Durable before the event that names it.
+        let document = core.documents.put(book.document.as_bytes().to_vec()).await.map_err(|error| {
+            core.system.fail(format!("a book document could not be stored: {error}"));
+            core.unknown()
+        })?;
+        let listed = domain::NewBook { id, price: book.price, stock: stock_level, document: DocumentHash(document.0) };
+        let message = |ticket| Send::Store(store, StoreMsg::AddBook { ticket, user, book: listed });
+        core.change(book.id.len(), message).await.map(|_| ())
+    }
+
+    /// Changes a stock level by `delta` copies.
+    ///
+    /// # Errors
+    /// 511, 401, 513, 401 (somebody else's store), 515, 530 (below 0 or overflow), in this order.
+    pub async fn add_stock_level(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+        delta: i64,
+    ) -> Result<()> {
+        check_id("store_id", store_id)?;
+        check_id("book_id", book_id)?;
+        let (store, user) = self.own_store(user_id, credential, store_id).await?;
+        let message = |ticket| {
+            let book_id = book_id.into();
+            Send::Store(store, StoreMsg::AddStock { ticket, user, book_id, delta })
+        };
+        self.core.change(0, message).await.map(|_| ())
+    }
+
+    /// Marks a paid order of this store as shipped.
+    ///
+    /// # Errors
+    /// 511, 401, 513, 401 (somebody else's store), 518 (also an order of another store), 520, 529, in this order.
+    pub async fn ship(&self, user_id: &str, credential: Credential<'_>, store_id: &str, order_id: &str) -> Result<()> {
+        check_id("store_id", store_id)?;
+        let (store, _) = self.own_store(user_id, credential, store_id).await?;
+        let Some(order) = OrderId::parse(order_id) else {
+            return self.core.refuse(Refusal::NoOrder(order_id.into())).await;
+        };
+        let message = |ticket| Send::Order(order.shard(), OrderMsg::Ship { ticket, order, store });
+        self.core.change(0, message).await.map(|_| ())
+    }
+
+    /// Every order of a store, newest first.
+    ///
+    /// # Errors
+    /// 511, 513, 401, 522 (not this user's store), in this order; 530 if there are more than may be listed.
+    pub async fn store_orders(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+    ) -> Result<Vec<OrderView>> {
+        check_id("user_id", user_id)?;
+        check_id("store_id", store_id)?;
+        let core = &self.core;
+        if core.names.account(user_id).is_none() {
+            return core.refuse(Refusal::NoUser(user_id.into())).await;
+        }
+        let Some((store, owner)) = core.names.store(store_id) else {
+            return core.refuse(Refusal::NoStore(store_id.into())).await;
+        };
+        let (user, _) = self.user(user_id, credential).await?;
+        if user != owner {
+            return core.refuse(Refusal::NoStoreForUser(user_id.into())).await;
+        }
+        self.orders_of_store(store).await
+    }
+
+    /// The orders of every store of the user, by store id; newest first.
+    ///
+    /// # Errors
+    /// 511, 401, 522 (the user has no store), in this order; 530 if there are more than may be listed.
+    pub async fn all_store_orders(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+    ) -> Result<Vec<(Arc<str>, Vec<OrderView>)>> {
+        let (account, cred) = self.user(user_id, credential).await?;
+        let core = &self.core;
+        let message = |ticket| Send::Account(account, AccountMsg::Stores { ticket, cred });
+        let stores = match core.ask(message).await? {
+            Outcome::Stores(stores) => stores,
+            outcome => return core.unexpected(&outcome),
+        };
+        if stores.is_empty() {
+            return core.refuse(Refusal::NoStoreForUser(user_id.into())).await;
+        }
+        let mut lists = Vec::with_capacity(stores.len());
+        let mut listed = 0;
+        for store in stores {
+            let orders = self.orders_of_store(store).await?;
+            listed += orders.len();
+            if listed > core.config.limits.orders_listed_max {
+                return Err(core.too_many(listed));
+            }
+            lists.push((core.system.stores.name(store.0).cloned().unwrap_or_default(), orders));
+        }
+        Ok(lists)
+    }
+
+    /// Copies of a book on the shelf.
+    ///
+    /// # Errors
+    /// 513, 515, in this order.
+    pub async fn stock_level(&self, store_id: &str, book_id: &str) -> Result<i64> {
+        check_id("store_id", store_id)?;
+        check_id("book_id", book_id)?;
+        let Some((store, _)) = self.core.names.store(store_id) else {
+            return self.core.refuse(Refusal::NoStore(store_id.into())).await;
+        };
+        self.level(store, book_id.into()).await
+    }
+
+    async fn level(&self, store: StoreNo, book_id: Arc<str>) -> Result<i64> {
+        match self.core.ask(|ticket| Send::Store(store, StoreMsg::Stock { ticket, book_id })).await? {
+            Outcome::Level(level) => Ok(level),
+            outcome => self.core.unexpected(&outcome),
+        }
+    }
+
+    /// The contract's first columns of the seller's routes: 511, token, 513, owner.
+    async fn own_store(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+    ) -> Result<(StoreNo, AccountNo)> {
+        let (user, _) = self.user(user_id, credential).await?;
+        match self.core.names.store(store_id) {
+            None => self.core.refuse(Refusal::NoStore(store_id.into())).await,
+            Some((_, owner)) if owner != user => self.core.refuse(Refusal::Unauthorized).await,
+            Some((store, _)) => Ok((store, user)),
+        }
+    }
+}
+
+fn check_not_negative(field: &'static str, value: i64) -> Result<()> {
+    if value < 0 {
+        return Err(Error::Refused(Refusal::invalid(field, "must be 0 or more")));
+    }
+    Ok(())
+}

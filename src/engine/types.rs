@@ -1,0 +1,203 @@
+//! Plain data at the engine's boundary.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use crate::domain::{OrderId, OrderStatus};
+use crate::stats::HistogramSnapshot;
+
+/// What a caller proves himself with.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Credential<'a> {
+    /// The user's password. `from` is the client's address, if wrong passwords shall be throttled by it.
+    Password {
+        /// The password in clear.
+        password: &'a str,
+        /// The client's address.
+        from: Option<IpAddr>,
+    },
+    /// A token that [`crate::Engine::login`] gave to this user.
+    Token(&'a str),
+    /// The embedder has authenticated the user himself. Ownership is still judged.
+    Trusted,
+}
+
+impl<'a> Credential<'a> {
+    /// A password with no address.
+    pub fn password(password: &'a str) -> Self {
+        Credential::Password { password, from: None }
+    }
+}
+
+impl std::fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Credential::Password { .. } => "Password(..)",
+            Credential::Token(_) => "Token(..)",
+            Credential::Trusted => "Trusted",
+        })
+    }
+}
+
+/// A book as a seller lists it.
+#[derive(Debug, Clone)]
+pub struct NewBook<'a> {
+    /// The book's id, unique in its store: 1 to 256 bytes.
+    pub id: &'a str,
+    /// Price of a copy in fen, 0 or more.
+    pub price: i64,
+    /// The whole `book_info` as a JSON object, kept byte for byte and given back.
+    pub document: &'a str,
+}
+
+/// A line of an order that is placed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewLine<'a> {
+    /// The book's id in the store.
+    pub book_id: &'a str,
+    /// Copies, 1 or more.
+    pub count: i64,
+}
+
+/// A line of an order as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineView {
+    /// The book's id in the store.
+    pub book_id: std::sync::Arc<str>,
+    /// Copies.
+    pub count: i64,
+    /// Price of a copy in fen at order time.
+    pub price: i64,
+}
+
+/// An order as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderView {
+    /// The order's id.
+    pub order_id: OrderId,
+    /// The buyer's user id.
+    pub user_id: std::sync::Arc<str>,
+    /// The store's id.
+    pub store_id: std::sync::Arc<str>,
+    /// Where the order stands.
+    pub status: OrderStatus,
+    /// Sum over the lines, in fen.
+    pub total_price: i64,
+    /// When it was placed, in ms since the Unix epoch.
+    pub created_ms: u64,
+    /// `ship` succeeded once.
+    pub is_shipped: bool,
+    /// The lines, one per book.
+    pub lines: Vec<LineView>,
+}
+
+/// What [`crate::Engine::open`] found.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// Accounts, open and closed.
+    pub accounts: u64,
+    /// Stores.
+    pub stores: u64,
+    /// Orders in any state.
+    pub orders: u64,
+    /// Events that were replayed from the journal.
+    pub replayed_events: u64,
+    /// Bytes of an unfinished batch that were cut from the journal's end. They were never acknowledged.
+    pub cut_bytes: u64,
+    /// Sagas that a crash had interrupted and that were finished.
+    pub finished_sagas: u64,
+    /// The snapshot that was loaded.
+    pub snapshot: Option<PathBuf>,
+    /// Snapshots that were damaged and passed over.
+    pub damaged_snapshots: Vec<String>,
+    /// Time from the start of the open until ready.
+    pub took: Duration,
+}
+
+/// A snapshot that was published.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SnapshotReport {
+    /// The file; `None` for an engine in memory.
+    pub path: Option<PathBuf>,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Rows in it.
+    pub rows: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Where all money and all copies are, taken while nothing moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditReport {
+    /// Accounts that are open.
+    pub accounts: u64,
+    /// Stores.
+    pub stores: u64,
+    /// Orders in any state.
+    pub orders: u64,
+    /// Sum of all balances, in fen.
+    pub balances: i128,
+    /// Sum over orders that are paid to the platform and not completed, in fen.
+    pub escrow: i128,
+    /// Everything ever put in minus everything withdrawn, in fen.
+    pub net_put_in: i128,
+    /// Copies on the shelves.
+    pub stock: i128,
+    /// Copies in orders that are not canceled.
+    pub ordered: i128,
+    /// Copies ever put in, minus those taken out by negative changes.
+    pub stock_put_in: i128,
+    /// Order-independent hash over all rows. It is the same before a clean close and after the open.
+    pub state_hash: u128,
+}
+
+impl AuditReport {
+    /// Whether money and stock are conserved.
+    pub fn is_conserved(&self) -> bool {
+        self.balances + self.escrow == self.net_put_in && self.stock + self.ordered == self.stock_put_in
+    }
+}
+
+/// Counters and gauges of a running engine.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Stats {
+    /// The newest journaled event.
+    pub journal_head: u64,
+    /// The newest durable event. The difference to the head is the watermark's lag.
+    pub journal_durable: u64,
+    /// Batches written since open.
+    pub journal_batches: u64,
+    /// Frames written since open.
+    pub journal_frames: u64,
+    /// Bytes written since open.
+    pub journal_bytes: u64,
+    /// Frames a batch.
+    pub journal_batch_frames: HistogramSnapshot,
+    /// Time of a sync, in seconds.
+    pub journal_sync_seconds: HistogramSnapshot,
+    /// Account and store actors that are alive.
+    pub live_actors: u64,
+    /// Accounts and stores that are asleep.
+    pub dormant_actors: u64,
+    /// Commands admitted and not answered.
+    pub permits_in_use: u64,
+    /// The most that may be.
+    pub permits_max: u64,
+    /// Age of the newest snapshot, if there is one.
+    pub snapshot_age: Option<Duration>,
+    /// How long the newest snapshot of this process took.
+    pub snapshot_took: Option<Duration>,
+    /// Snapshots published since open.
+    pub snapshots: u64,
+    /// Snapshots that failed since open.
+    pub snapshot_failures: u64,
+    /// Free bytes on the data directory's disk are below the limit, so changes are refused.
+    pub disk_low: bool,
+}

@@ -1,0 +1,337 @@
+//! Answers: outcome codes, bodies, headers.
+
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::io::Write;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+
+use super::orders::OrderList;
+use crate::domain::OrderId;
+use crate::engine::Error;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+const TOKEN: HeaderValue = HeaderValue::from_static("Token");
+/// When it makes sense to come back after a 503.
+const OVERLOAD_RETRY_S: u64 = 1;
+/// Every answer with an outcome begins with this.
+const OK: &str = r#"{"code":200,"message":"ok""#;
+/// Up to this many orders the list is one buffer with a known length.
+const ORDERS_BUFFERED_MAX: usize = 200;
+
+/// What a route gives in place of its result with every answer but 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The route has only a message.
+    Nothing,
+    Token,
+    OrderId,
+    OrderStatus,
+    Orders,
+    StockLevel,
+    OrderCount,
+    Balance,
+}
+
+impl Failure {
+    /// The member of the JSON object, with the comma before it.
+    fn member(self) -> &'static str {
+        match self {
+            Failure::Nothing => "",
+            Failure::Token => r#","token":"""#,
+            Failure::OrderId => r#","order_id":"""#,
+            Failure::OrderStatus => r#","order_status":"None""#,
+            Failure::Orders => r#","orders":"None""#,
+            Failure::StockLevel => r#","stock_level":-1"#,
+            Failure::OrderCount => r#","order_count":-1"#,
+            Failure::Balance => r#","balance":-1"#,
+        }
+    }
+}
+
+/// An answer before it becomes HTTP.
+pub(super) struct Reply {
+    /// The outcome code, which is also the HTTP status.
+    pub(super) code: u16,
+    body: ReplyBody,
+    retry_after_s: Option<u64>,
+    allow: Option<&'static str>,
+    /// The connection cannot be used after this answer.
+    pub(super) close: bool,
+}
+
+enum ReplyBody {
+    Json(Bytes),
+    Metrics(Bytes),
+    Orders(OrderList),
+}
+
+impl Reply {
+    fn json(code: u16, body: impl Into<Bytes>) -> Self {
+        Reply { code, body: ReplyBody::Json(body.into()), retry_after_s: None, allow: None, close: false }
+    }
+
+    /// Success without a result.
+    pub(super) fn ok() -> Self {
+        Reply::json(200, Bytes::from_static(br#"{"code":200,"message":"ok"}"#))
+    }
+
+    /// Success with a string. `name` is a name of the contract and needs no escapes.
+    pub(super) fn ok_text(name: &'static str, value: &str) -> Self {
+        let mut body = Vec::with_capacity(OK.len() + name.len() + value.len() + 16);
+        put(&mut body, &format_args!(r#"{OK},"{name}":"#));
+        put_text(&mut body, value);
+        body.push(b'}');
+        Reply::json(200, body)
+    }
+
+    /// Success with a number.
+    pub(super) fn ok_number(name: &'static str, value: i64) -> Self {
+        let mut body = Vec::with_capacity(OK.len() + name.len() + 32);
+        put(&mut body, &format_args!(r#"{OK},"{name}":{value}}}"#));
+        Reply::json(200, body)
+    }
+
+    /// Success of `new_order`, the hot one: exactly one allocation.
+    pub(super) fn ok_order(id: OrderId) -> Self {
+        const BEFORE: &[u8] = br#"{"code":200,"message":"ok","order_id":""#;
+        const UUID_BYTES: usize = 36;
+        let mut body = Vec::with_capacity(BEFORE.len() + UUID_BYTES + 2);
+        body.extend_from_slice(BEFORE);
+        put(&mut body, &id);
+        body.extend_from_slice(b"\"}");
+        Reply::json(200, body)
+    }
+
+    /// Success with orders.
+    pub(super) fn ok_orders(mut list: OrderList) -> Self {
+        if list.len() > ORDERS_BUFFERED_MAX {
+            let body = ReplyBody::Orders(list);
+            return Reply { code: 200, body, retry_after_s: None, allow: None, close: false };
+        }
+        let mut body = Vec::new();
+        list.fill(&mut body, usize::MAX);
+        Reply::json(200, body)
+    }
+
+    /// The counters.
+    pub(super) fn metrics(text: String) -> Self {
+        let body = ReplyBody::Metrics(text.into());
+        Reply { code: 200, body, retry_after_s: None, allow: None, close: false }
+    }
+
+    /// A JSON document that is no outcome.
+    pub(super) fn document(json: Bytes) -> Self {
+        Reply::json(200, json)
+    }
+
+    /// Anything but success.
+    pub(super) fn failed(code: u16, message: &dyn Display, failure: Failure) -> Self {
+        Reply::json(code, failed_body(code, message, failure))
+    }
+
+    /// 404, 405 and the transport limits.
+    pub(super) fn transport(code: u16, message: &str, failure: Failure) -> Self {
+        let mut reply = Reply::failed(code, &message, failure);
+        reply.retry_after_s = (code == 503).then_some(OVERLOAD_RETRY_S);
+        reply
+    }
+
+    /// 405 with the methods that are allowed.
+    pub(super) fn wrong_method(allow: &'static str, failure: Failure) -> Self {
+        let mut reply = Reply::transport(405, "method not allowed", failure);
+        reply.allow = Some(allow);
+        reply
+    }
+
+    /// What the engine refused.
+    pub(super) fn refused(error: &Error, failure: Failure) -> Self {
+        match error {
+            Error::Refused(refusal) => Reply::failed(refusal.code(), refusal, failure),
+            Error::Throttled { retry_after_s, .. } => {
+                let mut reply = Reply::failed(429, error, failure);
+                reply.retry_after_s = Some((*retry_after_s).max(1));
+                reply
+            }
+            Error::Overloaded(_) | Error::Draining => {
+                Reply::transport(503, &format!("{error}; nothing was done"), failure)
+            }
+            // No Retry-After: a retry could do it twice.
+            Error::OutcomeUnknown(_) => Reply::failed(503, error, failure),
+        }
+    }
+
+    /// The sweep of expired orders has a message of its own for a failure.
+    pub(super) fn not_swept() -> Self {
+        Reply::failed(530, &"not", Failure::Nothing)
+    }
+
+    /// The body, for tests that look at handlers without a socket.
+    #[cfg(test)]
+    pub(super) fn json_body(&self) -> &[u8] {
+        match &self.body {
+            ReplyBody::Json(bytes) | ReplyBody::Metrics(bytes) => bytes,
+            ReplyBody::Orders(_) => panic!("a list is no short body"),
+        }
+    }
+
+    /// The answer as hyper takes it.
+    pub(super) fn into_response(self) -> Response<AnswerBody> {
+        let (content_type, body) = match self.body {
+            ReplyBody::Json(bytes) => (JSON, AnswerBody::Whole(Some(bytes))),
+            ReplyBody::Metrics(bytes) => (OPEN_METRICS, AnswerBody::Whole(Some(bytes))),
+            ReplyBody::Orders(list) => (JSON, AnswerBody::Orders(list)),
+        };
+        let mut response = Response::new(body);
+        // Every code of ours is a valid status; the fallback is never taken.
+        *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, content_type);
+        if self.code == 401 {
+            headers.insert(WWW_AUTHENTICATE, TOKEN);
+        }
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(methods) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        if self.close {
+            headers.insert(CONNECTION, CLOSE);
+        }
+        response
+    }
+}
+
+fn failed_body(code: u16, message: &dyn Display, failure: Failure) -> Vec<u8> {
+    let mut body = Vec::with_capacity(128);
+    put(&mut body, &format_args!(r#"{{"code":{code},"message":"#));
+    put_text(&mut body, &message.to_string());
+    body.extend_from_slice(failure.member().as_bytes());
+    body.push(b'}');
+    body
+}
+
+/// The body of an answer that belongs to no route.
+pub(super) fn plain_body(code: u16, message: &str) -> Vec<u8> {
+    failed_body(code, &message, Failure::Nothing)
+}
+
+/// A whole answer for a connection that is closed without hyper.
+pub(super) fn raw(code: u16, reason: &str, message: &str) -> Vec<u8> {
+    let body = plain_body(code, message);
+    let retry = if code == 503 { format!("retry-after: {OVERLOAD_RETRY_S}\r\n") } else { String::new() };
+    let mut out = Vec::with_capacity(body.len() + 160);
+    put(
+        &mut out,
+        &format_args!(
+            "HTTP/1.1 {code} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}connection: close\r\n\r\n",
+            body.len()
+        ),
+    );
+    out.extend_from_slice(&body);
+    out
+}
+
+/// Appends what `value` displays as. Writing to memory does not fail.
+pub(super) fn put(out: &mut Vec<u8>, value: &dyn Display) {
+    let _ = write!(out, "{value}");
+}
+
+/// Appends a JSON string. Writing to memory does not fail.
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// The body of an answer on its way out.
+pub(super) enum AnswerBody {
+    Whole(Option<Bytes>),
+    Orders(OrderList),
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            AnswerBody::Orders(list) => Poll::Ready(list.next_chunk().map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Whole(bytes) => bytes.is_none(),
+            AnswerBody::Orders(list) => list.is_done(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            AnswerBody::Orders(_) => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Refusal;
+
+    fn body(reply: Reply) -> String {
+        String::from_utf8(reply.json_body().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn bodies_are_exact() {
+        assert_eq!(body(Reply::ok()), r#"{"code":200,"message":"ok"}"#);
+        assert_eq!(body(Reply::ok_text("token", "a\"b")), r#"{"code":200,"message":"ok","token":"a\"b"}"#);
+        assert_eq!(body(Reply::ok_number("stock_level", -1)), r#"{"code":200,"message":"ok","stock_level":-1}"#);
+        assert_eq!(body(Reply::not_swept()), r#"{"code":530,"message":"not"}"#);
+        let refused = Reply::refused(&Refusal::NoOrder("x\n\"".into()).into(), Failure::OrderStatus);
+        assert_eq!(refused.code, 518);
+        assert_eq!(body(refused), r#"{"code":518,"message":"invalid order id x\n\"","order_status":"None"}"#);
+    }
+
+    #[test]
+    fn every_failure_value_makes_valid_json() {
+        let all = [
+            (Failure::Token, "token", "\"\""),
+            (Failure::OrderId, "order_id", "\"\""),
+            (Failure::OrderStatus, "order_status", "\"None\""),
+            (Failure::Orders, "orders", "\"None\""),
+            (Failure::StockLevel, "stock_level", "-1"),
+            (Failure::OrderCount, "order_count", "-1"),
+            (Failure::Balance, "balance", "-1"),
+        ];
+        for (failure, name, value) in all {
+            let text = body(Reply::failed(530, &"m", failure));
+            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(json[name].to_string(), value);
+        }
+    }
+
+    #[test]
+    fn only_what_did_nothing_may_be_retried() {
+        let unknown = Reply::refused(&Error::OutcomeUnknown("disk".into()), Failure::Nothing);
+        assert_eq!((unknown.code, unknown.retry_after_s), (503, None));
+        assert!(body(unknown).contains("outcome unknown"));
+        for error in [Error::Draining, Error::Overloaded("x")] {
+            let reply = Reply::refused(&error, Failure::Nothing);
+            assert_eq!((reply.code, reply.retry_after_s), (503, Some(1)));
+            assert!(body(reply).contains("nothing was done"));
+        }
+        let throttled = Reply::refused(&Error::Throttled { why: "w", retry_after_s: 7 }, Failure::Token);
+        assert_eq!((throttled.code, throttled.retry_after_s), (429, Some(7)));
+    }
+}

@@ -1,0 +1,160 @@
+//! Reads the body of a request within its limits.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+
+/// A body that is refused is read and thrown away up to this, so that the client gets to read the answer.
+const DISCARDED_BYTES_MAX: u64 = 64 << 20;
+/// What is reserved for a body before any of it has come.
+const FIRST_RESERVE_BYTES_MAX: usize = 64 << 10;
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyError {
+    /// Longer than the route allows. 413.
+    TooLarge,
+    /// Did not arrive in time. 408.
+    Slow,
+    /// The connection broke or the transfer coding is malformed. 400.
+    Broken,
+    /// All bodies together take too much memory. 503.
+    OverBudget,
+}
+
+/// Bytes of all bodies in flight.
+pub(super) struct Budget {
+    used: AtomicUsize,
+    max: usize,
+}
+
+impl Budget {
+    pub(super) fn new(max: usize) -> Self {
+        Budget { used: AtomicUsize::new(0), max }
+    }
+
+    /// Bytes held now.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn hold(&self) -> Held<'_> {
+        Held { budget: self, bytes: 0 }
+    }
+}
+
+/// A body's share of the budget, given back on drop.
+pub(super) struct Held<'a> {
+    budget: &'a Budget,
+    bytes: usize,
+}
+
+impl Held<'_> {
+    fn add(&mut self, bytes: usize) -> Result<(), BodyError> {
+        let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        if before.saturating_add(bytes) > self.budget.max { Err(BodyError::OverBudget) } else { Ok(()) }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Reads a whole body. The share of the budget is held until the request is answered.
+pub(super) async fn read<'a>(
+    body: &mut Incoming,
+    bytes_max: usize,
+    budget: &'a Budget,
+    timeout: Duration,
+) -> Result<(Bytes, Held<'a>), BodyError> {
+    let mut held = budget.hold();
+    if body.is_end_stream() {
+        return Ok((Bytes::new(), held));
+    }
+    // A short body has come along with its head and is one frame: no copy and no timer for it.
+    let mut first = Bytes::new();
+    if let Poll::Ready(frame) = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await {
+        match frame {
+            None => return Ok((first, held)),
+            Some(Err(_)) => return Err(BodyError::Broken),
+            Some(Ok(frame)) => first = frame.into_data().unwrap_or_default(),
+        }
+        if first.len() > bytes_max {
+            return Err(BodyError::TooLarge);
+        }
+        held.add(first.len())?;
+        if body.is_end_stream() {
+            return Ok((first, held));
+        }
+    }
+    let whole = tokio::time::timeout(timeout, collect(body, first, bytes_max, &mut held))
+        .await
+        .map_err(|_elapsed| BodyError::Slow)??;
+    Ok((whole, held))
+}
+
+async fn collect(body: &mut Incoming, first: Bytes, bytes_max: usize, held: &mut Held<'_>) -> Result<Bytes, BodyError> {
+    let expected = body.size_hint().exact().map_or(0, |rest| usize::try_from(rest).unwrap_or(usize::MAX));
+    let mut whole = Vec::with_capacity(first.len() + expected.min(FIRST_RESERVE_BYTES_MAX));
+    whole.extend_from_slice(&first);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_broken| BodyError::Broken)?.into_data() else { continue };
+        if data.len() > bytes_max - whole.len() {
+            return Err(BodyError::TooLarge);
+        }
+        held.add(data.len())?;
+        whole.extend_from_slice(&data);
+    }
+    Ok(Bytes::from(whole))
+}
+
+/// Reads and throws away the rest of a body that is not wanted. Returns whether all of it came.
+pub(super) async fn discard(body: &mut Incoming, timeout: Duration) -> bool {
+    let declared = body.size_hint().exact();
+    if body.is_end_stream() {
+        return true;
+    }
+    if declared.is_some_and(|bytes| bytes > DISCARDED_BYTES_MAX) {
+        return false;
+    }
+    let reading = async {
+        let mut left = DISCARDED_BYTES_MAX;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else { return false };
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let Some(rest) = left.checked_sub(bytes) else { return false };
+            left = rest;
+        }
+        true
+    };
+    tokio::time::timeout(timeout, reading).await.unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_comes_back() {
+        let budget = Budget::new(10);
+        let mut first = budget.hold();
+        assert_eq!(first.add(10), Ok(()));
+        let mut second = budget.hold();
+        assert_eq!(second.add(1), Err(BodyError::OverBudget));
+        drop(second);
+        assert_eq!(budget.used(), 10);
+        drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+}

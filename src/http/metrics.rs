@@ -1,0 +1,287 @@
+//! Counters of the service and their Prometheus text.
+//!
+//! A request touches one atomic counter and one histogram, both found by index: no lock, no hash, no label text.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::routes::{ROUTES, UNROUTED};
+use super::server::Shared;
+use crate::engine::Stats;
+use crate::stats::{Histogram, HistogramSnapshot};
+
+/// Codes below the business answers, in the order of their slots.
+const PLAIN_CODES: [u16; 12] = [200, 400, 401, 404, 405, 408, 413, 414, 422, 429, 431, 503];
+const FIRST_BUSINESS_CODE: u16 = 511;
+const LAST_BUSINESS_CODE: u16 = 530;
+const BUSINESS_CODES: usize = (LAST_BUSINESS_CODE - FIRST_BUSINESS_CODE) as usize + 1;
+/// The last slot is for codes that are none of these.
+const SLOTS: usize = PLAIN_CODES.len() + BUSINESS_CODES + 1;
+
+/// Upper bounds in seconds.
+const SECONDS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// One row a route, and one for requests that belong to none.
+pub(super) struct Metrics {
+    rows: Box<[Row]>,
+}
+
+struct Row {
+    codes: [AtomicU64; SLOTS],
+    seconds: Histogram,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        let row = || Row { codes: [const { AtomicU64::new(0) }; SLOTS], seconds: Histogram::new(SECONDS) };
+        Metrics { rows: (0..=ROUTES.len()).map(|_| row()).collect() }
+    }
+
+    /// Counts an answer. `route` is the index in the table, or the table's length.
+    pub(super) fn record(&self, route: usize, code: u16, took: Duration) {
+        let Some(row) = self.rows.get(route) else { return };
+        row.codes[slot(code)].fetch_add(1, Ordering::Relaxed);
+        row.seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts an answer to something that never became a request.
+    pub(super) fn record_unrouted(&self, code: u16) {
+        if let Some(row) = self.rows.last() {
+            row.codes[slot(code)].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn slot(code: u16) -> usize {
+    if (FIRST_BUSINESS_CODE..=LAST_BUSINESS_CODE).contains(&code) {
+        return PLAIN_CODES.len() + usize::from(code - FIRST_BUSINESS_CODE);
+    }
+    PLAIN_CODES.iter().position(|plain| *plain == code).unwrap_or(SLOTS - 1)
+}
+
+fn label(slot: usize) -> String {
+    match slot.checked_sub(PLAIN_CODES.len()) {
+        None => PLAIN_CODES[slot].to_string(),
+        Some(business) if business < BUSINESS_CODES => (usize::from(FIRST_BUSINESS_CODE) + business).to_string(),
+        Some(_) => "other".to_owned(),
+    }
+}
+
+fn route_label(row: usize) -> &'static str {
+    ROUTES.get(row).map_or(UNROUTED, |route| route.path)
+}
+
+/// The text of all metrics.
+pub(super) fn scrape(shared: &Shared) -> String {
+    let connections = shared.connections_max - shared.connections.available_permits();
+    let snapshot = Snapshot {
+        rows: shared.metrics.rows.iter().map(RowSnapshot::of).collect(),
+        connections: connections as u64,
+        body_bytes: shared.budget.used() as u64,
+        engine: shared.engine.stats(),
+    };
+    text(snapshot)
+}
+
+fn text(snapshot: Snapshot) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+    text
+}
+
+/// Everything at one moment.
+#[derive(Debug)]
+struct Snapshot {
+    rows: Vec<RowSnapshot>,
+    connections: u64,
+    body_bytes: u64,
+    engine: Stats,
+}
+
+#[derive(Debug)]
+struct RowSnapshot {
+    codes: [u64; SLOTS],
+    seconds: HistogramSnapshot,
+}
+
+impl RowSnapshot {
+    fn of(row: &Row) -> Self {
+        RowSnapshot {
+            codes: std::array::from_fn(|slot| row.codes[slot].load(Ordering::Relaxed)),
+            seconds: row.seconds.snapshot(),
+        }
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.encode_http(&mut encoder)?;
+        encode_engine(&mut encoder, &self.engine)
+    }
+}
+
+impl Snapshot {
+    fn encode_http(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Requests answered, by route and outcome code";
+        let mut metric = encoder.encode_descriptor("bookstore_http_requests", help, None, MetricType::Counter)?;
+        for (row, counts) in self.rows.iter().enumerate() {
+            for (slot, count) in counts.codes.iter().enumerate().filter(|(_, count)| **count > 0) {
+                let labels = [("route", route_label(row).to_owned()), ("code", label(slot))];
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+            }
+        }
+        let help = "Time from a request's head to its answer";
+        let mut metric =
+            encoder.encode_descriptor("bookstore_http_request_seconds", help, None, MetricType::Histogram)?;
+        for (row, counts) in self.rows.iter().enumerate().filter(|(_, row)| row.seconds.count > 0) {
+            let labels = [("route", route_label(row))];
+            let seconds = &counts.seconds;
+            metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
+                seconds.sum,
+                observations(seconds),
+                &buckets(seconds),
+                None,
+            )?;
+        }
+        gauge(encoder, "bookstore_http_connections", "Connections open", self.connections as f64)?;
+        let help = "Bytes of request bodies that are read and not answered";
+        gauge(encoder, "bookstore_body_bytes_in_flight", help, self.body_bytes as f64)
+    }
+}
+
+fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
+    counter(encoder, "bookstore_journal_batches", "Journal batches written", stats.journal_batches)?;
+    counter(encoder, "bookstore_journal_frames", "Journal frames written", stats.journal_frames)?;
+    counter(encoder, "bookstore_journal_bytes", "Journal bytes written", stats.journal_bytes)?;
+    histogram(encoder, "bookstore_journal_batch_frames", "Frames a journal batch", &stats.journal_batch_frames)?;
+    histogram(encoder, "bookstore_journal_sync_seconds", "Time of a journal sync", &stats.journal_sync_seconds)?;
+    let lag = stats.journal_head.saturating_sub(stats.journal_durable);
+    gauge(encoder, "bookstore_watermark_lag", "Events journaled and not durable yet", lag as f64)?;
+    gauge(encoder, "bookstore_actors_live", "Actors alive", stats.live_actors as f64)?;
+    gauge(encoder, "bookstore_actors_dormant", "Actors asleep", stats.dormant_actors as f64)?;
+    if let Some(age) = stats.snapshot_age {
+        gauge(encoder, "bookstore_snapshot_age_seconds", "Age of the newest snapshot", age.as_secs_f64())?;
+    }
+    if let Some(took) = stats.snapshot_took {
+        gauge(encoder, "bookstore_snapshot_duration_seconds", "Time of the newest snapshot", took.as_secs_f64())?;
+    }
+    counter(encoder, "bookstore_snapshots", "Snapshots published", stats.snapshots)?;
+    counter(encoder, "bookstore_snapshot_failures", "Snapshots that failed", stats.snapshot_failures)?;
+    gauge(encoder, "bookstore_permits_in_use", "Commands admitted and not answered", stats.permits_in_use as f64)?;
+    gauge(encoder, "bookstore_permits_max", "The most commands that are admitted", stats.permits_max as f64)?;
+    let help = "1 when the disk is too full for changes";
+    gauge(encoder, "bookstore_disk_low", help, f64::from(u8::from(stats.disk_low)))
+}
+
+/// `name` without `_total`: the encoder appends it.
+fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Counter)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+fn histogram(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &HistogramSnapshot) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Histogram)?.encode_histogram::<NoLabelSet>(
+        value.sum,
+        observations(value),
+        &buckets(value),
+        None,
+    )
+}
+
+/// Bounds with their counts; the encoder sums them up itself. The last bucket has no bound.
+fn buckets(histogram: &HistogramSnapshot) -> Vec<(f64, u64)> {
+    let bounds = histogram.bounds.iter().copied().chain([f64::INFINITY]);
+    bounds.zip(histogram.counts.iter().copied()).collect()
+}
+
+/// The count has to be the sum of the buckets; one taken by itself could be a moment older or newer.
+fn observations(histogram: &HistogramSnapshot) -> u64 {
+    histogram.counts.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_own_slot_and_label() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in PLAIN_CODES.into_iter().chain(FIRST_BUSINESS_CODE..=LAST_BUSINESS_CODE) {
+            assert_eq!(label(slot(code)), code.to_string());
+            assert!(seen.insert(slot(code)));
+        }
+        assert_eq!(label(slot(999)), "other");
+        assert_eq!(seen.len() + 1, SLOTS);
+    }
+
+    /// The names are an interface: dashboards and alerts use them.
+    #[test]
+    fn the_names_are_the_promised_ones() {
+        let histogram = HistogramSnapshot { bounds: &[0.5], counts: vec![2, 1], sum: 4.0, count: 3 };
+        let second = Some(Duration::from_secs(1));
+        let engine = Stats {
+            journal_head: 5,
+            journal_durable: 3,
+            journal_batches: 1,
+            journal_frames: 2,
+            journal_bytes: 3,
+            journal_batch_frames: histogram.clone(),
+            journal_sync_seconds: histogram.clone(),
+            live_actors: 4,
+            dormant_actors: 5,
+            permits_in_use: 6,
+            permits_max: 7,
+            snapshot_age: second,
+            snapshot_took: second,
+            snapshots: 8,
+            snapshot_failures: 9,
+            disk_low: true,
+        };
+        let metrics = Metrics::new();
+        metrics.record(0, 517, Duration::from_millis(1));
+        metrics.record_unrouted(400);
+        let mut rows: Vec<_> = metrics.rows.iter().map(RowSnapshot::of).collect();
+        rows[0].seconds = histogram;
+        let text = text(Snapshot { rows, connections: 10, body_bytes: 11, engine });
+        for line in [
+            "bookstore_http_requests_total{route=\"/buyer/new_order\",code=\"517\"} 1",
+            "bookstore_http_requests_total{route=\"other\",code=\"400\"} 1",
+            "bookstore_http_request_seconds_bucket{le=\"0.5\",route=\"/buyer/new_order\"} 2",
+            "bookstore_http_request_seconds_bucket{le=\"+Inf\",route=\"/buyer/new_order\"} 3",
+            "bookstore_http_request_seconds_count{route=\"/buyer/new_order\"} 3",
+            "bookstore_http_connections 10.0",
+            "bookstore_body_bytes_in_flight 11.0",
+            "bookstore_journal_batches_total 1",
+            "bookstore_journal_frames_total 2",
+            "bookstore_journal_bytes_total 3",
+            "bookstore_journal_batch_frames_sum 4.0",
+            "bookstore_journal_sync_seconds_bucket{le=\"+Inf\"} 3",
+            "bookstore_watermark_lag 2.0",
+            "bookstore_actors_live 4.0",
+            "bookstore_actors_dormant 5.0",
+            "bookstore_snapshot_age_seconds 1.0",
+            "bookstore_snapshot_duration_seconds 1.0",
+            "bookstore_snapshots_total 8",
+            "bookstore_snapshot_failures_total 9",
+            "bookstore_permits_in_use 6.0",
+            "bookstore_permits_max 7.0",
+            "bookstore_disk_low 1.0",
+            "# EOF",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+    }
+}

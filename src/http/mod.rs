@@ -1,0 +1,119 @@
+//! The HTTP service: the wire contract on top of an [`Engine`]. The only room that knows hyper.
+//!
+//! # Layout
+//!
+//! A request walks down this list and its answer walks back up.
+//!
+//! - `server`: the accept loop, the limit of connections, the drain.
+//! - `connection`: one task a connection: hyper, the header timeout, the slow goodbye.
+//! - `io`: the socket as hyper sees it. It gives hyper's own error answers the contract's JSON shape.
+//! - `service`: one request: transport limits, 404, 405, the body, the handler, the counters.
+//! - `body`: reads a request's body within its limits.
+//! - `routes`: **the** table of routes. Router, metrics, failure values and `openapi` all read it.
+//! - `auth`, `seller`, `buyer`, `ops`: the handlers.
+//! - `fields`: typed extraction of a body's fields; each failure names its field.
+//! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
+//! - `metrics`: counters without locks, and their Prometheus text.
+
+mod answer;
+mod auth;
+mod body;
+mod buyer;
+mod connection;
+mod fields;
+mod io;
+mod metrics;
+mod openapi;
+mod ops;
+mod orders;
+mod routes;
+mod seller;
+mod server;
+mod service;
+
+use std::time::Duration;
+
+use crate::engine::Engine;
+
+/// Whether the `token` header is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Routes that need a token check it. The default.
+    #[default]
+    Strict,
+    /// For old clients that send an empty token: only `logout` checks it. Whoever can connect can act for any
+    /// user on the token routes; ownership is still judged. An order without lines is an order of 0 fen.
+    Compat,
+}
+
+impl Mode {
+    /// The mode's name on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Strict => "strict",
+            Mode::Compat => "compat",
+        }
+    }
+}
+
+/// Settings of the service. Start from [`HttpConfig::default`] and set fields.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// Whether tokens are checked. Default [`Mode::Strict`].
+    pub mode: Mode,
+    /// Lines of one order; a longer order is a 530. Default 1,000, as the engine's own limit.
+    pub order_lines_max: usize,
+    /// Bytes of a request's body, but for `add_book`. Default 1 MiB.
+    pub body_bytes_max: usize,
+    /// Bytes of an `add_book` body, pictures included. Default 16 MiB.
+    pub book_body_bytes_max: usize,
+    /// Bytes of all bodies that are read and not answered yet; beyond it requests get 503. Default 256 MiB.
+    pub bodies_in_flight_bytes_max: usize,
+    /// Bytes of a request's target and headers together; more is a 431. Default 64 KiB.
+    pub header_bytes_max: usize,
+    /// Time for a request's head to arrive; an idle connection is closed after it. Default 30 s.
+    pub header_timeout: Duration,
+    /// Time for a request's body to arrive, counted from its head. Default 30 s.
+    pub body_timeout: Duration,
+    /// Connections served at once; one more gets 503 and is closed. Default 20,000.
+    pub connections_max: usize,
+    /// Time that accepted requests have to finish once the service drains. Default 10 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig {
+            mode: Mode::Strict,
+            order_lines_max: 1_000,
+            body_bytes_max: 1 << 20,
+            book_body_bytes_max: 16 << 20,
+            bodies_in_flight_bytes_max: 256 << 20,
+            header_bytes_max: 64 << 10,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            connections_max: 20_000,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves the contract on `listener` until `shutdown` resolves, then drains: no new connection is taken, every
+/// request that was read is answered, and after [`HttpConfig::drain_timeout`] what is left is cut.
+///
+/// The engine is not closed: that is the caller's, after this returns. Dropping the future stops the accepting
+/// at once but leaves open connections to their tasks.
+///
+/// # Errors
+///
+/// When the listener is unusable from the start. Failures of single connections never end the service.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    engine: Engine,
+    config: HttpConfig,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    server::serve(listener, engine, config, shutdown).await
+}

@@ -1,0 +1,363 @@
+//! The one table of routes. The router, the metrics and the failure values read it.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use hyper::Method;
+use tracing::warn;
+
+use super::answer::{Failure, Reply};
+use super::openapi::{self, Field, Kind, may, need};
+use super::server::Shared;
+use super::{HttpConfig, Mode, auth, buyer, ops, seller};
+use crate::domain::Refusal;
+use crate::engine::{Credential, Engine, Error};
+
+/// The label of requests that belong to no route.
+pub(super) const UNROUTED: &str = "other";
+
+/// A row of the table.
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    pub(super) verb: Verb,
+    handler: Handler,
+    /// What stands in for the result with every answer but 200.
+    pub(super) failure: Failure,
+    pub(super) limit: BodyLimit,
+    authority: Authority,
+    /// The fields of the body, for the document; the handlers extract them by themselves.
+    pub(super) fields: &'static [Field],
+}
+
+/// The methods a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// `GET`, and `HEAD` with it.
+    Get,
+    Post,
+}
+
+impl Verb {
+    pub(super) fn takes(self, method: &Method) -> bool {
+        match self {
+            Verb::Post => *method == Method::POST,
+            Verb::Get => *method == Method::GET || *method == Method::HEAD,
+        }
+    }
+
+    /// The value of the `Allow` header.
+    pub(super) fn allow(self) -> &'static str {
+        match self {
+            Verb::Get => "GET, HEAD",
+            Verb::Post => "POST",
+        }
+    }
+}
+
+/// Which of the two limits holds for the body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyLimit {
+    Standard,
+    /// Pictures come along.
+    Book,
+}
+
+impl BodyLimit {
+    pub(super) fn bytes_max(self, config: &HttpConfig) -> usize {
+        match self {
+            BodyLimit::Standard => config.body_bytes_max,
+            BodyLimit::Book => config.book_body_bytes_max,
+        }
+    }
+}
+
+/// Whether a route looks at the `token` header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Authority {
+    /// A password in the body, or nothing at all.
+    Body,
+    /// The token, unless the mode is compat.
+    Token,
+    /// The token in every mode.
+    AlwaysToken,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handler {
+    Register,
+    Unregister,
+    Login,
+    Password,
+    Logout,
+    CreateStore,
+    AddBook,
+    AddStockLevel,
+    Ship,
+    StoreOrders,
+    AllStoreOrders,
+    GetStockLevel,
+    NewOrder,
+    Payment,
+    PayToPlatform,
+    Confirm,
+    AddFunds,
+    OrderStatus,
+    BuyerOrders,
+    CancelOrder,
+    CancelExpired,
+    CheckStockLevel,
+    CheckOrderCount,
+    QueryBalance,
+    Health,
+    Ready,
+    Metrics,
+    OpenApi,
+}
+
+const USER: Field = need("user_id", Kind::Id);
+const STORE: Field = need("store_id", Kind::Id);
+const BOOK: Field = need("book_id", Kind::Id);
+const ORDER: Field = need("order_id", Kind::Id);
+const PASSWORD: Field = need("password", Kind::Password);
+/// The fields of the routes that are about one order of a buyer.
+const BUYERS_ORDER: &[Field] = &[USER, ORDER, PASSWORD];
+
+const fn post(
+    path: &'static str,
+    handler: Handler,
+    failure: Failure,
+    authority: Authority,
+    fields: &'static [Field],
+) -> Route {
+    Route { path, verb: Verb::Post, handler, failure, limit: BodyLimit::Standard, authority, fields }
+}
+
+const fn get(path: &'static str, handler: Handler) -> Route {
+    Route {
+        path,
+        verb: Verb::Get,
+        handler,
+        failure: Failure::Nothing,
+        limit: BodyLimit::Standard,
+        authority: Authority::Body,
+        fields: &[],
+    }
+}
+
+/// The busiest routes stand first, for the search is linear; most paths differ in length, so it is a few
+/// comparisons of a number.
+pub(super) static ROUTES: &[Route] = &[
+    post(
+        "/buyer/new_order",
+        Handler::NewOrder,
+        Failure::OrderId,
+        Authority::Token,
+        &[USER, STORE, need("books", Kind::Lines)],
+    ),
+    post("/buyer/payment", Handler::Payment, Failure::Nothing, Authority::Body, BUYERS_ORDER),
+    post("/buyer/pay_to_platform", Handler::PayToPlatform, Failure::Nothing, Authority::Body, BUYERS_ORDER),
+    post("/buyer/confirm_receipt_and_pay_toseller", Handler::Confirm, Failure::Nothing, Authority::Body, BUYERS_ORDER),
+    post(
+        "/buyer/add_funds",
+        Handler::AddFunds,
+        Failure::Nothing,
+        Authority::Body,
+        &[USER, PASSWORD, need("add_value", Kind::Integer)],
+    ),
+    post("/buyer/cancel_order", Handler::CancelOrder, Failure::Nothing, Authority::Body, BUYERS_ORDER),
+    post(
+        "/buyer/check_stock_level",
+        Handler::CheckStockLevel,
+        Failure::StockLevel,
+        Authority::Body,
+        &[may("user_id", Kind::Text), STORE, BOOK],
+    ),
+    post("/buyer/check_order_count", Handler::CheckOrderCount, Failure::OrderCount, Authority::Body, &[USER]),
+    post("/buyer/query_order_status", Handler::OrderStatus, Failure::OrderStatus, Authority::Body, BUYERS_ORDER),
+    post("/buyer/query_buyer_all_orders", Handler::BuyerOrders, Failure::Orders, Authority::Body, &[USER, PASSWORD]),
+    post("/buyer/query_balance", Handler::QueryBalance, Failure::Balance, Authority::Body, &[USER, PASSWORD]),
+    post("/buyer/auto_cancel_expired_orders", Handler::CancelExpired, Failure::Nothing, Authority::Body, &[]),
+    post("/auth/register", Handler::Register, Failure::Nothing, Authority::Body, &[USER, PASSWORD]),
+    post(
+        "/auth/login",
+        Handler::Login,
+        Failure::Token,
+        Authority::Body,
+        &[USER, PASSWORD, may("terminal", Kind::Text)],
+    ),
+    post("/auth/logout", Handler::Logout, Failure::Nothing, Authority::AlwaysToken, &[USER]),
+    post(
+        "/auth/password",
+        Handler::Password,
+        Failure::Nothing,
+        Authority::Body,
+        &[USER, need("oldPassword", Kind::Password), need("newPassword", Kind::Password)],
+    ),
+    post("/auth/unregister", Handler::Unregister, Failure::Nothing, Authority::Body, &[USER, PASSWORD]),
+    post("/seller/create_store", Handler::CreateStore, Failure::Nothing, Authority::Token, &[USER, STORE]),
+    Route {
+        path: "/seller/add_book",
+        verb: Verb::Post,
+        handler: Handler::AddBook,
+        failure: Failure::Nothing,
+        limit: BodyLimit::Book,
+        authority: Authority::Token,
+        fields: &[USER, STORE, need("book_info", Kind::BookInfo), may("stock_level", Kind::Amount)],
+    },
+    post(
+        "/seller/add_stock_level",
+        Handler::AddStockLevel,
+        Failure::Nothing,
+        Authority::Token,
+        &[USER, STORE, BOOK, need("add_stock_level", Kind::Integer)],
+    ),
+    post("/seller/ship", Handler::Ship, Failure::Nothing, Authority::Token, &[USER, STORE, ORDER]),
+    post(
+        "/seller/query_one_store_orders",
+        Handler::StoreOrders,
+        Failure::Orders,
+        Authority::Body,
+        &[USER, STORE, PASSWORD],
+    ),
+    post(
+        "/seller/query_all_store_orders",
+        Handler::AllStoreOrders,
+        Failure::Orders,
+        Authority::Body,
+        &[USER, PASSWORD],
+    ),
+    post("/seller/get_stock_level", Handler::GetStockLevel, Failure::StockLevel, Authority::Body, &[STORE, BOOK]),
+    get("/healthz", Handler::Health),
+    get("/readyz", Handler::Ready),
+    get("/metrics", Handler::Metrics),
+    get("/openapi.json", Handler::OpenApi),
+];
+
+/// The row of a path, with its index.
+pub(super) fn find(path: &str) -> Option<(usize, &'static Route)> {
+    ROUTES.iter().enumerate().find(|(_, route)| route.path == path)
+}
+
+/// A request whose body has been read, as the handlers see it.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) body: &'a [u8],
+    /// The `token` header, empty when it is missing or no text.
+    pub(super) token: &'a str,
+    pub(super) peer: IpAddr,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn engine(&self) -> &'a Engine {
+        &self.shared.engine
+    }
+
+    pub(super) fn is_compat(&self) -> bool {
+        self.shared.config.mode == Mode::Compat
+    }
+
+    /// The credential of a route that is authorised by the token.
+    pub(super) fn by_token(&self) -> Credential<'a> {
+        if self.is_compat() { Credential::Trusted } else { Credential::Token(self.token) }
+    }
+
+    /// The credential of a route that is authorised by a password.
+    pub(super) fn by_password(&self, password: &'a str) -> Credential<'a> {
+        Credential::Password { password, from: Some(self.peer) }
+    }
+}
+
+/// What a handler comes to: an answer, or what the engine or a field refused.
+pub(super) type Handled = Result<Reply, Error>;
+
+impl Route {
+    /// Whether the handler wants the `token` header.
+    pub(super) fn wants_token(&self) -> bool {
+        self.authority != Authority::Body
+    }
+
+    /// Runs the handler.
+    pub(super) async fn run(&self, call: Call<'_>) -> Reply {
+        let handled = match self.handler {
+            Handler::NewOrder => buyer::new_order(call).await,
+            Handler::Payment => buyer::payment(call).await,
+            Handler::PayToPlatform => buyer::pay_to_platform(call).await,
+            Handler::Confirm => buyer::confirm(call).await,
+            Handler::AddFunds => buyer::add_funds(call).await,
+            Handler::CancelOrder => buyer::cancel_order(call).await,
+            Handler::CheckStockLevel => buyer::check_stock_level(call).await,
+            Handler::CheckOrderCount => buyer::check_order_count(call).await,
+            Handler::OrderStatus => buyer::query_order_status(call).await,
+            Handler::BuyerOrders => buyer::query_buyer_all_orders(call).await,
+            Handler::QueryBalance => buyer::query_balance(call).await,
+            Handler::CancelExpired => buyer::auto_cancel_expired_orders(call).await,
+            Handler::Register => auth::register(call).await,
+            Handler::Login => auth::login(call).await,
+            Handler::Logout => auth::logout(call).await,
+            Handler::Password => auth::password(call).await,
+            Handler::Unregister => auth::unregister(call).await,
+            Handler::CreateStore => seller::create_store(call).await,
+            Handler::AddBook => seller::add_book(call).await,
+            Handler::AddStockLevel => seller::add_stock_level(call).await,
+            Handler::Ship => seller::ship(call).await,
+            Handler::StoreOrders => seller::query_one_store_orders(call).await,
+            Handler::AllStoreOrders => seller::query_all_store_orders(call).await,
+            Handler::GetStockLevel => seller::get_stock_level(call).await,
+            Handler::Health => Ok(Reply::ok()),
+            Handler::Ready => Ok(ops::ready(call)),
+            Handler::Metrics => Ok(ops::metrics(call)),
+            Handler::OpenApi => Ok(Reply::document(openapi::document())),
+        };
+        handled.unwrap_or_else(|error| {
+            self.hint_at_compat(&call, &error);
+            Reply::refused(&error, self.failure)
+        })
+    }
+
+    /// Somebody who runs an old client against the strict mode should learn about the other one, once.
+    fn hint_at_compat(&self, call: &Call<'_>, error: &Error) {
+        let is_empty_token = self.authority == Authority::Token
+            && call.token.is_empty()
+            && !call.is_compat()
+            && *error == Error::Refused(Refusal::Unauthorized);
+        if is_empty_token && !call.shared.compat_hinted.swap(true, Ordering::Relaxed) {
+            warn!(
+                path = self.path,
+                "a request with an empty token was refused; clients that send none need --mode compat \
+                 (said once)"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_handlers_are_there_once() {
+        for (index, route) in ROUTES.iter().enumerate() {
+            assert_eq!(find(route.path).map(|(found, _)| found), Some(index), "{}", route.path);
+            assert_eq!(ROUTES.iter().filter(|other| other.handler == route.handler).count(), 1, "{}", route.path);
+        }
+        assert!(find("/buyer/new_order/").is_none());
+        assert!(find("/").is_none());
+    }
+
+    #[test]
+    fn only_the_contract_routes_look_at_the_token() {
+        let wanting: Vec<_> = ROUTES.iter().filter(|route| route.wants_token()).map(|route| route.path).collect();
+        assert_eq!(
+            wanting,
+            [
+                "/buyer/new_order",
+                "/auth/logout",
+                "/seller/create_store",
+                "/seller/add_book",
+                "/seller/add_stock_level",
+                "/seller/ship"
+            ]
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! Group commit: the thread that writes everything that piled up while it was writing before.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::batch::{BATCH_BODY_MAX, BATCH_BYTES_MAX};
+use super::frame::{frames_after, frames_within};
+use super::shared::{Ending, Shared, State, Tap};
+use super::{Durability, LogError, LogStore, Lsn, Observer};
+
+/// A buffer that a burst has grown beyond this is given back.
+const KEPT_CAPACITY_BYTES: usize = 2 * BATCH_BYTES_MAX;
+
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    /// None in [`Durability::Snapshot`].
+    log: Option<Box<dyn LogStore>>,
+    observer: Arc<dyn Observer>,
+    sync_interval: Duration,
+    /// The frames being written; swapped with the pending ones, so that both allocations are kept.
+    body: Vec<u8>,
+    /// The last LSN written to the log.
+    written: Lsn,
+    /// In [`Durability::Buffered`]: when what was written has to be synced.
+    sync_due: Option<Instant>,
+}
+
+/// What to do before looking again.
+enum Turn {
+    /// `body` holds the frames from `first_lsn` to `last_lsn`, or none.
+    Work {
+        first_lsn: Lsn,
+        last_lsn: Lsn,
+        tap: Option<Tap>,
+        trim: Option<Lsn>,
+        sync: bool,
+        close: bool,
+    },
+    /// Stop where we are; a caller may have failed the journal.
+    Stop { failed: Option<String> },
+}
+
+impl Committer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        log: Option<Box<dyn LogStore>>,
+        last_lsn: Lsn,
+        sync_interval: Duration,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
+        Self {
+            shared,
+            log,
+            observer,
+            sync_interval,
+            body: Vec::new(),
+            written: last_lsn,
+            sync_due: None,
+        }
+    }
+
+    /// The thread. Returns when the journal is closed, dropped or has failed; after a failure the
+    /// log is never touched again.
+    pub(super) fn run(mut self) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.turns()));
+        let failure = match outcome {
+            Ok(Ok(())) => None,
+            Ok(Err(why)) => Some(why),
+            // An observer or a log that panics leaves unknown what was done.
+            Err(_) => Some("the journal's thread panicked".to_owned()),
+        };
+        if failure.is_some() {
+            self.shared.failed.store(true, Ordering::Release);
+        }
+        let why = failure.as_deref().unwrap_or("it was closed");
+        self.shared.state().die(&self.shared, why.to_owned());
+        // A batch that failed is not waiting for anything any more.
+        self.shared.buffered_bytes.store(0, Ordering::Relaxed);
+        if let Some(why) = failure {
+            self.observer.failed(&why);
+        }
+    }
+
+    fn turns(&mut self) -> Result<(), String> {
+        loop {
+            match self.next_turn() {
+                Turn::Stop { failed: None } => return Ok(()),
+                Turn::Stop { failed: Some(why) } => return Err(why),
+                Turn::Work {
+                    first_lsn,
+                    last_lsn,
+                    tap,
+                    trim,
+                    sync,
+                    close,
+                } => {
+                    self.commit(first_lsn, last_lsn, tap)
+                        .and_then(|()| if sync || close { self.sync() } else { Ok(()) })
+                        .and_then(|()| self.trim(trim))
+                        .map_err(|error| error.to_string())?;
+                    if close {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for something to do and takes all of it.
+    fn next_turn(&mut self) -> Turn {
+        if self.body.capacity() > KEPT_CAPACITY_BYTES {
+            self.body = Vec::new();
+        }
+        self.body.clear();
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        loop {
+            if state.dead.is_some() || state.ending == Some(Ending::Crash) {
+                let failed = state.dead.clone();
+                return Turn::Stop { failed };
+            }
+            let sync = self.must_sync(&state);
+            let close = state.ending == Some(Ending::Close);
+            if !state.pending.is_empty() || sync || close || state.trim.is_some() {
+                std::mem::swap(&mut state.pending, &mut self.body);
+                if close {
+                    // Under the same lock: what is appended from here on is dropped.
+                    state.closed = true;
+                }
+                return Turn::Work {
+                    first_lsn: state.pending_first,
+                    last_lsn: state.head(),
+                    tap: state.tap.clone(),
+                    trim: state.trim.take(),
+                    sync,
+                    close,
+                };
+            }
+            state.asleep = true;
+            state = match self.sync_due {
+                None => shared.work.wait(state),
+                Some(due) => shared
+                    .work
+                    .wait_timeout(state, due.saturating_duration_since(Instant::now()))
+                    .map(|(state, _)| state)
+                    .map_err(|poisoned| PoisonError::new(poisoned.into_inner().0)),
+            }
+            .unwrap_or_else(PoisonError::into_inner);
+            state.asleep = false;
+        }
+    }
+
+    fn must_sync(&self, state: &State) -> bool {
+        state.flush_upto > self.shared.synced.load(Ordering::Relaxed)
+            || self.sync_due.is_some_and(|due| Instant::now() >= due)
+    }
+
+    /// Writes the taken frames, in as many batches as their size asks for.
+    fn commit(
+        &mut self,
+        mut first_lsn: Lsn,
+        last_lsn: Lsn,
+        tap: Option<Tap>,
+    ) -> Result<(), LogError> {
+        let body = std::mem::take(&mut self.body);
+        let mut rest = &body[..];
+        while !rest.is_empty() {
+            let (bytes, frames) = if rest.len() <= BATCH_BODY_MAX {
+                // Bounded by the bytes: a frame has a header.
+                (rest.len(), (last_lsn - first_lsn + 1) as u32)
+            } else {
+                frames_within(rest, BATCH_BODY_MAX)
+            };
+            let (batch, later) = rest.split_at(bytes);
+            self.commit_batch(first_lsn, frames, batch, tap.as_ref())?;
+            first_lsn += Lsn::from(frames);
+            rest = later;
+        }
+        self.body = body;
+        Ok(())
+    }
+
+    fn commit_batch(
+        &mut self,
+        first_lsn: Lsn,
+        frames: u32,
+        batch: &[u8],
+        tap: Option<&Tap>,
+    ) -> Result<(), LogError> {
+        let last_lsn = first_lsn + Lsn::from(frames) - 1;
+        if let Some(log) = &mut self.log {
+            log.append(first_lsn, frames, self.shared.epoch, batch)?;
+            self.written = last_lsn;
+            if self.shared.durability == Durability::Sync {
+                self.sync()?;
+            } else if self.sync_due.is_none() {
+                self.sync_due = Some(Instant::now() + self.sync_interval);
+            }
+            self.shared.counters.batch(frames, batch.len());
+        }
+        // Before the frames are published: whoever waits for them finds them in the tap.
+        self.send(first_lsn, batch, tap);
+        self.publish(last_lsn, batch.len());
+        Ok(())
+    }
+
+    /// Syncs what was written; nothing to do if it is synced already.
+    fn sync(&mut self) -> Result<(), LogError> {
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        self.sync_due = None;
+        if self.shared.synced.load(Ordering::Relaxed) >= self.written {
+            return Ok(());
+        }
+        let started = Instant::now();
+        log.sync()?;
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.shared.counters.sync_micros.observe(micros);
+        self.shared.synced.store(self.written, Ordering::Release);
+        if self.shared.durability == Durability::Buffered {
+            self.notify(self.written);
+        }
+        Ok(())
+    }
+
+    fn send(&self, first_lsn: Lsn, batch: &[u8], tap: Option<&Tap>) {
+        let Some(tap) = tap else { return };
+        let frames = frames_after(batch, first_lsn, tap.after);
+        if frames.is_empty() || tap.sink.send(frames.to_vec()).is_ok() {
+            return;
+        }
+        // Its receiver is gone. A tap that has replaced it meanwhile stays.
+        let mut state = self.shared.state();
+        if state.tap.as_ref().map(|tap| tap.number) == Some(tap.number) {
+            state.untap(&self.shared);
+        }
+    }
+
+    fn publish(&self, last_lsn: Lsn, bytes: usize) {
+        self.shared
+            .buffered_bytes
+            .fetch_sub(bytes, Ordering::Relaxed);
+        if self.log.is_some() {
+            self.shared.durable.store(last_lsn, Ordering::Release);
+        }
+        self.notify(last_lsn);
+        if self.log.is_some() {
+            self.observer.advanced(last_lsn);
+        }
+    }
+
+    /// Lets those who wait look again.
+    fn notify(&self, done: Lsn) {
+        let mut state = self.shared.state();
+        state.done = state.done.max(done);
+        if state.waiters > 0 {
+            self.shared.progress.notify_all();
+        }
+    }
+
+    fn trim(&mut self, upto: Option<Lsn>) -> Result<(), LogError> {
+        match (&mut self.log, upto) {
+            (Some(log), Some(upto)) => log.trim(upto),
+            _ => Ok(()),
+        }
+    }
+}

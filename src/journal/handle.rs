@@ -1,0 +1,300 @@
+//! The journal as its callers see it.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use super::commit::Committer;
+use super::frame::{FRAME_PAYLOAD_MAX, Frame, encode_frame};
+use super::shared::{Ending, Shared, Tap};
+use super::{JournalFailed, JournalStats, LogStore, Lsn};
+
+/// When a frame counts as durable, and so what an answer promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// When it is on the disk. A power loss loses nothing that was acknowledged.
+    Sync,
+    /// When it was written to the kernel. A crash of the process loses nothing, a power loss what
+    /// was written since the last sync.
+    Buffered,
+    /// At once: there is no log. A crash loses everything since the last snapshot.
+    Snapshot,
+}
+
+/// How a [`Journal`] works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// When a frame counts as durable.
+    pub durability: Durability,
+    /// In [`Durability::Buffered`]: how long a written frame may stay unsynced.
+    pub sync_interval: Duration,
+}
+
+impl Default for JournalOptions {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Sync,
+            sync_interval: Duration::from_millis(100),
+        }
+    }
+}
+
+/// Is told of the journal's progress, on the journal's thread: it must be quick and must not wait
+/// for the journal.
+pub trait Observer: Send + Sync + 'static {
+    /// Everything up to `durable` is durable; called after each batch. Not called in
+    /// [`Durability::Snapshot`], where every frame is durable as soon as it has its LSN.
+    fn advanced(&self, durable: Lsn);
+
+    /// The journal failed and nothing will become durable any more; called once at most.
+    fn failed(&self, why: &str);
+}
+
+/// A handle to a running journal. Clones share it.
+///
+/// Dropping the last handle without [`Journal::close`] behaves like a crash: the batch in flight is
+/// finished, what is still pending is lost.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Journal {
+    /// Starts the journal's thread on a log that ends with `last_lsn`. `epoch` is written into every
+    /// frame and must be higher than any in the log. There is no log in [`Durability::Snapshot`],
+    /// and only there.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a log is missing or superfluous; otherwise the thread could not be started.
+    pub fn start(
+        log: Option<Box<dyn LogStore>>,
+        last_lsn: Lsn,
+        epoch: u32,
+        options: JournalOptions,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<Self> {
+        if log.is_none() != (options.durability == Durability::Snapshot) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a journal has a log in every durability mode but `snapshot`",
+            ));
+        }
+        let shared = Arc::new(Shared::new(options.durability, last_lsn, epoch));
+        let committer = Committer::new(
+            Arc::clone(&shared),
+            log,
+            last_lsn,
+            options.sync_interval,
+            observer,
+        );
+        let thread = thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || committer.run())?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared,
+                thread: Mutex::new(Some(thread)),
+            }),
+        })
+    }
+
+    /// Appends a frame and gives its LSN. Never waits for the disk and never fails: whether the
+    /// frame became durable is told by [`Journal::durable`] and the observer. After a failure or a
+    /// close LSNs are still given, and the bytes are dropped.
+    ///
+    /// A payload longer than [`FRAME_PAYLOAD_MAX`] could never be read back; it fails the journal.
+    pub fn append(&self, kind: u8, version: u8, payload: &[u8]) -> Lsn {
+        let shared = &*self.inner.shared;
+        let mut state = shared.state();
+        let lsn = state.next_lsn;
+        state.next_lsn += 1;
+        shared.head.store(lsn, Ordering::Release);
+        if state.closed || state.dead.is_some() {
+            return lsn;
+        }
+        if payload.len() > FRAME_PAYLOAD_MAX {
+            shared.failed.store(true, Ordering::Release);
+            let why = format!("frame {lsn} of {} bytes is too long", payload.len());
+            state.die(shared, why);
+            shared.wake(state);
+            return lsn;
+        }
+        if shared.durability == Durability::Snapshot {
+            shared.durable.store(lsn, Ordering::Release);
+            if state.tap.is_none() {
+                state.done = lsn;
+                return lsn;
+            }
+        }
+        if state.pending.is_empty() {
+            state.pending_first = lsn;
+        }
+        let frame = Frame {
+            lsn,
+            epoch: shared.epoch,
+            kind,
+            version,
+            payload,
+        };
+        encode_frame(&mut state.pending, &frame);
+        shared
+            .buffered_bytes
+            .fetch_add(frame.encoded_len(), Ordering::Relaxed);
+        shared.wake(state);
+        lsn
+    }
+
+    /// The LSN given last.
+    #[must_use]
+    pub fn head(&self) -> Lsn {
+        self.inner.shared.head.load(Ordering::Acquire)
+    }
+
+    /// Everything up to this LSN is durable, in the meaning of the durability mode. Frames that a
+    /// tap gets were sent to it before this passes them, except in [`Durability::Snapshot`].
+    #[must_use]
+    pub fn durable(&self) -> Lsn {
+        self.inner.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// Everything up to this LSN is on the disk, whatever the mode. In [`Durability::Snapshot`] it
+    /// stays where the journal was started.
+    #[must_use]
+    pub fn synced(&self) -> Lsn {
+        self.inner.shared.synced.load(Ordering::Acquire)
+    }
+
+    /// Whether the journal failed. A journal that was closed did not fail.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.inner.shared.failed.load(Ordering::Acquire)
+    }
+
+    /// Bytes of frames that were appended and are not durable yet.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.inner.shared.buffered_bytes.load(Ordering::Relaxed)
+    }
+
+    /// From now on every frame past the returned LSN is also sent to `sink`, encoded and in order, a
+    /// batch at a time, when it is durable. Replaces an earlier tap. A sink whose receiver is gone is
+    /// forgotten; all senders are dropped when the journal ends.
+    pub fn tap(&self, sink: Sender<Vec<u8>>) -> Lsn {
+        let mut state = self.inner.shared.state();
+        let after = state.head();
+        state.taps += 1;
+        state.tap = Some(Tap {
+            number: state.taps,
+            sink,
+            after,
+        });
+        after
+    }
+
+    /// Ends the tap. A batch in flight may still be sent.
+    pub fn untap(&self) {
+        let shared = &*self.inner.shared;
+        shared.state().untap(shared);
+    }
+
+    /// Waits until everything appended before is on the disk, in [`Durability::Buffered`] as well,
+    /// and was sent to the tap. Blocks the thread: not for the async runtime.
+    ///
+    /// # Errors
+    /// [`JournalFailed`] if that will never be.
+    pub fn flush_blocking(&self) -> Result<(), JournalFailed> {
+        let shared = &*self.inner.shared;
+        let mut state = shared.state();
+        let target = state.head();
+        if shared.durability == Durability::Snapshot {
+            return shared.wait_until(state, |_, state| state.done >= target);
+        }
+        state.flush_upto = state.flush_upto.max(target);
+        shared.wake(state);
+        shared.wait_until(shared.state(), |shared, state| {
+            state.done >= target && shared.synced.load(Ordering::Acquire) >= target
+        })
+    }
+
+    /// Waits until `lsn`, which must have been given, is durable in the meaning of the mode and was
+    /// sent to the tap. Blocks the thread: not for the async runtime.
+    ///
+    /// # Errors
+    /// [`JournalFailed`] if that will never be.
+    pub fn wait_durable(&self, lsn: Lsn) -> Result<(), JournalFailed> {
+        let shared = &*self.inner.shared;
+        if shared.durability != Durability::Snapshot && self.durable() >= lsn {
+            return Ok(());
+        }
+        shared.wait_until(shared.state(), |_, state| state.done >= lsn)
+    }
+
+    /// Lets the journal's thread drop segments whose every frame is at or below `upto`, between two
+    /// batches. Does not wait for it.
+    pub fn trim(&self, upto: Lsn) {
+        let shared = &*self.inner.shared;
+        let mut state = shared.state();
+        state.trim = Some(state.trim.map_or(upto, |earlier| earlier.max(upto)));
+        shared.wake(state);
+    }
+
+    /// Writes and syncs everything, then ends the thread. Later appends are dropped. Closing twice
+    /// is fine. Blocks the thread: not for the async runtime, nor for an [`Observer`].
+    ///
+    /// # Errors
+    /// [`JournalFailed`] if the journal failed, now or before.
+    pub fn close(&self) -> Result<(), JournalFailed> {
+        self.inner.end(Ending::Close);
+        let state = self.inner.shared.state();
+        match &state.dead {
+            Some(why) if self.is_failed() => Err(JournalFailed { why: why.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends as in a crash: the batch in flight is finished, what is still pending is lost. Returns when nothing
+    /// writes any more. Blocks the thread, for a sync at most.
+    pub fn abandon(&self) {
+        self.inner.end(Ending::Crash);
+    }
+
+    /// What was done since the start.
+    #[must_use]
+    pub fn stats(&self) -> JournalStats {
+        self.inner.shared.counters.read()
+    }
+}
+
+impl Inner {
+    /// Tells the thread to end and waits until it has.
+    fn end(&self, ending: Ending) {
+        let mut state = self.shared.state();
+        state.ending.get_or_insert(ending);
+        self.shared.wake(state);
+        // Held while waiting, so that a second caller returns after the end as well.
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(handle) = thread.take() {
+            // An observer may drop the last handle on the journal's own thread, which cannot wait
+            // for itself; it ends by itself.
+            if handle.thread().id() != thread::current().id() {
+                // A panic on the thread was turned into a failure already.
+                drop(handle.join());
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.end(Ending::Crash);
+    }
+}

@@ -1,0 +1,54 @@
+//! The journal: bytes in, durable bytes out, in one order.
+//!
+//! # Layout
+//! - `frame`: one record, with its number and checksum.
+//! - `batch`: the frames of one write; whole on the disk or not there.
+//! - `segment`: files of batches, written as zeros beforehand.
+//! - `scan`, `replay`: reading back, and the rule for a torn end.
+//! - `store`: [`LogStore`], the seam below group commit; `file_log` and `memory_log` implement it.
+//! - `spare`: the next segment, prepared in the background.
+//! - `handle`, `shared`, `commit`: [`Journal`], what its callers and its thread share, and the
+//!   thread that writes and syncs everything that piled up while it wrote and synced before.
+//!
+//! # Promises
+//! - LSNs are given in the order of `append` calls, without gaps; the log holds them in that order,
+//!   so whatever a crash leaves is a prefix.
+//! - The first failed write or sync ends the journal. Nothing is acknowledged after it, and nothing
+//!   is synced a second time.
+//! - Corruption is never repaired in silence: see `scan` for the one thing that is cut.
+//!
+//! In [`Durability::Buffered`] several batches may be unsynced at once. A power loss (not a crash of
+//! the process) may then tear one that another follows, which the rule calls damage.
+
+mod batch;
+mod commit;
+mod error;
+mod file_log;
+mod frame;
+mod handle;
+mod memory_log;
+mod replay;
+mod scan;
+mod segment;
+mod shared;
+mod spare;
+mod store;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod group_commit_tests;
+
+pub use batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
+pub use error::{JournalFailed, LogError};
+pub use file_log::{FileLog, FileLogOptions};
+pub use frame::{
+    FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Frames, decode_frames, encode_frame,
+};
+pub use handle::{Durability, Journal, JournalOptions, Observer};
+pub use memory_log::{MemoryLog, MemoryMedium};
+pub use shared::JournalStats;
+pub use store::{LogStore, Recovered};
+
+/// The number of a frame in its log. The first frame is 1; 0 stands for "nothing yet".
+pub type Lsn = u64;

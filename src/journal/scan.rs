@@ -1,0 +1,179 @@
+//! Reading one segment back, and the rule for what may be cut off its end.
+//!
+//! A crash can tear only what was being written: one batch at the end of the last segment. So an
+//! invalid tail is cut if, and only if, it is in the last segment, is no longer than one batch, and
+//! no valid batch follows it. Anything else was not done by a crash and is reported, not repaired.
+//!
+//! One thing cannot be told apart: a byte that flipped in the very last batch looks like a batch that
+//! was torn. It is cut, and [`super::Recovered::cut_bytes`] says so.
+
+use std::path::Path;
+
+use crate::disk::DiskFile;
+
+use super::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader};
+use super::replay::Replay;
+use super::segment::{SEGMENT_HEADER_BYTES, decode_header};
+use super::{LogError, Lsn};
+
+/// The tail is searched in windows of this size.
+const WINDOW_BYTES: usize = 1024 * 1024;
+
+/// One segment file to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment<'a> {
+    pub(super) file: &'a dyn DiskFile,
+    pub(super) path: &'a Path,
+    /// From its name.
+    pub(super) first_lsn: Lsn,
+    /// Whether it is the last one, the only one that a crash can have torn.
+    pub(super) last: bool,
+}
+
+/// What was found of a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    /// Its valid batches end at `end`; `cut_bytes` of rubbish follow.
+    Sound { end: u64, cut_bytes: u64 },
+    /// Its header was torn when it was created, and there is nothing in it.
+    TornAtCreation,
+}
+
+impl Segment<'_> {
+    /// Reads the segment, shows its batches to `replay` and applies the rule to its tail.
+    pub(super) fn scan(&self, replay: &mut Replay<'_>) -> Result<Scanned, LogError> {
+        let len = self
+            .file
+            .len()
+            .map_err(LogError::io("measure", self.path))?;
+        replay.segment(self.first_lsn, self.path)?;
+        if let Err(why) = self.check_header(len)? {
+            let content = self.tail(SEGMENT_HEADER_BYTES as u64, len, replay.next_lsn())?;
+            return if self.last && content.nonzero_end.is_none() {
+                Ok(Scanned::TornAtCreation)
+            } else {
+                Err(LogError::corrupt(self.path, 0, why))
+            };
+        }
+        let end = self.batches(len, replay)?;
+        let tail = self.tail(end, len, replay.next_lsn())?;
+        let Some(nonzero_end) = tail.nonzero_end else {
+            return Ok(Scanned::Sound { end, cut_bytes: 0 });
+        };
+        let corrupt = |why: String| Err(LogError::corrupt(self.path, end, why));
+        if let Some(at) = tail.valid_batch {
+            return corrupt(format!("no valid batch, but there is one at byte {at}"));
+        }
+        let cut_bytes = nonzero_end - end;
+        if !self.last {
+            return corrupt(format!("no valid batch, but {cut_bytes} bytes of content"));
+        }
+        if cut_bytes > BATCH_BYTES_MAX as u64 {
+            return corrupt(format!(
+                "{cut_bytes} bytes are invalid, more than one batch can have left"
+            ));
+        }
+        Ok(Scanned::Sound { end, cut_bytes })
+    }
+
+    fn check_header(&self, len: u64) -> Result<Result<(), String>, LogError> {
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        if len < bytes.len() as u64 {
+            return Ok(Err("shorter than a segment header".to_owned()));
+        }
+        self.read(0, &mut bytes)?;
+        Ok(match decode_header(&bytes) {
+            Ok(lsn) if lsn == self.first_lsn => Ok(()),
+            Ok(lsn) => Err(format!("the header says that frame {lsn} is the first")),
+            Err(why) => Err(why),
+        })
+    }
+
+    /// Shows the batches up to the first invalid one, and says where that begins.
+    fn batches(&self, len: u64, replay: &mut Replay<'_>) -> Result<u64, LogError> {
+        let mut at = SEGMENT_HEADER_BYTES as u64;
+        let mut body = Vec::new();
+        while let Some(header) = self.batch_at(at, len, &mut body)? {
+            replay.batch(&header, &body, self.path, at)?;
+            at += header.batch_len();
+        }
+        Ok(at)
+    }
+
+    /// The batch at `at`, its frames in `body`; `None` if there is no valid one.
+    fn batch_at(
+        &self,
+        at: u64,
+        len: u64,
+        body: &mut Vec<u8>,
+    ) -> Result<Option<BatchHeader>, LogError> {
+        let mut bytes = [0; BATCH_HEADER_BYTES];
+        if at + bytes.len() as u64 > len {
+            return Ok(None);
+        }
+        self.read(at, &mut bytes)?;
+        let Some(header) = BatchHeader::parse(&bytes) else {
+            return Ok(None);
+        };
+        // The length is bounded by `parse`, and by the file, before anything is allocated.
+        if at + header.batch_len() > len {
+            return Ok(None);
+        }
+        body.resize(header.body_len as usize, 0);
+        self.read(at + bytes.len() as u64, body)?;
+        Ok(header.matches(body).then_some(header))
+    }
+
+    /// Looks through everything from `from` on.
+    fn tail(&self, from: u64, len: u64, next_lsn: Lsn) -> Result<Tail, LogError> {
+        let mut tail = Tail {
+            nonzero_end: None,
+            valid_batch: None,
+        };
+        let mut window = Vec::new();
+        let mut body = Vec::new();
+        let mut at = from;
+        while at < len {
+            // Windows overlap, so that no magic number hides between two of them.
+            let overlapping = (WINDOW_BYTES + BATCH_MAGIC.len() - 1) as u64;
+            window.resize((len - at).min(overlapping) as usize, 0);
+            self.read(at, &mut window)?;
+            if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
+                tail.nonzero_end = Some(at + last as u64 + 1);
+                for found in find_magic(&window) {
+                    let candidate = at + found as u64;
+                    let header = self.batch_at(candidate, len, &mut body)?;
+                    // What looks like a batch inside the payload of the torn one is not a later one.
+                    if header.is_some_and(|header| header.first_lsn >= next_lsn) {
+                        tail.valid_batch = Some(candidate);
+                        return Ok(tail);
+                    }
+                }
+            }
+            at += WINDOW_BYTES as u64;
+        }
+        Ok(tail)
+    }
+
+    fn read(&self, at: u64, buf: &mut [u8]) -> Result<(), LogError> {
+        self.file
+            .read_exact_at(at, buf)
+            .map_err(LogError::io("read", self.path))
+    }
+}
+
+/// What follows the valid batches of a segment.
+struct Tail {
+    /// Where the last byte that is not zero ends.
+    nonzero_end: Option<u64>,
+    /// Where a batch begins that is valid and later than all before.
+    valid_batch: Option<u64>,
+}
+
+fn find_magic(window: &[u8]) -> impl Iterator<Item = usize> {
+    window
+        .windows(BATCH_MAGIC.len())
+        .enumerate()
+        .filter(|(_, bytes)| *bytes == BATCH_MAGIC)
+        .map(|(at, _)| at)
+}

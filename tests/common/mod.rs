@@ -1,0 +1,51 @@
+//! The harness of the black-box tests: it starts the real binary in a temporary directory and talks
+//! to it over real sockets. It knows the wire contract and nothing of the program inside.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "shared by many test binaries, each of which uses a part; tests may unwrap"
+)]
+
+pub mod answer;
+pub mod client;
+pub mod http;
+pub mod server;
+pub mod shop;
+
+pub use answer::Answer;
+pub use client::{Client, User};
+pub use http::{Conn, Response, request};
+pub use server::Server;
+pub use shop::{Shop, book};
+
+use std::time::{Duration, Instant};
+
+/// Waits until `done` says so, at most 20 seconds; panics with `what` after that.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < end, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A small generator of numbers (xorshift), so that a run can be repeated from its seed.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Self {
+        Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number in `0..below`.
+    pub fn roll(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % below
+    }
+}
