@@ -17,9 +17,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let trusted = Credential::Trusted;
     engine.create_store("seller", trusted, "corner shop").await?;
     let document = r#"{"id": "1000067", "title": "美丽心灵", "price": 3880}"#;
-    let book = NewBook { id: "1000067", price: 38_80, document };
+    let book = NewBook { id: "1000067", price: 3_880, document };
     engine.add_book("seller", trusted, "corner shop", book, 100).await?;
-    engine.add_funds("buyer", trusted, 200_00).await?;
+    engine.add_funds("buyer", trusted, 20_000).await?;
 
     let lines = [NewLine { book_id: "1000067", count: 3 }];
     let order = engine.new_order("buyer", trusted, "corner shop", &lines).await?.to_string();

@@ -42,11 +42,17 @@
 //! - `actors`: the one shell that runs them on ractor, sleep and wake, the gate before answers;
 //! - `engine`: open, recover, close; the calls; limits, deadlines, audit;
 //! - `auth`: password hashes, tokens; `cold`: book documents by content hash;
-//! - [`journal`], [`snapshot`], [`disk`]: bytes in, durable bytes out;
-//! - [`stats`]: histograms;
+//! - `journal`, `snapshot`, `disk`: bytes in, durable bytes out;
+//! - `stats`: histograms;
 //! - `http` and `cli` (feature `server`): the service and its command line.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
+
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod disk;
+#[cfg(feature = "server")]
+pub mod http;
 pub mod journal;
 pub mod snapshot;
 pub mod stats;
@@ -60,7 +66,8 @@ mod engine;
 pub use auth::PasswordParams;
 pub use domain::Refusal;
 pub use engine::{
-    AuditReport, Config, Credential, Engine, Error, ID_BYTES_MAX, Limits, LineView, NewBook, NewLine, OpenError,
-    OrderId, OrderStatus, OrderView, PASSWORD_BYTES_MAX, Progress, Recovered, Result, SnapshotReport, Stats, Storage,
+    AuditReport, BookView, Config, Credential, Engine, Error, ID_BYTES_MAX, Limits, LineView, NewBook, NewLine,
+    OpenError, OrderId, OrderStatus, OrderView, PASSWORD_BYTES_MAX, Progress, Recovered, Result, SnapshotReport, Stats,
+    Storage,
 };
 pub use journal::Durability;

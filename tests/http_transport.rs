@@ -8,8 +8,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use bookstore::Config;
 use bookstore::Engine;
-use bookstore::engine::Config;
 use bookstore::http::{HttpConfig, serve};
 use serde_json::Value;
 use tokio::sync::oneshot;

@@ -1,10 +1,6 @@
 //! What a failing, tearing, forgetting disk does to the journal: nothing that was acknowledged is
 //! lost, nothing that was altered is believed, and after an error nothing is acknowledged.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that meets the unexpected should panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected should panic")]
 
 #[path = "common/sim_disk.rs"]
 mod sim_disk;
@@ -16,8 +12,8 @@ use std::time::Duration;
 
 use bookstore::disk::{Disk, RealDisk};
 use bookstore::journal::{
-    BATCH_BYTES_MAX, BATCH_HEADER_BYTES, Durability, FileLog, FileLogOptions, Frame, Journal,
-    JournalOptions, LogError, LogStore, Lsn, Observer, Recovered, encode_frame,
+    BATCH_BYTES_MAX, BATCH_HEADER_BYTES, Durability, FileLog, FileLogOptions, Frame, Journal, JournalOptions, LogError,
+    LogStore, Lsn, Observer, Recovered, encode_frame,
 };
 use sim_disk::{Crash, SimDisk};
 
@@ -33,12 +29,7 @@ fn payload(lsn: Lsn) -> Vec<u8> {
 }
 
 /// Opens the log; every frame that is shown must be the one that was written.
-fn open(
-    disk: Arc<dyn Disk>,
-    dir: &Path,
-    segment_bytes: u64,
-    after: Lsn,
-) -> Result<(FileLog, Recovered), LogError> {
+fn open(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64, after: Lsn) -> Result<(FileLog, Recovered), LogError> {
     let mut next = after + 1;
     let options = FileLogOptions { segment_bytes };
     let opened = FileLog::open(disk, dir, options, after, &mut |frame| {
@@ -59,13 +50,7 @@ fn body(lsns: std::ops::RangeInclusive<Lsn>, epoch: u32) -> Vec<u8> {
     let mut body = Vec::new();
     for lsn in lsns {
         let payload = payload(lsn);
-        let frame = Frame {
-            lsn,
-            epoch,
-            kind: 1,
-            version: 1,
-            payload: &payload,
-        };
+        let frame = Frame { lsn, epoch, kind: 1, version: 1, payload: &payload };
         encode_frame(&mut body, &frame);
     }
     body
@@ -133,8 +118,7 @@ fn every_cut_of_the_last_4096_offsets_loses_only_what_was_cut() {
         assert_eq!(recovered.last_lsn, kept, "zeros from {cut}");
 
         // What was cut is gone for good, and the log goes on over it.
-        log.append(kept + 1, 1, 2, &body(kept + 1..=kept + 1, 2))
-            .unwrap();
+        log.append(kept + 1, 1, 2, &body(kept + 1..=kept + 1, 2)).unwrap();
         log.sync().unwrap();
         drop(log);
         let (_, recovered) = open_sim(&shorter, 8 * 1024).unwrap();
@@ -181,10 +165,7 @@ fn a_refused_log_is_left_as_it_was() {
     let after: Vec<_> = disk.files().iter().map(|file| disk.content(file)).collect();
     assert!(before == after);
     let done = disk.operation_log().split_off(operations as usize);
-    assert!(
-        done.iter().all(|what| what.starts_with("sync-dir")),
-        "{done:?}"
-    );
+    assert!(done.iter().all(|what| what.starts_with("sync-dir")), "{done:?}");
 }
 
 #[test]
@@ -209,11 +190,7 @@ fn rubbish_behind_the_end_is_cut_if_a_batch_could_have_left_it() {
     let far = BATCH_BYTES_MAX + 64 * 1024;
     let (disk, ends) = written(far as u64 + 64 * 1024, 3);
     let (file, end, last) = ends.last().unwrap().clone();
-    for (at, fine) in [
-        (0, true),
-        (BATCH_BYTES_MAX - 1, true),
-        (BATCH_BYTES_MAX, false),
-    ] {
+    for (at, fine) in [(0, true), (BATCH_BYTES_MAX - 1, true), (BATCH_BYTES_MAX, false)] {
         let copy = disk.copy();
         copy.alter(&file, |content| content[end + at] = 1);
         let opened = open_sim(&copy, far as u64);
@@ -242,14 +219,8 @@ fn leftovers_of_a_crash_are_removed() {
         assert_eq!((recovered.last_lsn, recovered.cut_bytes), (last, 0));
         assert!(!copy.files().contains(&torn));
         let left = copy.files();
-        let left: Vec<_> = left
-            .iter()
-            .filter(|file| !segments(&copy).contains(file))
-            .collect();
-        assert!(
-            left.iter().all(|file| file.ends_with("spare.tmp")),
-            "{left:?}"
-        );
+        let left: Vec<_> = left.iter().filter(|file| !segments(&copy).contains(file)).collect();
+        assert!(left.iter().all(|file| file.ends_with("spare.tmp")), "{left:?}");
         if let Some(spare) = left.first() {
             assert!(copy.content(spare).iter().all(|byte| *byte == 0));
         }
@@ -306,12 +277,7 @@ struct Life {
 const LIFE_SEGMENT_BYTES: u64 = 1024;
 
 fn live(disk: &SimDisk, epoch: u32, trimmed: Lsn, durability: Durability) -> Life {
-    let mut life = Life {
-        opened: false,
-        failed: false,
-        acknowledged: 0,
-        head: 0,
-    };
+    let mut life = Life { opened: false, failed: false, acknowledged: 0, head: 0 };
     let opened = open(Arc::new(disk.clone()), dir(), LIFE_SEGMENT_BYTES, trimmed);
     let (log, recovered) = match opened {
         Ok(opened) => opened,
@@ -322,19 +288,9 @@ fn live(disk: &SimDisk, epoch: u32, trimmed: Lsn, durability: Durability) -> Lif
     life.opened = true;
     life.acknowledged = recovered.last_lsn;
     let told = Arc::new(Told::default());
-    let options = JournalOptions {
-        durability,
-        sync_interval: Duration::ZERO,
-    };
+    let options = JournalOptions { durability, sync_interval: Duration::ZERO };
     let observer = Arc::clone(&told) as Arc<dyn Observer>;
-    let journal = Journal::start(
-        Some(Box::new(log)),
-        recovered.last_lsn,
-        epoch,
-        options,
-        observer,
-    )
-    .unwrap();
+    let journal = Journal::start(Some(Box::new(log)), recovered.last_lsn, epoch, options, observer).unwrap();
     for round in 0..12 {
         for _ in 0..round % 4 {
             journal.append(1, 1, &payload(journal.head() + 1));
@@ -351,10 +307,7 @@ fn live(disk: &SimDisk, epoch: u32, trimmed: Lsn, durability: Durability) -> Lif
     life.failed = journal.close().is_err();
     let durable = journal.durable();
     assert_eq!(life.failed, journal.is_failed());
-    assert_eq!(
-        told.failures.load(Ordering::SeqCst),
-        usize::from(life.failed)
-    );
+    assert_eq!(told.failures.load(Ordering::SeqCst), usize::from(life.failed));
     let advanced = told.advanced.lock().unwrap();
     assert!(advanced.is_sorted());
     assert!(advanced.last().is_none_or(|last| *last == durable));
@@ -368,11 +321,7 @@ fn live(disk: &SimDisk, epoch: u32, trimmed: Lsn, durability: Durability) -> Lif
 
 /// Breaks the disk at each operation of the second of three lives, crashes, and looks at what the
 /// third one finds.
-fn break_each_operation(
-    durability: Durability,
-    break_at: fn(&SimDisk, u64),
-    crash: impl Fn(u64) -> Crash,
-) {
+fn break_each_operation(durability: Durability, break_at: fn(&SimDisk, u64), crash: impl Fn(u64) -> Crash) {
     let mut operation = 0;
     loop {
         let disk = SimDisk::new();
@@ -388,9 +337,7 @@ fn break_each_operation(
         if !through {
             let broken = &log[operation as usize];
             assert!(
-                log[operation as usize + 1..]
-                    .iter()
-                    .all(|next| !next.starts_with("sync ")),
+                log[operation as usize + 1..].iter().all(|next| !next.starts_with("sync ")),
                 "synced after `{broken}` failed: {log:?}"
             );
         }
@@ -441,15 +388,9 @@ fn a_log_that_failed_takes_nothing_any_more() {
     let (mut log, _) = open_sim(&disk, 1024).unwrap();
     disk.fail_at(0);
     let next = body(last + 1..=last + 1, 2);
-    assert!(matches!(
-        log.append(last + 1, 1, 2, &next),
-        Err(LogError::Io { .. })
-    ));
+    assert!(matches!(log.append(last + 1, 1, 2, &next), Err(LogError::Io { .. })));
     let operations = disk.operations();
-    assert!(matches!(
-        log.append(last + 1, 1, 2, &next),
-        Err(LogError::Broken)
-    ));
+    assert!(matches!(log.append(last + 1, 1, 2, &next), Err(LogError::Broken)));
     assert!(matches!(log.sync(), Err(LogError::Broken)));
     assert!(matches!(log.trim(last), Err(LogError::Broken)));
     assert_eq!(disk.operations(), operations);
@@ -463,18 +404,10 @@ fn the_real_disk_keeps_it_over_rolls_trims_and_restarts() {
     for epoch in 1..=4 {
         let after = head / 2;
         let (log, recovered) = open(Arc::new(RealDisk), &dir, 16 * 1024, after).unwrap();
-        assert_eq!(
-            (recovered.last_lsn, recovered.last_epoch),
-            (head, epoch - 1)
-        );
-        let journal = Journal::start(
-            Some(Box::new(log)),
-            head,
-            epoch,
-            JournalOptions::default(),
-            Arc::new(Told::default()),
-        )
-        .unwrap();
+        assert_eq!((recovered.last_lsn, recovered.last_epoch), (head, epoch - 1));
+        let journal =
+            Journal::start(Some(Box::new(log)), head, epoch, JournalOptions::default(), Arc::new(Told::default()))
+                .unwrap();
         for _ in 0..1_000 {
             let lsn = journal.append(1, 1, &payload(journal.head() + 1));
             if lsn.is_multiple_of(50) {

@@ -1,10 +1,6 @@
 //! Snapshot files on a failing disk: there is the old one or the new one, and no altered byte is
 //! believed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test that meets the unexpected should panic"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets the unexpected should panic")]
 
 #[path = "common/sim_disk.rs"]
 mod sim_disk;
@@ -14,8 +10,8 @@ use std::sync::Arc;
 
 use bookstore::disk::{Disk, OpenMode, RealDisk};
 use bookstore::snapshot::{
-    CHUNK_BYTES_MAX, Lsn, SnapshotError, SnapshotSummary, SnapshotWriter, list_snapshots,
-    read_snapshot, remove_leftovers, retain, snapshot_path, verify_snapshot,
+    CHUNK_BYTES_MAX, Lsn, SnapshotError, SnapshotSummary, SnapshotWriter, list_snapshots, read_snapshot,
+    remove_leftovers, retain, snapshot_path, verify_snapshot,
 };
 use sim_disk::{Crash, SimDisk};
 
@@ -185,8 +181,8 @@ fn break_each_operation(break_at: fn(&SimDisk, u64), crash: impl Fn(u64) -> Cras
             Err(_) => assert!(lsns == [10] || lsns == [20, 10], "{lsns:?}"),
         }
         for (lsn, path) in &found {
-            let summary = read(&disk, path)
-                .unwrap_or_else(|error| panic!("operation {operation}, snapshot {lsn}: {error}"));
+            let summary =
+                read(&disk, path).unwrap_or_else(|error| panic!("operation {operation}, snapshot {lsn}: {error}"));
             assert_eq!(summary.final_lsn, *lsn);
         }
         assert_eq!(disk.files().len(), found.len(), "leftovers are removed");
@@ -224,10 +220,7 @@ fn a_damaged_newest_one_leaves_the_older() {
     write_sim(&disk, 10).unwrap();
     let newest = write_sim(&disk, 20).unwrap();
     disk.alter(&newest, |content| content[60] ^= 4);
-    let sound = list_snapshots(&disk, dir())
-        .unwrap()
-        .into_iter()
-        .find(|(_, path)| read(&disk, path).is_ok());
+    let sound = list_snapshots(&disk, dir()).unwrap().into_iter().find(|(_, path)| read(&disk, path).is_ok());
     assert_eq!(sound, Some((10, snapshot_path(dir(), 10))));
 }
 
@@ -240,15 +233,9 @@ fn only_the_newest_are_kept() {
     disk.plant(&dir().join("README.md"), b"not ours");
     disk.plant(&dir().join("00000000000000000050.snap.tmp"), b"rubbish");
     let removed = retain(&disk, dir(), 2).unwrap();
-    assert_eq!(
-        removed,
-        vec![snapshot_path(dir(), 10), snapshot_path(dir(), 20)]
-    );
+    assert_eq!(removed, vec![snapshot_path(dir(), 10), snapshot_path(dir(), 20)]);
     let left: Vec<_> = list_snapshots(&disk, dir()).unwrap();
-    assert_eq!(
-        left.iter().map(|(lsn, _)| *lsn).collect::<Vec<_>>(),
-        vec![40, 30]
-    );
+    assert_eq!(left.iter().map(|(lsn, _)| *lsn).collect::<Vec<_>>(), vec![40, 30]);
     assert!(retain(&disk, dir(), 2).unwrap().is_empty());
     remove_leftovers(&disk, dir()).unwrap();
     assert_eq!(disk.files().len(), 3, "two snapshots and what is not ours");
@@ -261,10 +248,7 @@ fn a_writer_that_failed_or_was_dropped_publishes_nothing() {
     let disk = SimDisk::new();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let mut writer = SnapshotWriter::create(Arc::clone(&shared), dir(), 1).unwrap();
-    assert!(matches!(
-        writer.chunk(255, b""),
-        Err(SnapshotError::BadChunk { .. })
-    ));
+    assert!(matches!(writer.chunk(255, b""), Err(SnapshotError::BadChunk { .. })));
     assert!(matches!(writer.chunk(1, b""), Err(SnapshotError::Broken)));
     assert!(matches!(writer.publish(b"", 1), Err(SnapshotError::Broken)));
 
@@ -273,10 +257,7 @@ fn a_writer_that_failed_or_was_dropped_publishes_nothing() {
     drop(writer);
     let mut writer = SnapshotWriter::create(shared, dir(), 1).unwrap();
     let too_long = vec![0; CHUNK_BYTES_MAX + 1];
-    assert!(matches!(
-        writer.chunk(1, &too_long),
-        Err(SnapshotError::BadChunk { .. })
-    ));
+    assert!(matches!(writer.chunk(1, &too_long), Err(SnapshotError::BadChunk { .. })));
     drop(writer);
     assert!(disk.files().is_empty(), "{:?}", disk.files());
 }
@@ -301,8 +282,6 @@ fn what_is_not_what_was_written_is_not_published() {
 fn a_visitor_can_refuse() {
     let disk = SimDisk::new();
     let path = write_sim(&disk, 7).unwrap();
-    let refused = read_snapshot(&disk, &path, &mut |_, _| {
-        Err(SnapshotError::Visit("not mine".to_owned()))
-    });
+    let refused = read_snapshot(&disk, &path, &mut |_, _| Err(SnapshotError::Visit("not mine".to_owned())));
     assert!(matches!(refused, Err(SnapshotError::Visit(_))));
 }

@@ -105,11 +105,11 @@ impl Answers {
     /// Admits a command that journals at most `bytes`. Waits only while an audit holds admission.
     pub(crate) async fn admit(&self, bytes: usize, then: Option<Then>) -> Result<Admission, Busy> {
         loop {
-            if self.is_failed() {
-                return Err(Busy::Failed);
-            }
             if self.draining.load(Ordering::Acquire) {
                 return Err(Busy::Draining);
+            }
+            if self.is_failed() {
+                return Err(Busy::Failed);
             }
             if self.in_flight.fetch_add(1, Ordering::AcqRel) >= self.in_flight_max {
                 self.in_flight.fetch_sub(1, Ordering::AcqRel);

@@ -11,7 +11,7 @@ mod segmented;
 mod shell;
 mod system;
 
-pub(crate) use answers::{Admission, Answers, Busy};
+pub(crate) use answers::{Admission, Answers, Busy, Then};
 pub(crate) use clock::Clock;
 pub(crate) use directory::Sweep;
 pub(crate) use shell::Resident;

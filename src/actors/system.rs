@@ -76,7 +76,6 @@ impl System {
                 self.accounts.route(self, account.0, Mail::Forget(evidence));
             }
             Send::Forget(Address::Store(store), evidence) => self.stores.route(self, store.0, Mail::Forget(evidence)),
-            Send::Forget(Address::Shard(shard), evidence) => self.to_shard(shard, Mail::Forget(evidence)),
         }
     }
 

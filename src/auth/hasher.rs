@@ -67,6 +67,7 @@ impl Hasher {
         self.turn().await?.hash(password).await
     }
 
+    #[cfg(test)]
     /// Waits for a turn, then verifies a password.
     ///
     /// # Errors

@@ -234,6 +234,7 @@ impl AuthMemory {
         }
     }
 
+    #[cfg(test)]
     /// How many accounts are remembered. Walks the shards: for metrics.
     pub fn accounts(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).rows.len()).sum()

@@ -29,14 +29,12 @@ mod password;
 mod throttle;
 mod tokens;
 
-pub use hasher::{Hasher, Turn, WAITERS_MAX_DEFAULT, default_concurrency};
-pub use key::{TOKEN_KEY_BYTES, TokenKey};
-pub use memory::{AuthMemory, Generation, REMEMBERED_ACCOUNTS_DEFAULT, REMEMBERED_TOKENS_PER_ACCOUNT};
-pub use password::{
-    PASSWORD_BYTES_MAX, PasswordHash, PasswordParams, hash as hash_password, verify as verify_password,
-};
-pub use throttle::{ADDRESS_PER_MINUTE_DEFAULT, RetryAfter, THROTTLE_ENTRIES_MAX, Throttle, USER_PER_MINUTE_DEFAULT};
-pub use tokens::{Claims, Issued, TERMINAL_BYTES_MAX, TOKEN_BYTES_MAX, Tokens};
+pub use hasher::{Hasher, WAITERS_MAX_DEFAULT, default_concurrency};
+pub use key::TokenKey;
+pub use memory::{AuthMemory, REMEMBERED_ACCOUNTS_DEFAULT};
+pub use password::{PASSWORD_BYTES_MAX, PasswordHash, PasswordParams};
+pub use throttle::{ADDRESS_PER_MINUTE_DEFAULT, Throttle, USER_PER_MINUTE_DEFAULT};
+pub use tokens::{Claims, Tokens};
 
 use std::io;
 use std::path::PathBuf;

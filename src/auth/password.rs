@@ -87,6 +87,7 @@ pub struct PasswordHash {
 }
 
 impl PasswordHash {
+    #[cfg(test)]
     /// What the hash cost.
     pub fn params(&self) -> PasswordParams {
         self.params

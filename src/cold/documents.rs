@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+#[cfg(test)]
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
@@ -12,6 +14,8 @@ use tokio::task::spawn_blocking;
 
 use super::ColdError;
 use super::backend::Health;
+use crate::domain::DocumentHash;
+
 use super::database::{self, DOCUMENTS, guarded};
 use super::writer::{Put, Queue, run};
 use crate::disk::Disk;
@@ -25,32 +29,6 @@ pub const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a waiting document counts at least, so that the number of small ones is bounded, too.
 const WAITING_BYTES_LEAST: usize = 4 * 1024;
-
-/// The blake3 hash of a document: its name.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DocumentHash(
-    /// The 32 bytes of the hash.
-    pub [u8; 32],
-);
-
-impl DocumentHash {
-    /// The name of a document.
-    pub fn of(document: &[u8]) -> Self {
-        Self(*blake3::hash(document).as_bytes())
-    }
-}
-
-impl fmt::Display for DocumentHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for DocumentHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DocumentHash({self})")
-    }
-}
 
 /// Documents on disk, by content hash. See the [module](super) for what it promises.
 ///
@@ -148,13 +126,14 @@ impl Documents {
         }
     }
 
+    #[cfg(test)]
     /// The document of that name, or none if it was never stored. Blocks on the disk, and hashes
     /// what it read.
     ///
     /// # Errors
     /// [`ColdError::Damaged`] when the bytes are not those of the name, [`ColdError::Failed`],
     /// [`ColdError::Closed`].
-    pub fn get_blocking(&self, hash: &DocumentHash) -> Result<Option<Vec<u8>>, ColdError> {
+    pub(super) fn get_blocking(&self, hash: &DocumentHash) -> Result<Option<Vec<u8>>, ColdError> {
         self.store.get(hash)
     }
 
@@ -176,6 +155,7 @@ impl Documents {
         self.repaired
     }
 
+    #[cfg(test)]
     /// How many commits were made since the open: for metrics.
     pub fn commits(&self) -> u64 {
         self.store.commits.load(Ordering::Relaxed)

@@ -30,7 +30,7 @@ mod test_disk;
 #[cfg(test)]
 mod tests;
 
-pub use documents::{DOCUMENT_BYTES_MAX, DocumentHash, Documents, WAITING_BYTES_MAX};
+pub use documents::{DOCUMENT_BYTES_MAX, Documents};
 
 use std::path::PathBuf;
 use std::sync::Arc;

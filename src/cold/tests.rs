@@ -11,9 +11,11 @@ use redb::StorageBackend;
 use tokio::runtime;
 
 use super::backend::{Backend, Health};
+use super::documents::WAITING_BYTES_MAX;
 use super::test_disk::TestDisk;
 use super::*;
 use crate::disk::{Disk, OpenMode, RealDisk};
+use crate::domain::DocumentHash;
 
 const CACHE_BYTES: usize = 1 << 20;
 const PATH: &str = "/data/documents.redb";

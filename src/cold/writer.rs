@@ -10,7 +10,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::ColdError;
 use super::database::{DOCUMENTS, begin_write, guarded};
-use super::documents::{DocumentHash, Store};
+use super::documents::Store;
+use crate::domain::DocumentHash;
 
 /// A document that waits to be stored.
 pub(super) struct Put {

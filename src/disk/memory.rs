@@ -43,11 +43,7 @@ impl MemoryDisk {
 
 impl Tree {
     fn require_dir(&self, dir: &Path) -> io::Result<()> {
-        if self.dirs.contains(dir) {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::NotFound.into())
-        }
+        if self.dirs.contains(dir) { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
     fn require_parent(&self, path: &Path) -> io::Result<()> {
@@ -69,10 +65,7 @@ impl Disk for MemoryDisk {
             (_, None) => return Err(io::ErrorKind::NotFound.into()),
             (_, Some(content)) => Arc::clone(content),
         };
-        Ok(Arc::new(MemoryFile {
-            content,
-            writable: mode != OpenMode::Read,
-        }))
+        Ok(Arc::new(MemoryFile { content, writable: mode != OpenMode::Read }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -87,9 +80,7 @@ impl Disk for MemoryDisk {
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.tree()
-            .dirs
-            .extend(dir.ancestors().map(Path::to_path_buf));
+        self.tree().dirs.extend(dir.ancestors().map(Path::to_path_buf));
         Ok(())
     }
 
@@ -121,11 +112,7 @@ impl Disk for MemoryDisk {
 
 impl MemoryFile {
     fn require_writable(&self) -> io::Result<()> {
-        if self.writable {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::PermissionDenied.into())
-        }
+        if self.writable { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
     }
 }
 
@@ -146,9 +133,7 @@ impl DiskFile for MemoryFile {
     fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.require_writable()?;
         let start = index(offset);
-        let end = start
-            .checked_add(bytes.len())
-            .ok_or(io::ErrorKind::FileTooLarge)?;
+        let end = start.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
         let mut content = self.content.write().unwrap_or_else(PoisonError::into_inner);
         if content.len() < end {
             content.resize(end, 0);

@@ -151,16 +151,10 @@ mod tests {
         assert!(disk.list(dir.parent().unwrap()).unwrap().is_empty());
 
         let path = dir.join("one");
-        assert_eq!(
-            disk.open(&path, OpenMode::ReadWrite).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(disk.open(&path, OpenMode::ReadWrite).unwrap_err().kind(), io::ErrorKind::NotFound);
         let file = disk.open(&path, OpenMode::CreateNew).unwrap();
         assert!(file.is_empty().unwrap());
-        assert_eq!(
-            disk.open(&path, OpenMode::CreateNew).unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(disk.open(&path, OpenMode::CreateNew).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         file.write_all_at(3, b"abc").unwrap();
         file.sync_data().unwrap();
         assert_eq!(file.len().unwrap(), 6);
@@ -168,10 +162,7 @@ mod tests {
         file.read_exact_at(0, &mut buf).unwrap();
         assert_eq!(&buf, b"\0\0\0abc");
         assert_eq!(file.read_at(6, &mut buf).unwrap(), 0);
-        assert_eq!(
-            file.read_exact_at(1, &mut buf).unwrap_err().kind(),
-            io::ErrorKind::UnexpectedEof
-        );
+        assert_eq!(file.read_exact_at(1, &mut buf).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         file.set_len(4).unwrap();
         file.set_len(5).unwrap();
         file.read_exact_at(0, &mut buf[..5]).unwrap();
@@ -184,16 +175,9 @@ mod tests {
         disk.rename(&path, &other).unwrap();
         disk.sync_dir(&dir).unwrap();
         assert_eq!(disk.list(&dir).unwrap(), vec!["two".to_owned()]);
-        assert_eq!(
-            disk.open(&other, OpenMode::Read).unwrap().len().unwrap(),
-            5,
-            "a rename replaces its target"
-        );
+        assert_eq!(disk.open(&other, OpenMode::Read).unwrap().len().unwrap(), 5, "a rename replaces its target");
         disk.remove(&other).unwrap();
-        assert_eq!(
-            disk.remove(&other).unwrap_err().kind(),
-            io::ErrorKind::NotFound
-        );
+        assert_eq!(disk.remove(&other).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(file.len().unwrap(), 5, "an open file outlives its name");
         assert!(disk.free_bytes(&dir).unwrap() > 0);
     }

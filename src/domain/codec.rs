@@ -53,11 +53,13 @@ pub fn encode<P: Payload>(event: &P, key: P::Key, seq: u64, at: Millis, out: &mu
     event.write(key, seq, at, out)
 }
 
+#[expect(clippy::expect_used, reason = "no value of these types can fail to encode, nor can memory fail to be written")]
 fn put<T: Serialize>(out: &mut Vec<u8>, value: &T) {
     rmp_serde::encode::write(out, value).expect("plain data always encodes into memory");
 }
 
 /// A row of a snapshot, or a dormant entity.
+#[expect(clippy::expect_used, reason = "as for events")]
 pub fn encode_row<T: Serialize>(row: &T) -> Vec<u8> {
     rmp_serde::to_vec(row).expect("plain data always encodes into memory")
 }
@@ -261,7 +263,8 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Blob, BookNo, Credit, CreditCause, DocumentHash, Facts, Hold, Line, PayKind};
+    use crate::domain::event::{Blob, Credit, CreditCause, DocumentHash, Facts, Hold, Line, PayKind};
+    use crate::domain::ids::BookNo;
 
     fn facts() -> Facts {
         let lines = vec![Line { book: BookNo(3), count: 2, price: 4_500 }];

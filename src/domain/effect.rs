@@ -1,6 +1,6 @@
 //! What `handle` asks for. Whoever runs an entity interprets these, in their order, and knows nothing else of it.
 
-use super::event::Secret;
+use super::event::{DocumentHash, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
 use super::message::{OrderMsg, Send};
 use super::order::{Order, OrderStatus};
@@ -32,6 +32,8 @@ pub enum Outcome {
     Balance(Fen),
     /// A stock level.
     Level(i64),
+    /// A book's document and stock level.
+    Book(DocumentHash, i64),
     /// A number of orders.
     Count(usize),
     /// A new order.

@@ -133,8 +133,27 @@ pub struct Book {
 }
 
 /// BLAKE3 hash of a book document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentHash(pub [u8; 32]);
+
+impl DocumentHash {
+    /// The name of a document.
+    pub fn of(document: &[u8]) -> Self {
+        DocumentHash(*blake3::hash(document).as_bytes())
+    }
+}
+
+impl std::fmt::Display for DocumentHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for DocumentHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
 
 impl Serialize for DocumentHash {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

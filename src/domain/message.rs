@@ -88,6 +88,8 @@ pub enum StoreMsg {
     AddBook { ticket: Ticket, user: AccountNo, book: NewBook },
     /// Changes a stock level.
     AddStock { ticket: Ticket, user: AccountNo, book_id: Arc<str>, delta: i64 },
+    /// Gives a book's document hash and stock level.
+    Book { ticket: Ticket, book_id: Arc<str> },
     /// Gives a stock level.
     Stock { ticket: Ticket, book_id: Arc<str> },
     /// First step of new_order.
@@ -164,8 +166,6 @@ pub enum Address {
     Account(AccountNo),
     /// A store.
     Store(StoreNo),
-    /// A coordinator shard.
-    Shard(usize),
 }
 
 /// A message on its way.

@@ -16,15 +16,15 @@ mod shard;
 mod store;
 
 pub use account::Account;
-pub use codec::{CodecError, EVENT_VERSION, Payload, Record, decode, decode_row, encode, encode_row};
-pub use effect::{Effect, Effects, Entity, OnPanic, Outcome, Ticket};
+pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
+pub use effect::{Effect, Effects, Entity, Outcome, Ticket};
 pub use event::{
-    AccountEvent, Blob, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind, Secret,
+    AccountEvent, Blob, Credit, CreditCause, DocumentHash, Evidence, Hold, Line, OrderEvent, PayKind, Secret,
     StoreEvent,
 };
-pub use ids::{AccountNo, BookNo, Fen, Millis, OrderId, SHARDS, StoreNo};
+pub use ids::{AccountNo, Fen, Millis, OrderId, SHARDS, StoreNo};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
-pub use order::{Command, Judgement, Order, OrderStatus, judge};
+pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;
 pub use shard::OrderShard;
 pub use store::Store;

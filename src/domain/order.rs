@@ -79,12 +79,6 @@ pub enum Command {
     Expire,
 }
 
-impl Command {
-    /// Every command.
-    pub const ALL: [Command; 6] =
-        [Command::Pay, Command::PayToPlatform, Command::Ship, Command::Confirm, Command::Cancel, Command::Expire];
-}
-
 /// What the table says to a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgement {

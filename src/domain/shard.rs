@@ -167,8 +167,8 @@ impl OrderShard {
             fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
             return None;
         };
-        if !work.sagas.contains_key(&id) && order.is_expired(now) {
-            Self::start_cancel(work, id, order, Ticket::NOBODY, true, fx);
+        if order.is_expired(now) {
+            Self::expire(work, id, order, fx);
         }
         if let Some(saga) = work.sagas.get_mut(&id) {
             saga.waiting.push(msg.clone());
@@ -189,6 +189,13 @@ impl OrderShard {
         fx.push(Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, lines: order.lines.clone() })));
     }
 
+    /// Cancels an order whose deadline is past, unless a saga is in flight: a payment that started in time wins.
+    fn expire(work: &mut Work, id: OrderId, order: &Order, fx: &mut Effects<Self>) {
+        if !work.sagas.contains_key(&id) && judge(order.status, Command::Expire, id) != Judgement::Ignore {
+            Self::start_cancel(work, id, order, Ticket::NOBODY, true, fx);
+        }
+    }
+
     /// Parks `msg` until every one of the expired orders is canceled (or paid, if a payment was on its way).
     /// Gives the message back if there is none.
     fn park(&self, work: &mut Work, msg: OrderMsg, expired: Vec<OrderId>, fx: &mut Effects<Self>) -> Option<OrderMsg> {
@@ -199,8 +206,8 @@ impl OrderShard {
         work.next_part += 1;
         work.parts.insert(part, (msg, expired.len()));
         for id in expired {
-            if let (false, Some(order)) = (work.sagas.contains_key(&id), self.orders.get(&id)) {
-                Self::start_cancel(work, id, order, Ticket::NOBODY, true, fx);
+            if let Some(order) = self.orders.get(&id) {
+                Self::expire(work, id, order, fx);
             }
             if let Some(saga) = work.sagas.get_mut(&id) {
                 saga.waiting.push(OrderMsg::PartEnded { part });
@@ -214,16 +221,15 @@ impl OrderShard {
         ids.iter().filter(expired).copied().collect()
     }
 
-    fn list(
-        &self,
-        work: &mut Work,
-        msg: OrderMsg,
-        ticket: Ticket,
-        ids: &[OrderId],
-        limit: usize,
-        now: Millis,
-        fx: &mut Effects<Self>,
-    ) {
+    /// The orders of a buyer, or this shard's part of a store's.
+    fn list(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
+        let (ticket, limit, ids) = match &msg {
+            OrderMsg::OfBuyer { ticket, buyer, limit } => (*ticket, *limit, self.ids_of(*buyer)),
+            OrderMsg::OfStore { ticket, store, limit } => {
+                (*ticket, *limit, self.by_store.get(store).map_or(&[][..], |ids| ids))
+            }
+            _ => return,
+        };
         if ids.len() > limit {
             return fx.push(Effect::Reply(ticket, Outcome::TooMany(ids.len())));
         }
@@ -231,6 +237,10 @@ impl OrderShard {
             let rows = ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order.clone())));
             fx.push(Effect::Reply(ticket, Outcome::Orders(rows.collect())));
         }
+    }
+
+    fn ids_of(&self, buyer: AccountNo) -> &[OrderId] {
+        self.by_buyer.get(&buyer).map_or(&[], |of_buyer| &of_buyer.ids)
     }
 
     fn sweep(&self, work: &mut Work, msg: OrderMsg, ticket: Ticket, now: Millis, fx: &mut Effects<Self>) {
@@ -377,8 +387,7 @@ impl OrderShard {
         if cred == Cred::Refused || work.closing.contains_key(&buyer) {
             return fx.push(refused(ticket, Refusal::Unauthorized));
         }
-        let ids = self.by_buyer.get(&buyer).map_or(&[][..], |of_buyer| &of_buyer.ids);
-        if self.park(work, msg, self.expired_of(ids, now), fx).is_none() {
+        if self.park(work, msg, self.expired_of(self.ids_of(buyer), now), fx).is_none() {
             return;
         }
         let open = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.open);
@@ -500,17 +509,9 @@ impl Entity for OrderShard {
                 Some(found) => Effect::Reply(ticket, Outcome::Buyer(found.buyer)),
                 None => refused(ticket, Refusal::NoOrder(order.to_string())),
             }),
-            OrderMsg::OfBuyer { ticket, buyer, limit } => {
-                let ids = self.by_buyer.get(&buyer).map_or(&[][..], |of_buyer| &of_buyer.ids);
-                self.list(work, msg, ticket, ids, limit, now, fx);
-            }
-            OrderMsg::OfStore { ticket, store, limit } => {
-                let ids = self.by_store.get(&store).map_or(&[][..], |ids| ids);
-                self.list(work, msg, ticket, ids, limit, now, fx);
-            }
+            OrderMsg::OfBuyer { .. } | OrderMsg::OfStore { .. } => self.list(work, msg, now, fx),
             OrderMsg::Count { ticket, buyer } => {
-                let count = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.ids.len());
-                fx.push(Effect::Reply(ticket, Outcome::Count(count)));
+                fx.push(Effect::Reply(ticket, Outcome::Count(self.ids_of(buyer).len())));
             }
             OrderMsg::Unregister { .. } => self.unregister(work, msg, now, fx),
             OrderMsg::UnregisterEnded { ticket, buyer, refusal } => {

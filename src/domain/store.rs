@@ -161,6 +161,13 @@ impl Entity for Store {
             StoreMsg::AddStock { ticket, user, book_id, delta } => {
                 append_and_answer(ticket, self.add_stock(user, &book_id, delta), fx);
             }
+            StoreMsg::Book { ticket, book_id } => {
+                let outcome = match self.find(&book_id) {
+                    Ok(place) => Outcome::Book(self.book(place).document, self.book(place).stock),
+                    Err(refusal) => Outcome::Refused(refusal),
+                };
+                fx.push(Effect::Reply(ticket, outcome));
+            }
             StoreMsg::Stock { ticket, book_id } => {
                 let outcome = match self.find(&book_id) {
                     Ok(place) => Outcome::Level(self.book(place).stock),
@@ -223,9 +230,10 @@ impl Entity for Store {
 
     fn on_panic(msg: &StoreMsg) -> OnPanic {
         match msg {
-            StoreMsg::AddBook { ticket, .. } | StoreMsg::AddStock { ticket, .. } | StoreMsg::Stock { ticket, .. } => {
-                OnPanic::Reply(*ticket)
-            }
+            StoreMsg::AddBook { ticket, .. }
+            | StoreMsg::AddStock { ticket, .. }
+            | StoreMsg::Book { ticket, .. }
+            | StoreMsg::Stock { ticket, .. } => OnPanic::Reply(*ticket),
             StoreMsg::Reserve { order, buyer, .. } => OnPanic::NotReserved(*order, *buyer),
             StoreMsg::Release { order, .. } => OnPanic::NotReleased(*order),
             StoreMsg::Create { .. } => OnPanic::Stop,

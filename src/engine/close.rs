@@ -51,7 +51,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`super::Error::OutcomeUnknown`] if the journal has failed; what was acknowledged is durable all the same.
-    pub async fn close(self) -> Result<()> {
+    pub async fn close(&self) -> Result<()> {
         let core = self.core.clone();
         core.system.answers.drain();
         // In flight may be somebody who waits for a password hash or a saga, so this waits without a limit; who

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::auth::PasswordParams;
+use crate::auth::{self, PasswordParams};
 use crate::disk::Disk;
 use crate::engine::OpenError;
 use crate::journal::Durability;
@@ -61,10 +61,10 @@ impl Default for Limits {
             orders_listed_max: 100_000,
             live_actors_max: 50_000,
             idle_after: Duration::from_secs(60),
-            password_memory_max: 1_000_000,
-            password_hashes_max: std::thread::available_parallelism().map_or(2, usize::from),
-            throttle_user: 20,
-            throttle_address: 1_000,
+            password_memory_max: auth::REMEMBERED_ACCOUNTS_DEFAULT,
+            password_hashes_max: auth::default_concurrency(),
+            throttle_user: auth::USER_PER_MINUTE_DEFAULT,
+            throttle_address: auth::ADDRESS_PER_MINUTE_DEFAULT,
             free_disk_min_bytes: 256 << 20,
         }
     }

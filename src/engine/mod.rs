@@ -29,7 +29,7 @@ mod types;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use crate::actors::{Admission, Busy, System};
+use crate::actors::{Admission, Busy, System, Then};
 use crate::auth::{AuthMemory, Hasher, Throttle, Tokens};
 use crate::cold::Documents;
 use crate::disk::Disk;
@@ -39,8 +39,8 @@ pub use config::{Config, Limits, Storage};
 pub use error::{Error, OpenError};
 pub use open::Progress;
 pub use types::{
-    AuditReport, Credential, LineView, NewBook, NewLine, OrderId, OrderStatus, OrderView, Recovered, SnapshotReport,
-    Stats,
+    AuditReport, BookView, Credential, LineView, NewBook, NewLine, OrderId, OrderStatus, OrderView, Recovered,
+    SnapshotReport, Stats,
 };
 
 /// Result of a call.
@@ -49,8 +49,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// The longest id in bytes (contract §1).
 pub const ID_BYTES_MAX: usize = 256;
 
-/// The longest password in bytes (contract §1).
-pub const PASSWORD_BYTES_MAX: usize = 1_024;
+pub use crate::auth::PASSWORD_BYTES_MAX;
 
 /// A running engine. Clones are cheap handles of the same one.
 ///
@@ -143,7 +142,7 @@ impl Engine {
             journal_frames: journal.frames,
             journal_bytes: journal.bytes,
             journal_batch_frames: journal.batch_frames,
-            journal_sync_seconds: journal.syncs,
+            journal_sync_micros: journal.syncs,
             live_actors: (accounts.live() + stores.live()) as u64,
             dormant_actors: (accounts.dormant() + stores.dormant()) as u64,
             permits_in_use: core.system.answers.in_flight() as u64,
@@ -206,7 +205,7 @@ impl Core {
     async fn change_then(
         &self,
         bytes: usize,
-        then: Option<Box<dyn FnOnce(&Outcome) + std::marker::Send>>,
+        then: Option<Then>,
         message: impl FnOnce(Ticket) -> Send,
     ) -> Result<Outcome> {
         self.check_disk()?;

@@ -100,6 +100,9 @@ fn prepare(mut config: Config, report: &Report) -> Result<Prepared, OpenError> {
     let documents = Documents::open(disk.clone(), &dir.join("documents.redb"), DOCUMENT_CACHE_BYTES)
         .map_err(|error| OpenError::Damaged(format!("documents.redb: {error}")))?;
 
+    if documents.repaired() {
+        tracing::warn!("documents.redb was walked and repaired, which took its time");
+    }
     let mut recovered = Recovered::default();
     let loaded = load_newest(&*disk, &dir, &mut recovered, report)?;
     let Loaded { mut image, lsn, epoch: snapshot_epoch } =

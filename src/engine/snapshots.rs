@@ -224,7 +224,7 @@ impl Core {
                 chunk.extend(named_row(system.accounts.name(number), row));
                 count += 1;
             }
-            if number as usize % CHUNK_ROWS == 0 && !chunk.is_empty() {
+            if (number as usize).is_multiple_of(CHUNK_ROWS) && !chunk.is_empty() {
                 rows.send((chunk::ACCOUNTS, std::mem::take(&mut chunk))).await.map_err(|_| gone())?;
                 tokio::time::sleep(PACE).await;
             }

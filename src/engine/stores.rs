@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Credential, Engine, Error, NewBook, OrderView, Result, check_id};
-use crate::domain::{
-    self, AccountMsg, AccountNo, DocumentHash, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo,
-};
+use super::{BookView, Credential, Engine, Error, NewBook, OrderView, Result, check_id};
+use crate::domain::{self, AccountMsg, AccountNo, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
 
 impl Engine {
     /// Opens a store. Store ids are global.
@@ -66,7 +64,7 @@ impl Engine {
             core.system.fail(format!("a book document could not be stored: {error}"));
             core.unknown()
         })?;
-        let listed = domain::NewBook { id, price: book.price, stock: stock_level, document: DocumentHash(document.0) };
+        let listed = domain::NewBook { id, price: book.price, stock: stock_level, document };
         let message = |ticket| Send::Store(store, StoreMsg::AddBook { ticket, user, book: listed });
         core.change(book.id.len(), message).await.map(|_| ())
     }
@@ -176,6 +174,38 @@ impl Engine {
             return self.core.refuse(Refusal::NoStore(store_id.into())).await;
         };
         self.level(store, book_id.into()).await
+    }
+
+    /// A book as it was listed, and how many copies are on the shelf.
+    ///
+    /// # Errors
+    /// 513, 515, in this order; overloaded if its document cannot be read now.
+    pub async fn book(&self, store_id: &str, book_id: &str) -> Result<BookView> {
+        check_id("store_id", store_id)?;
+        check_id("book_id", book_id)?;
+        let core = &self.core;
+        let Some((store, _)) = core.names.store(store_id) else {
+            return core.refuse(Refusal::NoStore(store_id.into())).await;
+        };
+        let book_id = book_id.into();
+        let (hash, stock_level) =
+            match core.ask(|ticket| Send::Store(store, StoreMsg::Book { ticket, book_id })).await? {
+                Outcome::Book(hash, stock_level) => (hash, stock_level),
+                outcome => return core.unexpected(&outcome),
+            };
+        let document = match core.documents.get(&hash).await {
+            Ok(Some(document)) => String::from_utf8(document).ok(),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::error!(%error, "a book document cannot be read");
+                None
+            }
+        };
+        match document {
+            Some(document) => Ok(BookView { document, stock_level }),
+            // An event names it, so it was durable once: the file is damaged.
+            None => Err(Error::Overloaded("the book's document cannot be read")),
+        }
     }
 
     async fn level(&self, store: StoreNo, book_id: Arc<str>) -> Result<i64> {

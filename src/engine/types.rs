@@ -52,6 +52,15 @@ pub struct NewBook<'a> {
     pub document: &'a str,
 }
 
+/// A book as it is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BookView {
+    /// The whole `book_info` as it was listed.
+    pub document: String,
+    /// Copies on the shelf.
+    pub stock_level: i64,
+}
+
 /// A line of an order that is placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewLine<'a> {
@@ -180,8 +189,8 @@ pub struct Stats {
     pub journal_bytes: u64,
     /// Frames a batch.
     pub journal_batch_frames: HistogramSnapshot,
-    /// Time of a sync, in seconds.
-    pub journal_sync_seconds: HistogramSnapshot,
+    /// Time of a sync, in microseconds.
+    pub journal_sync_micros: HistogramSnapshot,
     /// Account and store actors that are alive.
     pub live_actors: u64,
     /// Accounts and stores that are asleep.

@@ -24,9 +24,14 @@ const BUSINESS_CODES: usize = (LAST_BUSINESS_CODE - FIRST_BUSINESS_CODE) as usiz
 /// The last slot is for codes that are none of these.
 const SLOTS: usize = PLAIN_CODES.len() + BUSINESS_CODES + 1;
 
-/// Upper bounds in seconds.
-const SECONDS: &[f64] =
-    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Upper bounds of request times in microseconds.
+const MICROS: [u64; 15] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
+    10_000_000,
+];
+
+/// Times are counted in microseconds and shown in seconds.
+const SECONDS_A_MICRO: f64 = 1e-6;
 
 /// One row a route, and one for requests that belong to none.
 pub(super) struct Metrics {
@@ -35,12 +40,12 @@ pub(super) struct Metrics {
 
 struct Row {
     codes: [AtomicU64; SLOTS],
-    seconds: Histogram,
+    micros: Histogram,
 }
 
 impl Metrics {
     pub(super) fn new() -> Self {
-        let row = || Row { codes: [const { AtomicU64::new(0) }; SLOTS], seconds: Histogram::new(SECONDS) };
+        let row = || Row { codes: [const { AtomicU64::new(0) }; SLOTS], micros: Histogram::new(&MICROS) };
         Metrics { rows: (0..=ROUTES.len()).map(|_| row()).collect() }
     }
 
@@ -48,7 +53,7 @@ impl Metrics {
     pub(super) fn record(&self, route: usize, code: u16, took: Duration) {
         let Some(row) = self.rows.get(route) else { return };
         row.codes[slot(code)].fetch_add(1, Ordering::Relaxed);
-        row.seconds.observe(took.as_secs_f64());
+        row.micros.observe(took.as_micros() as u64);
     }
 
     /// Counts an answer to something that never became a request.
@@ -111,14 +116,14 @@ struct Snapshot {
 #[derive(Debug)]
 struct RowSnapshot {
     codes: [u64; SLOTS],
-    seconds: HistogramSnapshot,
+    micros: HistogramSnapshot,
 }
 
 impl RowSnapshot {
     fn of(row: &Row) -> Self {
         RowSnapshot {
             codes: std::array::from_fn(|slot| row.codes[slot].load(Ordering::Relaxed)),
-            seconds: row.seconds.snapshot(),
+            micros: row.micros.snapshot(),
         }
     }
 }
@@ -143,13 +148,13 @@ impl Snapshot {
         let help = "Time from a request's head to its answer";
         let mut metric =
             encoder.encode_descriptor("bookstore_http_request_seconds", help, None, MetricType::Histogram)?;
-        for (row, counts) in self.rows.iter().enumerate().filter(|(_, row)| row.seconds.count > 0) {
+        for (row, counts) in self.rows.iter().enumerate().filter(|(_, row)| row.micros.count > 0) {
             let labels = [("route", route_label(row))];
-            let seconds = &counts.seconds;
+            let micros = &counts.micros;
             metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                seconds.sum,
-                observations(seconds),
-                &buckets(seconds),
+                micros.sum as f64 * SECONDS_A_MICRO,
+                observations(micros),
+                &buckets(micros, SECONDS_A_MICRO),
                 None,
             )?;
         }
@@ -163,8 +168,14 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     counter(encoder, "bookstore_journal_batches", "Journal batches written", stats.journal_batches)?;
     counter(encoder, "bookstore_journal_frames", "Journal frames written", stats.journal_frames)?;
     counter(encoder, "bookstore_journal_bytes", "Journal bytes written", stats.journal_bytes)?;
-    histogram(encoder, "bookstore_journal_batch_frames", "Frames a journal batch", &stats.journal_batch_frames)?;
-    histogram(encoder, "bookstore_journal_sync_seconds", "Time of a journal sync", &stats.journal_sync_seconds)?;
+    histogram(encoder, "bookstore_journal_batch_frames", "Frames a journal batch", &stats.journal_batch_frames, 1.0)?;
+    histogram(
+        encoder,
+        "bookstore_journal_sync_seconds",
+        "Time of a journal sync",
+        &stats.journal_sync_micros,
+        SECONDS_A_MICRO,
+    )?;
     let lag = stats.journal_head.saturating_sub(stats.journal_durable);
     gauge(encoder, "bookstore_watermark_lag", "Events journaled and not durable yet", lag as f64)?;
     gauge(encoder, "bookstore_actors_live", "Actors alive", stats.live_actors as f64)?;
@@ -192,18 +203,24 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
 
-fn histogram(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: &HistogramSnapshot) -> fmt::Result {
+fn histogram(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: &HistogramSnapshot,
+    scale: f64,
+) -> fmt::Result {
     encoder.encode_descriptor(name, help, None, MetricType::Histogram)?.encode_histogram::<NoLabelSet>(
-        value.sum,
+        value.sum as f64 * scale,
         observations(value),
-        &buckets(value),
+        &buckets(value, scale),
         None,
     )
 }
 
 /// Bounds with their counts; the encoder sums them up itself. The last bucket has no bound.
-fn buckets(histogram: &HistogramSnapshot) -> Vec<(f64, u64)> {
-    let bounds = histogram.bounds.iter().copied().chain([f64::INFINITY]);
+fn buckets(histogram: &HistogramSnapshot, scale: f64) -> Vec<(f64, u64)> {
+    let bounds = histogram.bounds.iter().map(|bound| *bound as f64 * scale).chain([f64::INFINITY]);
     bounds.zip(histogram.counts.iter().copied()).collect()
 }
 
@@ -230,7 +247,8 @@ mod tests {
     /// The names are an interface: dashboards and alerts use them.
     #[test]
     fn the_names_are_the_promised_ones() {
-        let histogram = HistogramSnapshot { bounds: &[0.5], counts: vec![2, 1], sum: 4.0, count: 3 };
+        let frames = HistogramSnapshot { bounds: vec![1], counts: vec![2, 1], sum: 4, count: 3 };
+        let micros = HistogramSnapshot { bounds: vec![500_000], counts: vec![2, 1], sum: 4_000_000, count: 3 };
         let second = Some(Duration::from_secs(1));
         let engine = Stats {
             journal_head: 5,
@@ -238,8 +256,8 @@ mod tests {
             journal_batches: 1,
             journal_frames: 2,
             journal_bytes: 3,
-            journal_batch_frames: histogram.clone(),
-            journal_sync_seconds: histogram.clone(),
+            journal_batch_frames: frames,
+            journal_sync_micros: micros.clone(),
             live_actors: 4,
             dormant_actors: 5,
             permits_in_use: 6,
@@ -254,7 +272,7 @@ mod tests {
         metrics.record(0, 517, Duration::from_millis(1));
         metrics.record_unrouted(400);
         let mut rows: Vec<_> = metrics.rows.iter().map(RowSnapshot::of).collect();
-        rows[0].seconds = histogram;
+        rows[0].micros = micros;
         let text = text(Snapshot { rows, connections: 10, body_bytes: 11, engine });
         for line in [
             "bookstore_http_requests_total{route=\"/buyer/new_order\",code=\"517\"} 1",

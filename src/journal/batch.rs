@@ -88,22 +88,9 @@ fn checksum(header: &[u8; BATCH_HEADER_BYTES], body: &[u8]) -> u32 {
 }
 
 /// Replaces `out` by the batch of these frames. The body must not exceed [`BATCH_BODY_MAX`].
-pub(super) fn encode_batch(
-    out: &mut Vec<u8>,
-    first_lsn: Lsn,
-    frames: u32,
-    epoch: u32,
-    body: &[u8],
-) {
+pub(super) fn encode_batch(out: &mut Vec<u8>, first_lsn: Lsn, frames: u32, epoch: u32, body: &[u8]) {
     debug_assert!(body.len() <= BATCH_BODY_MAX);
-    let mut header = BatchHeader {
-        body_len: body.len() as u32,
-        first_lsn,
-        frames,
-        epoch,
-        crc: 0,
-        reserved: 0,
-    };
+    let mut header = BatchHeader { body_len: body.len() as u32, first_lsn, frames, epoch, crc: 0, reserved: 0 };
     header.crc = checksum(&header.bytes(), body);
     out.clear();
     out.extend_from_slice(&header.bytes());

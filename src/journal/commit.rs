@@ -30,14 +30,7 @@ pub(super) struct Committer {
 /// What to do before looking again.
 enum Turn {
     /// `body` holds the frames from `first_lsn` to `last_lsn`, or none.
-    Work {
-        first_lsn: Lsn,
-        last_lsn: Lsn,
-        tap: Option<Tap>,
-        trim: Option<Lsn>,
-        sync: bool,
-        close: bool,
-    },
+    Work { first_lsn: Lsn, last_lsn: Lsn, tap: Option<Tap>, trim: Option<Lsn>, sync: bool, close: bool },
     /// Stop where we are; a caller may have failed the journal.
     Stop { failed: Option<String> },
 }
@@ -50,15 +43,7 @@ impl Committer {
         sync_interval: Duration,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self {
-            shared,
-            log,
-            observer,
-            sync_interval,
-            body: Vec::new(),
-            written: last_lsn,
-            sync_due: None,
-        }
+        Self { shared, log, observer, sync_interval, body: Vec::new(), written: last_lsn, sync_due: None }
     }
 
     /// The thread. Returns when the journal is closed, dropped or has failed; after a failure the
@@ -88,14 +73,7 @@ impl Committer {
             match self.next_turn() {
                 Turn::Stop { failed: None } => return Ok(()),
                 Turn::Stop { failed: Some(why) } => return Err(why),
-                Turn::Work {
-                    first_lsn,
-                    last_lsn,
-                    tap,
-                    trim,
-                    sync,
-                    close,
-                } => {
+                Turn::Work { first_lsn, last_lsn, tap, trim, sync, close } => {
                     self.commit(first_lsn, last_lsn, tap)
                         .and_then(|()| if sync || close { self.sync() } else { Ok(()) })
                         .and_then(|()| self.trim(trim))
@@ -158,12 +136,7 @@ impl Committer {
     }
 
     /// Writes the taken frames, in as many batches as their size asks for.
-    fn commit(
-        &mut self,
-        mut first_lsn: Lsn,
-        last_lsn: Lsn,
-        tap: Option<Tap>,
-    ) -> Result<(), LogError> {
+    fn commit(&mut self, mut first_lsn: Lsn, last_lsn: Lsn, tap: Option<Tap>) -> Result<(), LogError> {
         let body = std::mem::take(&mut self.body);
         let mut rest = &body[..];
         while !rest.is_empty() {
@@ -182,13 +155,7 @@ impl Committer {
         Ok(())
     }
 
-    fn commit_batch(
-        &mut self,
-        first_lsn: Lsn,
-        frames: u32,
-        batch: &[u8],
-        tap: Option<&Tap>,
-    ) -> Result<(), LogError> {
+    fn commit_batch(&mut self, first_lsn: Lsn, frames: u32, batch: &[u8], tap: Option<&Tap>) -> Result<(), LogError> {
         let last_lsn = first_lsn + Lsn::from(frames) - 1;
         if let Some(log) = &mut self.log {
             log.append(first_lsn, frames, self.shared.epoch, batch)?;
@@ -240,9 +207,7 @@ impl Committer {
     }
 
     fn publish(&self, last_lsn: Lsn, bytes: usize) {
-        self.shared
-            .buffered_bytes
-            .fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.buffered_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if self.log.is_some() {
             self.shared.durable.store(last_lsn, Ordering::Release);
         }

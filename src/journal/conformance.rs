@@ -24,9 +24,7 @@ impl Medium for Files {
         after: Lsn,
         visit: &mut dyn FnMut(Frame<'_>) -> Result<(), LogError>,
     ) -> Result<(Box<dyn LogStore>, Recovered), LogError> {
-        let options = FileLogOptions {
-            segment_bytes: 1024,
-        };
+        let options = FileLogOptions { segment_bytes: 1024 };
         let disk = Arc::clone(&self.0);
         let (log, recovered) = FileLog::open(disk, Path::new("/d/journal"), options, after, visit)?;
         Ok((Box::new(log), recovered))
@@ -54,10 +52,7 @@ const CASES: [(&str, Case); 10] = [
     ("a snapshot may overtake it", a_snapshot_may_overtake_it),
     ("only the next batch is taken", only_the_next_batch_is_taken),
     ("trimming keeps what is later", trimming_keeps_what_is_later),
-    (
-        "trimming leaves the last batch",
-        trimming_leaves_the_last_batch,
-    ),
+    ("trimming leaves the last batch", trimming_leaves_the_last_batch),
     ("needed frames must be there", needed_frames_must_be_there),
     ("a visitor can refuse", a_visitor_can_refuse),
 ];
@@ -87,13 +82,7 @@ fn append(log: &mut dyn LogStore, first: Lsn, frames: u32, epoch: u32) -> Result
     let mut body = Vec::new();
     for lsn in first..first + Lsn::from(frames) {
         let payload = payload(lsn);
-        let frame = Frame {
-            lsn,
-            epoch,
-            kind: (lsn % 5) as u8,
-            version: 2,
-            payload: &payload,
-        };
+        let frame = Frame { lsn, epoch, kind: (lsn % 5) as u8, version: 2, payload: &payload };
         encode_frame(&mut body, &frame);
     }
     log.append(first, frames, epoch, &body)
@@ -127,12 +116,7 @@ fn filled(medium: &dyn Medium) {
 fn a_new_log_is_empty(medium: &dyn Medium) {
     for after in [0, 0, 41] {
         let (_, recovered, _) = reopen(medium, after);
-        let nothing = Recovered {
-            last_lsn: after,
-            last_epoch: 0,
-            cut_bytes: 0,
-            frames: 0,
-        };
+        let nothing = Recovered { last_lsn: after, last_epoch: 0, cut_bytes: 0, frames: 0 };
         assert_eq!(recovered, nothing);
     }
 }
@@ -173,13 +157,7 @@ fn a_snapshot_may_overtake_it(medium: &dyn Medium) {
     log.sync().unwrap();
     drop(log);
     assert_eq!(reopen(medium, 100).2, vec![101, 102]);
-    assert!(
-        matches!(
-            medium.open(99, &mut |_| Ok(())),
-            Err(LogError::Corrupt { .. })
-        ),
-        "frame 100 is nowhere"
-    );
+    assert!(matches!(medium.open(99, &mut |_| Ok(())), Err(LogError::Corrupt { .. })), "frame 100 is nowhere");
 }
 
 fn only_the_next_batch_is_taken(medium: &dyn Medium) {
@@ -187,26 +165,14 @@ fn only_the_next_batch_is_taken(medium: &dyn Medium) {
     append(&mut *log, 1, 3, 1).unwrap();
     log.sync().unwrap();
     let wrong = append(&mut *log, 5, 1, 1);
-    assert!(matches!(
-        wrong,
-        Err(LogError::OutOfOrder {
-            expected: 4,
-            got: 5
-        })
-    ));
+    assert!(matches!(wrong, Err(LogError::OutOfOrder { expected: 4, got: 5 })));
     drop(log);
     let (mut log, _, shown) = reopen(medium, 0);
     assert_eq!(shown, vec![1, 2, 3]);
-    assert!(matches!(
-        log.append(4, 0, 1, &[]),
-        Err(LogError::BatchSize { .. })
-    ));
+    assert!(matches!(log.append(4, 0, 1, &[]), Err(LogError::BatchSize { .. })));
     drop(log);
     let (mut log, ..) = reopen(medium, 0);
-    assert!(matches!(
-        log.append(4, 9, 1, &vec![0; BATCH_BYTES_MAX]),
-        Err(LogError::BatchSize { .. })
-    ));
+    assert!(matches!(log.append(4, 9, 1, &vec![0; BATCH_BYTES_MAX]), Err(LogError::BatchSize { .. })));
 }
 
 fn trimming_keeps_what_is_later(medium: &dyn Medium) {
@@ -294,10 +260,5 @@ fn trimmed_segments_leave_the_directory_and_large_batches_fit() {
     drop(log);
     assert_eq!(count(), 4);
     assert_eq!(reopen(&files, 60).2, (61..=161).collect::<Vec<_>>());
-    assert!(
-        disk.list(dir)
-            .unwrap()
-            .iter()
-            .all(|name| name.ends_with(".seg") || name == "spare.tmp")
-    );
+    assert!(disk.list(dir).unwrap().iter().all(|name| name.ends_with(".seg") || name == "spare.tmp"));
 }

@@ -58,19 +58,11 @@ pub enum LogError {
 
 impl LogError {
     pub(super) fn io(op: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            op,
-            file: file.to_owned(),
-            source,
-        }
+        move |source| Self::Io { op, file: file.to_owned(), source }
     }
 
     pub(super) fn corrupt(file: &Path, offset: u64, why: impl Into<String>) -> Self {
-        Self::Corrupt {
-            file: file.to_owned(),
-            offset,
-            why: why.into(),
-        }
+        Self::Corrupt { file: file.to_owned(), offset, why: why.into() }
     }
 }
 

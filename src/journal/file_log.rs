@@ -10,9 +10,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use super::batch::encode_batch;
 use super::replay::Replay;
 use super::scan::{Scanned, Segment};
-use super::segment::{
-    SEGMENT_HEADER_BYTES, TMP_SUFFIX, encode_header, fill_zeros, parse_name, segment_path,
-};
+use super::segment::{SEGMENT_HEADER_BYTES, TMP_SUFFIX, encode_header, fill_zeros, parse_name, segment_path};
 use super::spare::Spare;
 use super::store::check_batch;
 use super::{Frame, LogError, LogStore, Lsn, Recovered};
@@ -27,9 +25,7 @@ pub struct FileLogOptions {
 
 impl Default for FileLogOptions {
     fn default() -> Self {
-        Self {
-            segment_bytes: 64 * 1024 * 1024,
-        }
+        Self { segment_bytes: 64 * 1024 * 1024 }
     }
 }
 
@@ -127,10 +123,7 @@ impl FileLog {
     }
 
     /// Runs an operation unless one failed before, and remembers if this one does.
-    fn unless_broken(
-        &mut self,
-        operation: impl FnOnce(&mut Self) -> Result<(), LogError>,
-    ) -> Result<(), LogError> {
+    fn unless_broken(&mut self, operation: impl FnOnce(&mut Self) -> Result<(), LogError>) -> Result<(), LogError> {
         if self.broken {
             return Err(LogError::Broken);
         }
@@ -145,12 +138,9 @@ impl FileLog {
         sync_file(&*self.current.file, &self.current.path)?;
         let file = self.spare.take()?;
         let (spare, path) = (self.spare.path(), segment_path(&self.dir, self.next_lsn));
-        file.write_all_at(0, &encode_header(self.next_lsn))
-            .map_err(LogError::io("write", spare))?;
+        file.write_all_at(0, &encode_header(self.next_lsn)).map_err(LogError::io("write", spare))?;
         sync_file(&*file, spare)?;
-        self.disk
-            .rename(spare, &path)
-            .map_err(LogError::io("rename", spare))?;
+        self.disk.rename(spare, &path).map_err(LogError::io("rename", spare))?;
         sync_dir(&*self.disk, &self.dir)?;
         self.segments.push_back(self.next_lsn);
         self.current = Current {
@@ -170,10 +160,7 @@ impl FileLog {
             self.roll()?;
         }
         let current = &mut self.current;
-        current
-            .file
-            .write_all_at(current.offset, &self.scratch)
-            .map_err(LogError::io("write", &current.path))?;
+        current.file.write_all_at(current.offset, &self.scratch).map_err(LogError::io("write", &current.path))?;
         current.offset += batch_len;
         current.len = current.len.max(current.offset);
         Ok(())
@@ -181,13 +168,7 @@ impl FileLog {
 }
 
 impl LogStore for FileLog {
-    fn append(
-        &mut self,
-        first_lsn: Lsn,
-        frames: u32,
-        epoch: u32,
-        body: &[u8],
-    ) -> Result<(), LogError> {
+    fn append(&mut self, first_lsn: Lsn, frames: u32, epoch: u32, body: &[u8]) -> Result<(), LogError> {
         self.unless_broken(|log| {
             check_batch(log.next_lsn, first_lsn, frames, body)?;
             encode_batch(&mut log.scratch, first_lsn, frames, epoch, body);
@@ -229,23 +210,12 @@ fn read_segments(
     segments: &mut VecDeque<Lsn>,
     replay: &mut Replay<'_>,
 ) -> Result<Found, LogError> {
-    let mut found = Found {
-        end: SEGMENT_HEADER_BYTES as u64,
-        cut_bytes: 0,
-        torn_at_creation: None,
-    };
+    let mut found = Found { end: SEGMENT_HEADER_BYTES as u64, cut_bytes: 0, torn_at_creation: None };
     let last = segments.back().copied();
     for first_lsn in segments.iter().copied() {
         let path = &segment_path(dir, first_lsn);
-        let file = disk
-            .open(path, OpenMode::Read)
-            .map_err(LogError::io("open", path))?;
-        let segment = Segment {
-            file: &*file,
-            path,
-            first_lsn,
-            last: last == Some(first_lsn),
-        };
+        let file = disk.open(path, OpenMode::Read).map_err(LogError::io("open", path))?;
+        let segment = Segment { file: &*file, path, first_lsn, last: last == Some(first_lsn) };
         match segment.scan(replay)? {
             Scanned::Sound { end, cut_bytes } => {
                 found.end = end;
@@ -262,54 +232,34 @@ fn read_segments(
 
 /// Writes a segment from what is valid in the one of that name, if any, and puts it in its place,
 /// durably.
-fn write_anew(
-    disk: &dyn Disk,
-    dir: &Path,
-    first_lsn: Lsn,
-    end: u64,
-    segment_bytes: u64,
-) -> Result<Current, LogError> {
+fn write_anew(disk: &dyn Disk, dir: &Path, first_lsn: Lsn, end: u64, segment_bytes: u64) -> Result<Current, LogError> {
     const COPY_BYTES: u64 = 1024 * 1024;
     let path = segment_path(dir, first_lsn);
     let mut tmp = path.clone().into_os_string();
     tmp.push(TMP_SUFFIX);
     let tmp = PathBuf::from(tmp);
 
-    let file = disk
-        .open(&tmp, OpenMode::CreateNew)
-        .map_err(LogError::io("create", &tmp))?;
+    let file = disk.open(&tmp, OpenMode::CreateNew).map_err(LogError::io("create", &tmp))?;
     let mut at = SEGMENT_HEADER_BYTES as u64;
-    file.write_all_at(0, &encode_header(first_lsn))
-        .map_err(LogError::io("write", &tmp))?;
+    file.write_all_at(0, &encode_header(first_lsn)).map_err(LogError::io("write", &tmp))?;
     if at < end {
-        let old = disk
-            .open(&path, OpenMode::Read)
-            .map_err(LogError::io("open", &path))?;
+        let old = disk.open(&path, OpenMode::Read).map_err(LogError::io("open", &path))?;
         let mut chunk = Vec::new();
         while at < end {
             chunk.resize((end - at).min(COPY_BYTES) as usize, 0);
-            old.read_exact_at(at, &mut chunk)
-                .map_err(LogError::io("read", &path))?;
-            file.write_all_at(at, &chunk)
-                .map_err(LogError::io("write", &tmp))?;
+            old.read_exact_at(at, &mut chunk).map_err(LogError::io("read", &path))?;
+            file.write_all_at(at, &chunk).map_err(LogError::io("write", &tmp))?;
             at += chunk.len() as u64;
         }
     }
     fill_zeros(&*file, &tmp, at, segment_bytes, &AtomicBool::new(false))?;
-    disk.rename(&tmp, &path)
-        .map_err(LogError::io("rename", &tmp))?;
+    disk.rename(&tmp, &path).map_err(LogError::io("rename", &tmp))?;
     sync_dir(disk, dir)?;
-    Ok(Current {
-        file,
-        path,
-        offset: end,
-        len: end.max(segment_bytes),
-    })
+    Ok(Current { file, path, offset: end, len: end.max(segment_bytes) })
 }
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
-    disk.create_dir_all(dir)
-        .map_err(LogError::io("create", dir))?;
+    disk.create_dir_all(dir).map_err(LogError::io("create", dir))?;
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(disk, parent),
         _ => Ok(()),

@@ -131,13 +131,7 @@ fn decode_one(bytes: &[u8]) -> Result<Frame<'_>, &'static str> {
     if bytes[22..24] != [0, 0] {
         return Err("written by a newer version");
     }
-    Ok(Frame {
-        lsn: u64_at(bytes, 8),
-        epoch: u32_at(bytes, 16),
-        kind: bytes[20],
-        version: bytes[21],
-        payload,
-    })
+    Ok(Frame { lsn: u64_at(bytes, 8), epoch: u32_at(bytes, 16), kind: bytes[20], version: bytes[21], payload })
 }
 
 /// How many bytes and frames of `body`, a run of frames that this process encoded itself, fit into
@@ -188,13 +182,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn frame(lsn: Lsn, payload: &[u8]) -> Frame<'_> {
-        Frame {
-            lsn,
-            epoch: 3,
-            kind: 7,
-            version: 1,
-            payload,
-        }
+        Frame { lsn, epoch: 3, kind: 7, version: 1, payload }
     }
 
     proptest! {

@@ -60,10 +60,7 @@ impl LogStore for GatedLog {
 }
 
 fn options(durability: Durability) -> JournalOptions {
-    JournalOptions {
-        durability,
-        sync_interval: Duration::from_secs(3_600),
-    }
+    JournalOptions { durability, sync_interval: Duration::from_secs(3_600) }
 }
 
 fn start(log: impl LogStore, durability: Durability, told: &Arc<Told>) -> Journal {
@@ -90,18 +87,8 @@ fn gated(durability: Durability) -> Gated {
     let (inner, _) = MemoryLog::open(&medium, 0, &mut |_| Ok(())).unwrap();
     let (gate, orders) = channel();
     let (calls, told) = (Arc::default(), Arc::default());
-    let log = GatedLog {
-        inner,
-        gate: orders,
-        calls: Arc::clone(&calls),
-    };
-    Gated {
-        journal: start(log, durability, &told),
-        told,
-        gate,
-        calls,
-        medium,
-    }
+    let log = GatedLog { inner, gate: orders, calls: Arc::clone(&calls) };
+    Gated { journal: start(log, durability, &told), told, gate, calls, medium }
 }
 
 /// The thread has `n` calls behind it or in hand; an eternal wait is the failure.
@@ -209,13 +196,7 @@ fn a_large_pile_is_split_between_frames() {
     for _ in 0..3 {
         gated.journal.append(1, 1, &large);
     }
-    let Gated {
-        journal,
-        gate,
-        medium,
-        told,
-        ..
-    } = gated;
+    let Gated { journal, gate, medium, told, .. } = gated;
     drop(gate);
     journal.close().unwrap();
     assert_eq!(replayed(&medium).len(), 4);
@@ -456,10 +437,7 @@ fn buffered_frames_are_durable_when_written_and_synced_when_asked() {
 fn buffered_frames_are_synced_after_the_interval_with_nobody_asking() {
     let medium = MemoryMedium::new();
     let (log, _) = MemoryLog::open(&medium, 0, &mut |_| Ok(())).unwrap();
-    let options = JournalOptions {
-        durability: Durability::Buffered,
-        sync_interval: Duration::from_millis(5),
-    };
+    let options = JournalOptions { durability: Durability::Buffered, sync_interval: Duration::from_millis(5) };
     let told = Arc::new(Told::default());
     let journal = Journal::start(Some(Box::new(log)), 0, 1, options, told).unwrap();
     for lsn in 1..=3 {

@@ -35,10 +35,7 @@ pub struct JournalOptions {
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self {
-            durability: Durability::Sync,
-            sync_interval: Duration::from_millis(100),
-        }
+        Self { durability: Durability::Sync, sync_interval: Duration::from_millis(100) }
     }
 }
 
@@ -89,22 +86,9 @@ impl Journal {
             ));
         }
         let shared = Arc::new(Shared::new(options.durability, last_lsn, epoch));
-        let committer = Committer::new(
-            Arc::clone(&shared),
-            log,
-            last_lsn,
-            options.sync_interval,
-            observer,
-        );
-        let thread = thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn(move || committer.run())?;
-        Ok(Self {
-            inner: Arc::new(Inner {
-                shared,
-                thread: Mutex::new(Some(thread)),
-            }),
-        })
+        let committer = Committer::new(Arc::clone(&shared), log, last_lsn, options.sync_interval, observer);
+        let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || committer.run())?;
+        Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) })
     }
 
     /// Appends a frame and gives its LSN. Never waits for the disk and never fails: whether the
@@ -138,17 +122,9 @@ impl Journal {
         if state.pending.is_empty() {
             state.pending_first = lsn;
         }
-        let frame = Frame {
-            lsn,
-            epoch: shared.epoch,
-            kind,
-            version,
-            payload,
-        };
+        let frame = Frame { lsn, epoch: shared.epoch, kind, version, payload };
         encode_frame(&mut state.pending, &frame);
-        shared
-            .buffered_bytes
-            .fetch_add(frame.encoded_len(), Ordering::Relaxed);
+        shared.buffered_bytes.fetch_add(frame.encoded_len(), Ordering::Relaxed);
         shared.wake(state);
         lsn
     }
@@ -192,11 +168,7 @@ impl Journal {
         let mut state = self.inner.shared.state();
         let after = state.head();
         state.taps += 1;
-        state.tap = Some(Tap {
-            number: state.taps,
-            sink,
-            after,
-        });
+        state.tap = Some(Tap { number: state.taps, sink, after });
         after
     }
 

@@ -87,37 +87,19 @@ impl MemoryLog {
         }
         content.synced = content.batches.len();
         let last_lsn = after.max(replay.next_lsn() - 1);
-        let recovered = Recovered {
-            last_lsn,
-            last_epoch: replay.last_epoch(),
-            cut_bytes: 0,
-            frames: replay.frames(),
-        };
+        let recovered = Recovered { last_lsn, last_epoch: replay.last_epoch(), cut_bytes: 0, frames: replay.frames() };
         drop(content);
-        let log = Self {
-            medium: medium.clone(),
-            next_lsn: last_lsn + 1,
-        };
+        let log = Self { medium: medium.clone(), next_lsn: last_lsn + 1 };
         Ok((log, recovered))
     }
 }
 
 impl LogStore for MemoryLog {
-    fn append(
-        &mut self,
-        first_lsn: Lsn,
-        frames: u32,
-        epoch: u32,
-        body: &[u8],
-    ) -> Result<(), LogError> {
+    fn append(&mut self, first_lsn: Lsn, frames: u32, epoch: u32, body: &[u8]) -> Result<(), LogError> {
         check_batch(self.next_lsn, first_lsn, frames, body)?;
         let mut bytes = Vec::new();
         encode_batch(&mut bytes, first_lsn, frames, epoch, body);
-        self.medium.content().batches.push(StoredBatch {
-            first_lsn,
-            frames,
-            bytes,
-        });
+        self.medium.content().batches.push(StoredBatch { first_lsn, frames, bytes });
         self.next_lsn += Lsn::from(frames);
         Ok(())
     }

@@ -42,9 +42,7 @@ mod group_commit_tests;
 pub use batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
 pub use error::{JournalFailed, LogError};
 pub use file_log::{FileLog, FileLogOptions};
-pub use frame::{
-    FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Frames, decode_frames, encode_frame,
-};
+pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Frames, decode_frames, encode_frame};
 pub use handle::{Durability, Journal, JournalOptions, Observer};
 pub use memory_log::{MemoryLog, MemoryMedium};
 pub use shared::JournalStats;

@@ -17,17 +17,8 @@ pub(super) struct Replay<'v> {
 }
 
 impl<'v> Replay<'v> {
-    pub(super) fn new(
-        after: Lsn,
-        visit: &'v mut dyn FnMut(Frame<'_>) -> Result<(), LogError>,
-    ) -> Self {
-        Self {
-            after,
-            expected: None,
-            last_epoch: 0,
-            frames: 0,
-            visit,
-        }
+    pub(super) fn new(after: Lsn, visit: &'v mut dyn FnMut(Frame<'_>) -> Result<(), LogError>) -> Self {
+        Self { after, expected: None, last_epoch: 0, frames: 0, visit }
     }
 
     /// A segment that begins with `first_lsn` follows.
@@ -37,10 +28,7 @@ impl<'v> Replay<'v> {
             None if first_lsn > self.after + 1 => Err(LogError::corrupt(
                 file,
                 0,
-                format!(
-                    "the journal begins with frame {first_lsn}, but frame {} is needed",
-                    self.after + 1
-                ),
+                format!("the journal begins with frame {first_lsn}, but frame {} is needed", self.after + 1),
             )),
             Some(expected) if first_lsn != expected => Err(LogError::corrupt(
                 file,
@@ -78,11 +66,7 @@ impl<'v> Replay<'v> {
             let frame = frame.map_err(|error| LogError::corrupt(file, at, error.why))?;
             let expected = self.expected.unwrap_or(header.first_lsn);
             if frame.lsn != expected || (found == 0 && header.first_lsn != expected) {
-                return Err(LogError::corrupt(
-                    file,
-                    at,
-                    format!("frame {} stands where {expected} should", frame.lsn),
-                ));
+                return Err(LogError::corrupt(file, at, format!("frame {} stands where {expected} should", frame.lsn)));
             }
             if frame.epoch != header.epoch {
                 return Err(LogError::corrupt(file, at, "not of its batch's epoch"));

@@ -42,10 +42,7 @@ pub(super) enum Scanned {
 impl Segment<'_> {
     /// Reads the segment, shows its batches to `replay` and applies the rule to its tail.
     pub(super) fn scan(&self, replay: &mut Replay<'_>) -> Result<Scanned, LogError> {
-        let len = self
-            .file
-            .len()
-            .map_err(LogError::io("measure", self.path))?;
+        let len = self.file.len().map_err(LogError::io("measure", self.path))?;
         replay.segment(self.first_lsn, self.path)?;
         if let Err(why) = self.check_header(len)? {
             let content = self.tail(SEGMENT_HEADER_BYTES as u64, len, replay.next_lsn())?;
@@ -69,9 +66,7 @@ impl Segment<'_> {
             return corrupt(format!("no valid batch, but {cut_bytes} bytes of content"));
         }
         if cut_bytes > BATCH_BYTES_MAX as u64 {
-            return corrupt(format!(
-                "{cut_bytes} bytes are invalid, more than one batch can have left"
-            ));
+            return corrupt(format!("{cut_bytes} bytes are invalid, more than one batch can have left"));
         }
         Ok(Scanned::Sound { end, cut_bytes })
     }
@@ -101,12 +96,7 @@ impl Segment<'_> {
     }
 
     /// The batch at `at`, its frames in `body`; `None` if there is no valid one.
-    fn batch_at(
-        &self,
-        at: u64,
-        len: u64,
-        body: &mut Vec<u8>,
-    ) -> Result<Option<BatchHeader>, LogError> {
+    fn batch_at(&self, at: u64, len: u64, body: &mut Vec<u8>) -> Result<Option<BatchHeader>, LogError> {
         let mut bytes = [0; BATCH_HEADER_BYTES];
         if at + bytes.len() as u64 > len {
             return Ok(None);
@@ -126,10 +116,7 @@ impl Segment<'_> {
 
     /// Looks through everything from `from` on.
     fn tail(&self, from: u64, len: u64, next_lsn: Lsn) -> Result<Tail, LogError> {
-        let mut tail = Tail {
-            nonzero_end: None,
-            valid_batch: None,
-        };
+        let mut tail = Tail { nonzero_end: None, valid_batch: None };
         let mut window = Vec::new();
         let mut body = Vec::new();
         let mut at = from;
@@ -156,9 +143,7 @@ impl Segment<'_> {
     }
 
     fn read(&self, at: u64, buf: &mut [u8]) -> Result<(), LogError> {
-        self.file
-            .read_exact_at(at, buf)
-            .map_err(LogError::io("read", self.path))
+        self.file.read_exact_at(at, buf).map_err(LogError::io("read", self.path))
     }
 }
 
@@ -171,9 +156,5 @@ struct Tail {
 }
 
 fn find_magic(window: &[u8]) -> impl Iterator<Item = usize> {
-    window
-        .windows(BATCH_MAGIC.len())
-        .enumerate()
-        .filter(|(_, bytes)| *bytes == BATCH_MAGIC)
-        .map(|(at, _)| at)
+    window.windows(BATCH_MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == BATCH_MAGIC).map(|(at, _)| at)
 }

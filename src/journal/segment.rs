@@ -48,11 +48,7 @@ pub(super) fn parse_name(dir: &Path, name: &str) -> Result<Option<Lsn>, LogError
     };
     match stem.parse() {
         Ok(lsn) if segment_path(dir, lsn).ends_with(name) => Ok(Some(lsn)),
-        _ => Err(LogError::corrupt(
-            &dir.join(name),
-            0,
-            "not the name of a segment",
-        )),
+        _ => Err(LogError::corrupt(&dir.join(name), 0, "not the name of a segment")),
     }
 }
 
@@ -93,14 +89,8 @@ pub(super) fn create_zeroed(
     stop: &AtomicBool,
 ) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
     remove_if_there(disk, path)?;
-    let file = disk
-        .open(path, OpenMode::CreateNew)
-        .map_err(LogError::io("create", path))?;
-    if fill_zeros(&*file, path, 0, len, stop)? {
-        Ok(Some(file))
-    } else {
-        Ok(None)
-    }
+    let file = disk.open(path, OpenMode::CreateNew).map_err(LogError::io("create", path))?;
+    if fill_zeros(&*file, path, 0, len, stop)? { Ok(Some(file)) } else { Ok(None) }
 }
 
 /// Writes zeros from `from` to `to` and syncs them. False if it was told to stop meanwhile.
@@ -118,8 +108,7 @@ pub(super) fn fill_zeros(
             return Ok(false);
         }
         let chunk = (to - at).min(ZERO_CHUNK_BYTES as u64);
-        file.write_all_at(at, &zeros[..chunk as usize])
-            .map_err(LogError::io("write", path))?;
+        file.write_all_at(at, &zeros[..chunk as usize]).map_err(LogError::io("write", path))?;
         at += chunk;
         if at - synced >= ZERO_SYNC_BYTES {
             file.sync_data().map_err(LogError::io("sync", path))?;
@@ -132,9 +121,7 @@ pub(super) fn fill_zeros(
 
 pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), LogError> {
     match disk.remove(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(LogError::io("remove", path)(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LogError::io("remove", path)(error)),
         _ => Ok(()),
     }
 }
@@ -161,10 +148,7 @@ mod tests {
         let dir = Path::new("j");
         let path = segment_path(dir, 42);
         assert_eq!(path, Path::new("j/00000000000000000042.seg"));
-        assert!(matches!(
-            parse_name(dir, "00000000000000000042.seg"),
-            Ok(Some(42))
-        ));
+        assert!(matches!(parse_name(dir, "00000000000000000042.seg"), Ok(Some(42))));
         assert!(matches!(parse_name(dir, "README"), Ok(None)));
         for wrong in ["42.seg", "+0000000000000000042.seg", "x.seg", ".seg"] {
             assert!(parse_name(dir, wrong).is_err(), "{wrong}");

@@ -9,13 +9,10 @@ use crate::stats::{Histogram, HistogramSnapshot};
 use super::{Durability, JournalFailed, Lsn};
 
 /// Upper bounds of the sync time's buckets, in microseconds.
-const SYNC_MICROS: [u64; 14] = [
-    25, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 204_800, 1_000_000,
-];
+const SYNC_MICROS: [u64; 14] =
+    [25, 50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 51_200, 204_800, 1_000_000];
 /// Upper bounds of the batch size's buckets, in frames.
-const BATCH_FRAMES: [u64; 15] = [
-    1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 16_384, 65_536,
-];
+const BATCH_FRAMES: [u64; 15] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 16_384, 65_536];
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -165,10 +162,7 @@ impl Shared {
                 return Err(JournalFailed { why: why.clone() });
             }
             state.waiters += 1;
-            state = self
-                .progress
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiters -= 1;
         }
     }

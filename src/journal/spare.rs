@@ -31,13 +31,7 @@ pub(super) struct Spare {
 
 impl Spare {
     pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64) -> Self {
-        Self {
-            disk,
-            path: dir.join(SPARE_NAME),
-            segment_bytes,
-            stop: Arc::default(),
-            preparing: None,
-        }
+        Self { disk, path: dir.join(SPARE_NAME), segment_bytes, stop: Arc::default(), preparing: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -61,12 +55,7 @@ impl Spare {
         if let Some(Ok(Ok(Some(file)))) = prepared {
             return Ok(file);
         }
-        match create_zeroed(
-            &*self.disk,
-            &self.path,
-            self.segment_bytes,
-            &AtomicBool::new(false),
-        )? {
+        match create_zeroed(&*self.disk, &self.path, self.segment_bytes, &AtomicBool::new(false))? {
             Some(file) => Ok(file),
             // Nobody told it to stop.
             None => Err(LogError::Broken),

@@ -12,13 +12,7 @@ pub trait LogStore: Send + 'static {
     ///
     /// # Errors
     /// [`LogError::OutOfOrder`], [`LogError::BatchSize`], [`LogError::Io`], [`LogError::Broken`].
-    fn append(
-        &mut self,
-        first_lsn: Lsn,
-        frames: u32,
-        epoch: u32,
-        body: &[u8],
-    ) -> Result<(), LogError>;
+    fn append(&mut self, first_lsn: Lsn, frames: u32, epoch: u32, body: &[u8]) -> Result<(), LogError>;
 
     /// Makes everything appended durable.
     ///
@@ -48,23 +42,12 @@ pub struct Recovered {
 }
 
 /// What every log refuses before it writes.
-pub(super) fn check_batch(
-    next_lsn: Lsn,
-    first_lsn: Lsn,
-    frames: u32,
-    body: &[u8],
-) -> Result<(), LogError> {
+pub(super) fn check_batch(next_lsn: Lsn, first_lsn: Lsn, frames: u32, body: &[u8]) -> Result<(), LogError> {
     if first_lsn != next_lsn {
-        return Err(LogError::OutOfOrder {
-            expected: next_lsn,
-            got: first_lsn,
-        });
+        return Err(LogError::OutOfOrder { expected: next_lsn, got: first_lsn });
     }
     if frames == 0 || body.is_empty() || body.len() > BATCH_BODY_MAX {
-        return Err(LogError::BatchSize {
-            bytes: body.len(),
-            frames,
-        });
+        return Err(LogError::BatchSize { bytes: body.len(), frames });
     }
     Ok(())
 }

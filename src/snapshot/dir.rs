@@ -31,10 +31,8 @@ pub(super) fn parse_name(name: &str) -> Option<Lsn> {
 /// # Errors
 /// [`SnapshotError::Io`].
 pub fn list_snapshots(disk: &dyn Disk, dir: &Path) -> Result<Vec<(Lsn, PathBuf)>, SnapshotError> {
-    let mut snapshots: Vec<_> = names(disk, dir)?
-        .iter()
-        .filter_map(|name| Some((parse_name(name)?, dir.join(name))))
-        .collect();
+    let mut snapshots: Vec<_> =
+        names(disk, dir)?.iter().filter_map(|name| Some((parse_name(name)?, dir.join(name)))).collect();
     snapshots.sort_unstable_by(|a, b| b.cmp(a));
     Ok(snapshots)
 }
@@ -47,8 +45,7 @@ pub fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> Result<(), SnapshotError
     for name in names(disk, dir)? {
         if name.ends_with(TMP_SUFFIX) {
             let path = dir.join(name);
-            disk.remove(&path)
-                .map_err(SnapshotError::io("remove", &path))?;
+            disk.remove(&path).map_err(SnapshotError::io("remove", &path))?;
         }
     }
     Ok(())
@@ -62,8 +59,7 @@ pub fn remove_leftovers(disk: &dyn Disk, dir: &Path) -> Result<(), SnapshotError
 pub fn retain(disk: &dyn Disk, dir: &Path, keep: usize) -> Result<Vec<PathBuf>, SnapshotError> {
     let mut removed = Vec::new();
     for (_, path) in list_snapshots(disk, dir)?.into_iter().skip(keep).rev() {
-        disk.remove(&path)
-            .map_err(SnapshotError::io("remove", &path))?;
+        disk.remove(&path).map_err(SnapshotError::io("remove", &path))?;
         removed.push(path);
     }
     if !removed.is_empty() {
@@ -83,12 +79,7 @@ mod tests {
     #[test]
     fn only_whole_names_are_snapshots() {
         assert_eq!(parse_name("00000000000000000042.snap"), Some(42));
-        for other in [
-            "42.snap",
-            "00000000000000000042.snap.tmp",
-            "+0000000000000000042.snap",
-            "README.md",
-        ] {
+        for other in ["42.snap", "00000000000000000042.snap.tmp", "+0000000000000000042.snap", "README.md"] {
             assert_eq!(parse_name(other), None, "{other}");
         }
     }

@@ -73,18 +73,10 @@ pub enum SnapshotError {
 
 impl SnapshotError {
     fn io(op: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            op,
-            file: file.to_owned(),
-            source,
-        }
+        move |source| Self::Io { op, file: file.to_owned(), source }
     }
 
     fn damaged(file: &Path, offset: u64, why: impl Into<String>) -> Self {
-        Self::Damaged {
-            file: file.to_owned(),
-            offset,
-            why: why.into(),
-        }
+        Self::Damaged { file: file.to_owned(), offset, why: why.into() }
     }
 }

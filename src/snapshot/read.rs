@@ -7,8 +7,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 
 use super::dir::parse_name;
 use super::format::{
-    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, ChunkHeader, END_KIND, End, FILE_HEADER_BYTES,
-    check_file_header,
+    CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, ChunkHeader, END_KIND, End, FILE_HEADER_BYTES, check_file_header,
 };
 use super::{Lsn, SnapshotError};
 
@@ -111,9 +110,7 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn open(disk: &dyn Disk, path: &'a Path) -> Result<Self, SnapshotError> {
-        let file = disk
-            .open(path, OpenMode::Read)
-            .map_err(SnapshotError::io("open", path))?;
+        let file = disk.open(path, OpenMode::Read).map_err(SnapshotError::io("open", path))?;
         Ok(Self {
             len: file.len().map_err(SnapshotError::io("measure", path))?,
             file,

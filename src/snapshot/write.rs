@@ -50,8 +50,7 @@ impl SnapshotWriter {
     /// # Errors
     /// [`SnapshotError::Io`].
     pub fn create(disk: Arc<dyn Disk>, dir: &Path, name_lsn: Lsn) -> Result<Self, SnapshotError> {
-        disk.create_dir_all(dir)
-            .map_err(SnapshotError::io("create", dir))?;
+        disk.create_dir_all(dir).map_err(SnapshotError::io("create", dir))?;
         let tmp = tmp_path(dir, name_lsn);
         match disk.remove(&tmp) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -59,9 +58,7 @@ impl SnapshotWriter {
             }
             _ => {}
         }
-        let file = disk
-            .open(&tmp, OpenMode::CreateNew)
-            .map_err(SnapshotError::io("create", &tmp))?;
+        let file = disk.open(&tmp, OpenMode::CreateNew).map_err(SnapshotError::io("create", &tmp))?;
         let mut writer = Self {
             disk,
             dir: dir.to_owned(),
@@ -107,36 +104,21 @@ impl SnapshotWriter {
     /// [`SnapshotError::Damaged`] if what was read back is not what was written. Nothing was
     /// published then; only if the last step failed, the sync of the directory, the file may be
     /// there, and it is sound.
-    pub fn publish(
-        mut self,
-        end_payload: &[u8],
-        final_lsn: Lsn,
-    ) -> Result<PublishedSnapshot, SnapshotError> {
+    pub fn publish(mut self, end_payload: &[u8], final_lsn: Lsn) -> Result<PublishedSnapshot, SnapshotError> {
         if self.broken {
             return Err(SnapshotError::Broken);
         }
-        let end = End {
-            chunks: u64::from(self.chunks),
-            bytes: self.bytes(),
-            crc: self.crc.clone().finalize(),
-            final_lsn,
-        };
+        let end =
+            End { chunks: u64::from(self.chunks), bytes: self.bytes(), crc: self.crc.clone().finalize(), final_lsn };
         self.add(END_KIND, &end.encode(end_payload))?;
         self.write_out()?;
         self.sync()?;
         read_as(&*self.disk, &self.tmp, Some(final_lsn), &mut |_, _| Ok(()))?;
         let path = snapshot_path(&self.dir, final_lsn);
-        self.disk
-            .rename(&self.tmp, &path)
-            .map_err(SnapshotError::io("rename", &self.tmp))?;
+        self.disk.rename(&self.tmp, &path).map_err(SnapshotError::io("rename", &self.tmp))?;
         self.published = true;
-        self.disk
-            .sync_dir(&self.dir)
-            .map_err(SnapshotError::io("sync", &self.dir))?;
-        Ok(PublishedSnapshot {
-            path,
-            bytes: self.written,
-        })
+        self.disk.sync_dir(&self.dir).map_err(SnapshotError::io("sync", &self.dir))?;
+        Ok(PublishedSnapshot { path, bytes: self.written })
     }
 
     fn add_chunk(&mut self, kind: u8, payload: &[u8]) -> Result<(), SnapshotError> {
@@ -173,18 +155,14 @@ impl SnapshotWriter {
     }
 
     fn write_out(&mut self) -> Result<(), SnapshotError> {
-        self.file
-            .write_all_at(self.written, &self.buffer)
-            .map_err(SnapshotError::io("write", &self.tmp))?;
+        self.file.write_all_at(self.written, &self.buffer).map_err(SnapshotError::io("write", &self.tmp))?;
         self.written += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
 
     fn sync(&mut self) -> Result<(), SnapshotError> {
-        self.file
-            .sync_data()
-            .map_err(SnapshotError::io("sync", &self.tmp))?;
+        self.file.sync_data().map_err(SnapshotError::io("sync", &self.tmp))?;
         self.synced = self.written;
         Ok(())
     }

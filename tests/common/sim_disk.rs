@@ -5,10 +5,7 @@
 //! then what was not synced is lost, kept or torn, sector by sector.
 //!
 //! Operations of the thread that prepares spare segments are not counted, so that counts repeat.
-#![allow(
-    dead_code,
-    reason = "each test crate that includes this file uses its own part of it"
-)]
+#![allow(dead_code, reason = "each test crate that includes this file uses its own part of it")]
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -143,11 +140,7 @@ impl SimDisk {
         let inodes = state
             .inodes
             .iter()
-            .map(|inode| Inode {
-                content: inode.content.clone(),
-                synced: inode.content.clone(),
-                dirty: Vec::new(),
-            })
+            .map(|inode| Inode { content: inode.content.clone(), synced: inode.content.clone(), dirty: Vec::new() })
             .collect();
         Self {
             state: Arc::new(Mutex::new(State {
@@ -184,11 +177,7 @@ impl SimDisk {
     pub(crate) fn plant(&self, path: &Path, content: &[u8]) {
         let mut state = self.state();
         let inode = state.inodes.len();
-        state.inodes.push(Inode {
-            content: content.to_vec(),
-            synced: content.to_vec(),
-            dirty: Vec::new(),
-        });
+        state.inodes.push(Inode { content: content.to_vec(), synced: content.to_vec(), dirty: Vec::new() });
         state.names.insert(path.to_owned(), inode);
         state.synced_names.insert(path.to_owned(), inode);
     }
@@ -228,20 +217,14 @@ impl State {
     }
 
     fn find(&self, path: &Path) -> io::Result<usize> {
-        self.names
-            .get(path)
-            .copied()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn name_of(&self, inode: usize) -> String {
         self.names
             .iter()
             .find(|(_, found)| **found == inode)
-            .map_or_else(
-                || "(no name)".to_owned(),
-                |(path, _)| path.display().to_string(),
-            )
+            .map_or_else(|| "(no name)".to_owned(), |(path, _)| path.display().to_string())
     }
 }
 
@@ -315,11 +298,7 @@ impl Disk for SimDisk {
             state.alive()?;
             state.find(path)?
         };
-        Ok(Arc::new(SimFile {
-            disk: self.clone(),
-            inode,
-            life: state.life,
-        }))
+        Ok(Arc::new(SimFile { disk: self.clone(), inode, life: state.life }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
@@ -366,18 +345,9 @@ impl Disk for SimDisk {
         let mut state = self.state();
         state.count(|| format!("sync-dir {}", dir.display()))?;
         let in_dir = |path: &PathBuf| path.parent() == Some(dir);
-        let State {
-            names,
-            synced_names,
-            ..
-        } = &mut *state;
+        let State { names, synced_names, .. } = &mut *state;
         synced_names.retain(|path, _| !in_dir(path));
-        synced_names.extend(
-            names
-                .iter()
-                .filter(|(path, _)| in_dir(path))
-                .map(|(path, inode)| (path.clone(), *inode)),
-        );
+        synced_names.extend(names.iter().filter(|(path, _)| in_dir(path)).map(|(path, inode)| (path.clone(), *inode)));
         Ok(())
     }
 
@@ -389,11 +359,7 @@ impl Disk for SimDisk {
 impl SimFile {
     fn state(&self) -> io::Result<MutexGuard<'_, State>> {
         let state = self.disk.state();
-        if state.life == self.life {
-            Ok(state)
-        } else {
-            Err(eio())
-        }
+        if state.life == self.life { Ok(state) } else { Err(eio()) }
     }
 }
 
@@ -435,11 +401,7 @@ impl DiskFile for SimFile {
         let name = state.name_of(self.inode);
         state.count(|| format!("sync {name}"))?;
         let inode = &mut state.inodes[self.inode];
-        let Inode {
-            content,
-            synced,
-            dirty,
-        } = inode;
+        let Inode { content, synced, dirty } = inode;
         // Only what changed is copied: segments are large and synced often.
         synced.resize(content.len(), 0);
         for (start, end) in dirty.drain(..) {
