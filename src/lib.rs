@@ -63,7 +63,7 @@ mod cold;
 mod domain;
 mod engine;
 
-pub use auth::PasswordParams;
+pub use auth::{AuthError, PasswordHash, PasswordParams};
 pub use domain::Refusal;
 pub use engine::{
     AuditReport, BookView, Config, Credential, Engine, Error, ID_BYTES_MAX, Limits, LineView, NewBook, NewLine,

@@ -87,6 +87,16 @@ pub struct PasswordHash {
 }
 
 impl PasswordHash {
+    /// Hashes a password with a salt of its own, which takes as long as `params` say (tens of ms by default).
+    /// Blocks the thread.
+    ///
+    /// # Errors
+    /// [`AuthError`] if the password is not 1 to 1,024 bytes long, `params` are out of bounds, or there are no random
+    /// bytes or no memory.
+    pub fn new(password: &[u8], params: PasswordParams) -> Result<Self, AuthError> {
+        hash(password, params)
+    }
+
     #[cfg(test)]
     /// What the hash cost.
     pub fn params(&self) -> PasswordParams {

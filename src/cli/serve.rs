@@ -180,7 +180,7 @@ fn recovered(found: &Recovered) -> String {
     }
     let snapshot = found.snapshot.as_ref().and_then(|path| path.file_name());
     format!(
-        "recovered: {} accounts, {} stores, {} orders, {} replayed events, {} cut bytes, {} finished sagas, \
+        "recovered {} accounts, {} stores, {} orders: replayed {} events, cut {} bytes, finished {} sagas, \
          snapshot {}, {} ms",
         found.accounts,
         found.stores,

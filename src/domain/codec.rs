@@ -282,7 +282,7 @@ mod tests {
     /// One of each, so that a kind byte used twice or a field left out fails here.
     #[test]
     fn every_event_comes_back_from_its_bytes() {
-        let order = OrderId::new(1_700_000_000_000, AccountNo(7), 42, 1);
+        let order = OrderId::new(1_700_000_000_000, AccountNo(7), 42);
         let secret = Blob(Box::from([1u8; 58]));
         let accounts = [
             AccountEvent::Registered { user_id: "买家:1".into(), secret: secret.clone() },

@@ -30,19 +30,26 @@ pub struct StoreNo(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BookNo(pub u32);
 
-/// An order's id: a version 7 UUID, so ids sort by time. Byte 6's low nibble and byte 7 hold the low byte of
-/// the buyer's number (and four random bits), the rest is random.
+/// An order's id: a version 7 UUID, so ids sort by time. After the 48 bits of milliseconds come 20 bits that count
+/// within the millisecond, so that ids of one engine sort by the order in which they were given, then random bits; the
+/// last byte is the low byte of the buyer's number, which says the shard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OrderId(u128);
 
+/// Orders that can be told apart by the count within one millisecond, in bits.
+pub const ORDER_COUNT_BITS: u32 = 20;
+
 impl OrderId {
-    /// An id for an order that `buyer` places at `now`, from 64 random bits.
-    pub fn new(now: Millis, buyer: AccountNo, random: u64, random_nibble: u8) -> Self {
-        let time = u128::from(now & 0xffff_ffff_ffff) << 80;
+    /// An id for an order of `buyer`. `stamp` is milliseconds << [`ORDER_COUNT_BITS`] plus the count.
+    pub fn new(stamp: u64, buyer: AccountNo, random: u64) -> Self {
+        let time = u128::from(stamp >> ORDER_COUNT_BITS & 0xffff_ffff_ffff) << 80;
+        let count = u128::from(stamp & ((1 << ORDER_COUNT_BITS) - 1));
         let version = 7u128 << 76;
-        let shard = (u128::from(random_nibble & 0xf) << 72) | (u128::from(buyer.0 as u8) << 64);
         let variant = 0b10u128 << 62;
-        OrderId(time | version | shard | variant | u128::from(random >> 2))
+        let random = u128::from(random & ((1 << 46) - 1)) << 8;
+        OrderId(
+            time | version | (count >> 8) << 64 | variant | (count & 0xff) << 54 | random | u128::from(buyer.0 as u8),
+        )
     }
 
     /// Reads a lower-case hyphenated UUID; any other text is no order of ours.
@@ -55,7 +62,7 @@ impl OrderId {
 
     /// The coordinator shard that holds the order.
     pub fn shard(self) -> usize {
-        ((self.0 >> 64) as u8) as usize % SHARDS
+        (self.0 as u8) as usize % SHARDS
     }
 
     /// The id as a number.
@@ -112,18 +119,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_order_id_is_a_version_7_uuid_that_knows_its_shard_and_sorts_by_time() {
-        let id = OrderId::new(1_700_000_000_000, AccountNo(0x1_23), u64::MAX, 5);
-        let uuid = uuid::Uuid::try_parse(&id.to_string()).unwrap();
-        assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
-        assert_eq!(id.shard(), AccountNo(0x1_23).shard());
-        assert_eq!(OrderId::parse(&id.to_string()), Some(id));
-        assert!(OrderId::new(1_700_000_000_001, AccountNo(0), 0, 0) > id);
+    fn an_order_id_is_a_version_7_uuid_that_knows_its_shard_and_sorts_by_its_stamp() {
+        let stamp = 1_700_000_000_000 << ORDER_COUNT_BITS;
+        let mut last = OrderId::new(stamp - 1, AccountNo(0xff), u64::MAX);
+        for (count, buyer) in [(0, 0x123), (1, 3), (0xff, 9), (0x100, 0), (0xf_ffff, 7)] {
+            let id = OrderId::new(stamp + count, AccountNo(buyer), u64::MAX * (count & 1));
+            let uuid = uuid::Uuid::try_parse(&id.to_string()).unwrap();
+            assert_eq!((uuid.get_version_num(), uuid.get_variant()), (7, uuid::Variant::RFC4122));
+            let (seconds, nanos) = uuid.get_timestamp().unwrap().to_unix();
+            assert_eq!((seconds, nanos), (1_700_000_000, 0));
+            assert_eq!(id.shard(), AccountNo(buyer).shard());
+            assert_eq!(OrderId::parse(&id.to_string()), Some(id));
+            assert!(id > last, "{id} {last}");
+            last = id;
+        }
     }
 
     #[test]
     fn only_a_lower_case_hyphenated_uuid_is_an_order_id() {
-        let id = OrderId::new(0x0abc_def0_1234, AccountNo(0xfe), 0xabcd_ef01, 0xa).to_string();
+        let id = OrderId::new(0x0abc_def0_1234 << ORDER_COUNT_BITS, AccountNo(0xfe), 0xabcd_ef01).to_string();
         assert!(OrderId::parse(&id).is_some());
         for text in [id.to_uppercase(), id.replace('-', ""), format!("{{{id}}}"), String::new(), "x".repeat(36)] {
             assert_eq!(OrderId::parse(&text), None, "{text}");

@@ -210,7 +210,7 @@ mod tests {
             Command::Confirm => OrderStatus::Completed,
             Command::Cancel | Command::Expire => OrderStatus::Canceled,
         };
-        let id = OrderId::new(1, AccountNo(1), 1, 1);
+        let id = OrderId::new(1, AccountNo(1), 1);
         for (command, row) in table {
             for (status, expected) in OrderStatus::ALL.into_iter().zip(row) {
                 let got = judge(status, command, id);

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::{COMMAND_BYTES, Credential, Engine, Error, Result, check_id, check_password};
 use crate::actors::Resident;
+use crate::auth::PasswordHash;
 use crate::domain::{
-    Account, AccountEvent, AccountMsg, AccountNo, Cred, DEPOSITS_MAX, EVENT_VERSION, Entity, Fen, OrderMsg, Outcome,
-    Refusal, Send,
+    Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, DEPOSITS_MAX, EVENT_VERSION, Entity, Fen, OrderMsg,
+    Outcome, Refusal, Secret, Send, encode_row,
 };
 
 impl Engine {
@@ -23,6 +24,21 @@ impl Engine {
             return core.refuse(Refusal::UserExists(user_id.into())).await;
         }
         let secret = core.hash_password(password).await?;
+        self.register_secret(user_id, secret).await
+    }
+
+    /// As [`Engine::register`], with a hash that was made before: to move users over from another system without
+    /// hashing each password anew. See [`crate::PasswordHash::new`].
+    ///
+    /// # Errors
+    /// As [`Engine::register`].
+    pub async fn register_hashed(&self, user_id: &str, password: &PasswordHash) -> Result<()> {
+        check_id("user_id", user_id)?;
+        self.register_secret(user_id, Blob(encode_row(password).into())).await
+    }
+
+    async fn register_secret(&self, user_id: &str, secret: Secret) -> Result<()> {
+        let core = &self.core;
         core.check_disk()?;
         let bytes = user_id.len() + COMMAND_BYTES;
         let admission = core.system.answers.admit(bytes, None).await.map_err(|busy| core.busy(busy))?;

@@ -33,7 +33,7 @@ use crate::actors::{Admission, Busy, System, Then};
 use crate::auth::{AuthMemory, Hasher, Throttle, Tokens};
 use crate::cold::Documents;
 use crate::disk::Disk;
-use crate::domain::{Outcome, Refusal, Send, Ticket};
+use crate::domain::{AccountNo, Millis, ORDER_COUNT_BITS, Outcome, Refusal, Send, Ticket};
 
 pub use config::{Config, Limits, Storage};
 pub use error::{Error, OpenError};
@@ -88,23 +88,27 @@ pub(super) struct Core {
     recovered: Recovered,
 }
 
-/// Random bits for order ids: a keyed hash of a counter, which costs a tenth of the system's random source.
-pub(super) struct IdSource {
+/// Gives order ids that sort by the order in which they were given. The random bits are a keyed hash of the stamp,
+/// which costs a tenth of the system's random source.
+struct IdSource {
     key: [u8; 32],
-    counter: AtomicU64,
+    /// The stamp given last: milliseconds, then a count within the millisecond.
+    last: AtomicU64,
 }
 
 impl IdSource {
-    pub(super) fn new(key: [u8; 32]) -> Self {
-        IdSource { key, counter: AtomicU64::new(0) }
+    fn new(key: [u8; 32]) -> Self {
+        IdSource { key, last: AtomicU64::new(0) }
     }
 
-    fn next(&self, now: u64, buyer: crate::domain::AccountNo) -> OrderId {
-        let count = self.counter.fetch_add(1, Ordering::Relaxed);
-        let hash = blake3::keyed_hash(&self.key, &count.to_le_bytes());
-        let bytes = hash.as_bytes();
-        let random = u64::from_le_bytes(std::array::from_fn(|index| bytes[index]));
-        OrderId::new(now, buyer, random, bytes[8])
+    fn next(&self, now: Millis, buyer: AccountNo) -> OrderId {
+        let stamp = now << ORDER_COUNT_BITS;
+        let next = |last: u64| stamp.max(last + 1);
+        let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+        let stamp = next(last.unwrap_or_else(|last| last));
+        let hash = blake3::keyed_hash(&self.key, &stamp.to_le_bytes());
+        let random = u64::from_le_bytes(std::array::from_fn(|index| hash.as_bytes()[index]));
+        OrderId::new(stamp, buyer, random)
     }
 }
 

@@ -239,7 +239,6 @@ impl Engine {
 impl Core {
     /// Orders as people read them: with ids for numbers, newest first.
     fn views(&self, mut orders: Vec<(OrderId, Order)>) -> Vec<OrderView> {
-        // Ids sort by time only within a millisecond's luck, so the time decides and the id breaks ties.
         orders.sort_unstable_by_key(|(id, order)| std::cmp::Reverse((order.created, *id)));
         orders.into_iter().map(|(id, order)| self.view(id, order)).collect()
     }

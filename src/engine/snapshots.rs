@@ -55,7 +55,8 @@ const VERSION: u32 = 1;
 pub(super) struct Snapshots {
     /// One at a time; holds the LSN of the newest.
     pub(super) newest: tokio::sync::Mutex<Option<Lsn>>,
-    last: Mutex<Option<(Instant, Option<Duration>)>>,
+    /// When the newest was published and how long it took; the open, until then.
+    last: Mutex<(Instant, Duration)>,
     published: AtomicU64,
     failures: AtomicU64,
     /// The journal's bytes when the newest was taken.
@@ -67,7 +68,7 @@ impl Snapshots {
     pub(super) fn new(newest: Option<Lsn>, epoch: u32) -> Self {
         Snapshots {
             newest: tokio::sync::Mutex::new(newest),
-            last: Mutex::new(newest.map(|_| (Instant::now(), None))),
+            last: Mutex::new((Instant::now(), Duration::ZERO)),
             published: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             journal_bytes: AtomicU64::new(0),
@@ -75,17 +76,17 @@ impl Snapshots {
         }
     }
 
-    fn last(&self) -> Option<(Instant, Option<Duration>)> {
+    fn last(&self) -> (Instant, Duration) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Since the newest was published, or loaded.
-    pub(super) fn age(&self) -> Option<Duration> {
-        self.last().map(|(at, _)| at.elapsed())
+    /// Since the newest was published.
+    pub(super) fn age(&self) -> Duration {
+        self.last().0.elapsed()
     }
 
-    pub(super) fn took(&self) -> Option<Duration> {
-        self.last().and_then(|(_, took)| took)
+    pub(super) fn took(&self) -> Duration {
+        self.last().1
     }
 
     pub(super) fn published(&self) -> u64 {
@@ -127,7 +128,7 @@ impl Core {
                 *newest = Some(lsn);
                 report.took = start.elapsed();
                 let mut last = self.snapshots.last.lock().unwrap_or_else(PoisonError::into_inner);
-                *last = Some((Instant::now(), Some(report.took)));
+                *last = (Instant::now(), report.took);
                 self.snapshots.published.fetch_add(1, Ordering::Relaxed);
                 Ok(Some(report))
             }

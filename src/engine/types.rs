@@ -199,10 +199,10 @@ pub struct Stats {
     pub permits_in_use: u64,
     /// The most that may be.
     pub permits_max: u64,
-    /// Age of the newest snapshot, if there is one.
-    pub snapshot_age: Option<Duration>,
-    /// How long the newest snapshot of this process took.
-    pub snapshot_took: Option<Duration>,
+    /// Time since the newest snapshot was published, or since the open if none was in this process.
+    pub snapshot_age: Duration,
+    /// How long the newest snapshot of this process took; zero before it.
+    pub snapshot_took: Duration,
     /// Snapshots published since open.
     pub snapshots: u64,
     /// Snapshots that failed since open.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::answer::Reply;
-use super::fields::{Common, NewOrder, id, integer, lines, optional_text, parse, password};
+use super::fields::{Common, NewOrder, id, integer, lines, optional_id, parse, password};
 use super::orders::OrderList;
 use super::routes::{Call, Handled};
 use crate::domain::Refusal;
@@ -102,7 +102,7 @@ pub(super) async fn auto_cancel_expired_orders(call: Call<'_>) -> Handled {
 /// `user_id` may be there but decides nothing.
 pub(super) async fn check_stock_level(call: Call<'_>) -> Handled {
     let body: Common<'_> = parse(call.body)?;
-    optional_text(body.user_id, "user_id")?;
+    optional_id(body.user_id, "user_id")?;
     let store_id = id(body.store_id, "store_id")?;
     let book_id = id(body.book_id, "book_id")?;
     Ok(Reply::ok_number("stock_level", call.engine().stock_level(&store_id, &book_id).await?))

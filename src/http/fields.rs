@@ -180,6 +180,14 @@ pub(super) fn optional_text<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<
     given(raw).map_or(Ok(Cow::Borrowed("")), |raw| text(raw, field))
 }
 
+/// An id that may be missing, `null` or empty; if it is there it keeps the rules.
+pub(super) fn optional_id<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<()> {
+    if !optional_text(given(raw), field)?.is_empty() {
+        id(raw, field)?;
+    }
+    Ok(())
+}
+
 /// A signed 64-bit integer, written as one.
 pub(super) fn integer(raw: Raw<'_>, field: &'static str) -> Extracted<i64> {
     to_integer(required(raw, field)?, field)

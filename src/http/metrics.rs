@@ -180,12 +180,10 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     gauge(encoder, "bookstore_watermark_lag", "Events journaled and not durable yet", lag as f64)?;
     gauge(encoder, "bookstore_actors_live", "Actors alive", stats.live_actors as f64)?;
     gauge(encoder, "bookstore_actors_dormant", "Actors asleep", stats.dormant_actors as f64)?;
-    if let Some(age) = stats.snapshot_age {
-        gauge(encoder, "bookstore_snapshot_age_seconds", "Age of the newest snapshot", age.as_secs_f64())?;
-    }
-    if let Some(took) = stats.snapshot_took {
-        gauge(encoder, "bookstore_snapshot_duration_seconds", "Time of the newest snapshot", took.as_secs_f64())?;
-    }
+    let help = "Age of the newest snapshot, or of the open if there is none";
+    gauge(encoder, "bookstore_snapshot_age_seconds", help, stats.snapshot_age.as_secs_f64())?;
+    let help = "Time that the newest snapshot of this process took, 0 before it";
+    gauge(encoder, "bookstore_snapshot_duration_seconds", help, stats.snapshot_took.as_secs_f64())?;
     counter(encoder, "bookstore_snapshots", "Snapshots published", stats.snapshots)?;
     counter(encoder, "bookstore_snapshot_failures", "Snapshots that failed", stats.snapshot_failures)?;
     gauge(encoder, "bookstore_permits_in_use", "Commands admitted and not answered", stats.permits_in_use as f64)?;
@@ -249,7 +247,7 @@ mod tests {
     fn the_names_are_the_promised_ones() {
         let frames = HistogramSnapshot { bounds: vec![1], counts: vec![2, 1], sum: 4, count: 3 };
         let micros = HistogramSnapshot { bounds: vec![500_000], counts: vec![2, 1], sum: 4_000_000, count: 3 };
-        let second = Some(Duration::from_secs(1));
+        let second = Duration::from_secs(1);
         let engine = Stats {
             journal_head: 5,
             journal_durable: 3,
