@@ -63,11 +63,13 @@ pub(crate) struct Answers {
     promised_max: usize,
     /// A std mutex: it is held for a push or a scan, never across an await.
     gate: Mutex<Vec<Gated>>,
+    /// As far as the journal's thread has said.
+    durable: AtomicU64,
+    moved: Notify,
     failed: AtomicBool,
     draining: AtomicBool,
     held: AtomicBool,
     resumed: Notify,
-    answered: AtomicU64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -84,11 +86,12 @@ impl Answers {
             promised: AtomicUsize::new(0),
             promised_max,
             gate: Mutex::default(),
+            durable: AtomicU64::new(0),
+            moved: Notify::new(),
             failed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             held: AtomicBool::new(false),
             resumed: Notify::new(),
-            answered: AtomicU64::new(0),
         }
     }
 
@@ -190,13 +193,26 @@ impl Answers {
     fn release(&self, waiter: Waiter, outcome: Outcome) {
         self.promised.fetch_sub(waiter.bytes, Ordering::AcqRel);
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.answered.fetch_add(1, Ordering::Relaxed);
         // The caller may have dropped his future; what he asked for is done all the same.
         let _ = waiter.answer.send(outcome);
     }
 
-    /// Lets every answer go that rests on nothing newer than `durable`. Called by the journal's thread.
+    /// Everything up to `durable` is durable. Called by the journal's thread, which only wakes the task that lets the
+    /// answers go: a wake-up from outside the runtime costs more than one from inside, and there are many.
     pub(crate) fn advanced(&self, durable: Lsn) {
+        self.durable.store(durable, Ordering::Release);
+        self.moved.notify_one();
+    }
+
+    /// Lets answers go whenever the journal has advanced. Ends only when its task is aborted.
+    pub(crate) async fn release_durable(&self) {
+        loop {
+            self.moved.notified().await;
+            self.release_upto(self.durable.load(Ordering::Acquire));
+        }
+    }
+
+    fn release_upto(&self, durable: Lsn) {
         let mut ready = Vec::new();
         {
             let mut gate = lock(&self.gate);

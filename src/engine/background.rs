@@ -14,7 +14,9 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Starts the background's tasks.
 pub(super) fn start(core: &Arc<Core>) -> Vec<JoinHandle<()>> {
+    let answers = core.system.answers.clone();
     let mut tasks = vec![
+        tokio::spawn(async move { answers.release_durable().await }),
         tokio::spawn(core.system.clone().watch_deadlines()),
         tokio::spawn(tick(core.clone())),
         tokio::spawn(watch_disk(core.clone())),
