@@ -11,6 +11,7 @@
 )]
 
 pub mod answer;
+pub mod audit;
 pub mod client;
 pub mod http;
 pub mod server;

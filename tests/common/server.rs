@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bookstore::Durability;
 use tempfile::TempDir;
 
+use super::audit::audit;
 use super::client::Client;
 use super::http::Conn;
 
@@ -119,6 +121,13 @@ impl Server {
     }
 }
 
+impl Server {
+    fn flag(&self, name: &str) -> Option<&str> {
+        let place = self.flags.iter().position(|flag| flag == name)?;
+        self.flags.get(place + 1).map(String::as_str)
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if !self.stopped {
@@ -127,7 +136,15 @@ impl Drop for Server {
         }
         if thread::panicking() {
             eprintln!("--- the server printed:\n{}", self.output());
+            return;
         }
+        let durability = match self.flag("--durability") {
+            Some("buffered") => Durability::Buffered,
+            Some("snapshot") => Durability::Snapshot,
+            _ => Durability::Sync,
+        };
+        // Deadlines of a short time to live may pass between two opens.
+        audit(&self.data_dir(), durability, self.flag("--order-ttl").is_none());
     }
 }
 
