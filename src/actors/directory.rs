@@ -151,6 +151,10 @@ impl<E: Resident> Directory<E> {
     pub(crate) fn route(&self, system: &Arc<System>, number: u32, mail: Mail<E>) {
         let slot = self.slots.get(number);
         let mut place = slot.lock();
+        // Looked at under the lock: whoever stops the actors sets this first and takes every lock second.
+        if system.is_stopped() {
+            return;
+        }
         let state = match &mut *place {
             Place::Live { actor, used } => {
                 *used = system.seconds();
@@ -258,8 +262,7 @@ impl<E: Resident> Directory<E> {
 
     /// Stops every actor. What they had not journaled is lost, as in a crash.
     pub(super) fn stop(&self) {
-        let woken = std::mem::take(&mut *self.woken.lock().unwrap_or_else(PoisonError::into_inner));
-        for number in woken {
+        for number in 1..self.end() {
             if let Place::Live { actor, .. } = &*self.slots.get(number).lock() {
                 actor.stop(None);
             }

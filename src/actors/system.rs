@@ -1,7 +1,7 @@
 //! What all actors of one engine share. Nothing here is global: two engines live in one process.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ractor::ActorRef;
 use tokio::sync::{Notify, oneshot, watch};
@@ -31,6 +31,9 @@ pub(crate) struct System {
     /// The earliest deadline of all shards; `u64::MAX` if there is none.
     earliest: AtomicU64,
     earlier: Notify,
+    /// Deadlines are not looked at while this is true; the lock is held while `Due` is sent.
+    paused: Mutex<bool>,
+    stopped: AtomicBool,
     seconds: AtomicU32,
     failure: watch::Sender<Option<String>>,
 }
@@ -47,6 +50,8 @@ impl System {
             shards: OnceLock::new(),
             earliest: AtomicU64::new(u64::MAX),
             earlier: Notify::new(),
+            paused: Mutex::new(false),
+            stopped: AtomicBool::new(false),
             seconds: AtomicU32::new(0),
             failure: watch::Sender::new(None),
         }
@@ -117,16 +122,12 @@ impl System {
     pub(crate) async fn watch_deadlines(self: Arc<Self>) {
         loop {
             let earliest = self.earliest.load(Ordering::Acquire);
-            if earliest <= self.clock.now() {
-                // Each shard answers with its next deadline.
-                self.earliest.store(u64::MAX, Ordering::Release);
-                for shard in 0..SHARDS {
-                    self.send(Send::Order(shard, OrderMsg::Due));
-                }
+            if earliest <= self.clock.now() && self.send_due() {
                 continue;
             }
             let earlier = self.earlier.notified();
-            if earliest == u64::MAX {
+            if earliest == u64::MAX || earliest <= self.clock.now() {
+                // None is known, or they are paused.
                 earlier.await;
             } else {
                 // A millisecond more, so that it is past and not just about to be.
@@ -134,6 +135,35 @@ impl System {
                 let _ = tokio::time::timeout(wait, earlier).await;
             }
         }
+    }
+
+    /// Each shard answers with its next deadline. False while deadlines are paused.
+    fn send_due(self: &Arc<Self>) -> bool {
+        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        if *paused {
+            return false;
+        }
+        self.earliest.store(u64::MAX, Ordering::Release);
+        for shard in 0..SHARDS {
+            self.send(Send::Order(shard, OrderMsg::Due));
+        }
+        true
+    }
+
+    /// Starts no cancellation by deadline until [`System::resume_deadlines`]. Those that have started go on.
+    pub(crate) fn pause_deadlines(&self) {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Looks at deadlines again.
+    pub(crate) fn resume_deadlines(&self) {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.earlier.notify_one();
+    }
+
+    /// Whether the actors were stopped for good.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Seconds since open, as of the last tick: good enough to see who is idle.
@@ -173,8 +203,9 @@ impl System {
         }
     }
 
-    /// Stops every actor.
+    /// Stops every actor, and lets none start any more.
     pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
         self.accounts.stop();
         self.stores.stop();
         for shard in self.shards.get().into_iter().flatten() {

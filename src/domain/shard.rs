@@ -37,7 +37,7 @@ struct OfBuyer {
 pub struct Work {
     sagas: HashMap<OrderId, Saga>,
     placing: HashMap<AccountNo, usize>,
-    /// Buyers who are being unregistered, with the orders that they place meanwhile.
+    /// Buyers who are being unregistered, with the orders (and second unregistrations) that wait for the outcome.
     closing: HashMap<AccountNo, Vec<OrderMsg>>,
     /// Buyers who were unregistered since the start; a late order of theirs is refused.
     closed: HashSet<AccountNo>,
@@ -263,11 +263,11 @@ impl OrderShard {
             return waiting.push(msg);
         }
         let pending = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.pending);
-        let placing = work.placing.entry(buyer).or_default();
-        if pending + *placing >= pending_max {
+        let placing = work.placing.get(&buyer).copied().unwrap_or_default();
+        if pending + placing >= pending_max {
             return fx.push(Effect::Reply(ticket, Outcome::TooManyPending));
         }
-        *placing += 1;
+        work.placing.insert(buyer, placing + 1);
         work.begin(order, ticket, false);
         fx.push(Effect::Send(Send::Store(store, StoreMsg::Reserve { order, buyer, lines: lines.clone(), ttl })));
     }
@@ -384,8 +384,11 @@ impl OrderShard {
         let OrderMsg::Unregister { ticket, buyer, cred } = msg else {
             return;
         };
-        if cred == Cred::Refused || work.closing.contains_key(&buyer) {
+        if cred == Cred::Refused {
             return fx.push(refused(ticket, Refusal::Unauthorized));
+        }
+        if let Some(waiting) = work.closing.get_mut(&buyer) {
+            return waiting.push(msg);
         }
         if self.park(work, msg, self.expired_of(self.ids_of(buyer), now), fx).is_none() {
             return;

@@ -15,6 +15,7 @@ struct Hold<'a>(&'a Core);
 
 impl Drop for Hold<'_> {
     fn drop(&mut self) {
+        self.0.system.resume_deadlines();
         self.0.system.answers.resume();
     }
 }
@@ -30,6 +31,7 @@ impl Engine {
         let _alone = self.core.snapshots.newest.lock().await;
         let hold = Hold(&self.core);
         self.core.system.answers.hold();
+        self.core.system.pause_deadlines();
         self.core.quiesce().await?;
         let report = self.core.count().await;
         drop(hold);
@@ -38,7 +40,8 @@ impl Engine {
 }
 
 impl Core {
-    /// Waits until no command and no saga is in flight and all evidence is dropped. New commands must be held.
+    /// Waits until no command and no saga is in flight and all evidence is dropped. New commands must be held
+    /// and deadlines paused.
     pub(super) async fn quiesce(self: &Arc<Self>) -> Result<()> {
         loop {
             if self.system.answers.is_failed() {

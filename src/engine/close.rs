@@ -27,7 +27,8 @@ impl Guard {
             task.abort();
         }
         self.core.system.answers.drain();
-        // Joined here, so that nobody writes any more when the lock is released.
+        // Nobody writes any more when the lock is released: no snapshot is published, the journal's thread is joined.
+        self.core.snapshots.stop();
         self.core.system.journal.abandon();
         self.core.system.answers.fail();
         self.core.system.stop();
@@ -59,6 +60,7 @@ impl Engine {
         while core.system.answers.in_flight() > 0 && !core.system.answers.is_failed() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        core.system.pause_deadlines();
         let mut ended = core.quiesce().await;
         if ended.is_ok() && !matches!(core.config.storage, Storage::Memory) {
             // Without it the next open replays the journal, which is whole; so a failure is not the caller's.

@@ -57,6 +57,8 @@ pub(super) struct Snapshots {
     pub(super) newest: tokio::sync::Mutex<Option<Lsn>>,
     /// When the newest was published and how long it took; the open, until then.
     last: Mutex<(Instant, Duration)>,
+    /// Nothing is published any more; the lock is held while something is.
+    stopped: Mutex<bool>,
     published: AtomicU64,
     failures: AtomicU64,
     /// The journal's bytes when the newest was taken.
@@ -69,6 +71,7 @@ impl Snapshots {
         Snapshots {
             newest: tokio::sync::Mutex::new(newest),
             last: Mutex::new((Instant::now(), Duration::ZERO)),
+            stopped: Mutex::new(false),
             published: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             journal_bytes: AtomicU64::new(0),
@@ -83,6 +86,11 @@ impl Snapshots {
     /// Since the newest was published.
     pub(super) fn age(&self) -> Duration {
         self.last().0.elapsed()
+    }
+
+    /// Publishes nothing any more; waits for what is being published.
+    pub(super) fn stop(&self) {
+        *self.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
     pub(super) fn took(&self) -> Duration {
@@ -195,8 +203,13 @@ impl Core {
         self.system.journal.flush_blocking().map_err(|error| SnapshotWriteError::Other(error.to_string()))?;
         self.system.journal.untap();
         write_events(&mut writer, events, &mut last)?;
+        let stopped = self.snapshots.stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        if *stopped {
+            return Err(SnapshotWriteError::Other("the engine stopped".into()));
+        }
         let published = writer.publish(&[], last)?;
         self.after_publishing(last);
+        drop(stopped);
         Ok((published, last))
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{BookView, Credential, Engine, Error, NewBook, OrderView, Result, check_id};
+use crate::cold::ColdError;
 use crate::domain::{self, AccountMsg, AccountNo, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
 
 impl Engine {
@@ -60,9 +61,13 @@ impl Engine {
             Err(error) => return Err(error),
         }
         // Durable before the event that names it.
-        let document = core.documents.put(book.document.as_bytes().to_vec()).await.map_err(|error| {
-            core.system.fail(format!("a book document could not be stored: {error}"));
-            core.unknown()
+        let document = core.documents.put(book.document.as_bytes().to_vec()).await.map_err(|error| match error {
+            ColdError::TooLarge { .. } => Refusal::invalid("book_info", error.to_string()).into(),
+            ColdError::Closed => Error::Draining,
+            error => {
+                core.system.fail(format!("a book document could not be stored: {error}"));
+                core.unknown()
+            }
         })?;
         let listed = domain::NewBook { id, price: book.price, stock: stock_level, document };
         let message = |ticket| Send::Store(store, StoreMsg::AddBook { ticket, user, book: listed });
