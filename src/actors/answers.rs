@@ -97,7 +97,7 @@ impl Answers {
 
     /// Commands that were admitted and are not answered.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
+        self.in_flight.load(Ordering::SeqCst)
     }
 
     /// The most that may be in flight.
@@ -108,17 +108,19 @@ impl Answers {
     /// Admits a command that journals at most `bytes`. Waits only while an audit holds admission.
     pub(crate) async fn admit(&self, bytes: usize, then: Option<Then>) -> Result<Admission, Busy> {
         loop {
-            if self.draining.load(Ordering::Acquire) {
-                return Err(Busy::Draining);
-            }
-            if self.is_failed() {
-                return Err(Busy::Failed);
-            }
-            if self.in_flight.fetch_add(1, Ordering::AcqRel) >= self.in_flight_max {
+            // Counted first, looked second; who drains or holds does it the other way round, so one sees the other.
+            let others = self.in_flight.fetch_add(1, Ordering::SeqCst);
+            let busy = if self.draining.load(Ordering::SeqCst) {
+                Some(Busy::Draining)
+            } else if self.is_failed() {
+                Some(Busy::Failed)
+            } else {
+                (others >= self.in_flight_max).then_some(Busy::Permits)
+            };
+            if let Some(busy) = busy {
                 self.in_flight.fetch_sub(1, Ordering::AcqRel);
-                return Err(Busy::Permits);
+                return Err(busy);
             }
-            // Counted first, looked second; the holder does it the other way round, so one sees the other.
             if !self.held.load(Ordering::SeqCst) {
                 break;
             }
@@ -252,7 +254,7 @@ impl Answers {
 
     /// Admits nothing any more.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.draining.store(true, Ordering::SeqCst);
         self.resume();
     }
 

@@ -67,6 +67,11 @@ pub(crate) struct Directory<E: Resident> {
     woken: Mutex<Vec<u32>>,
 }
 
+/// An actor that went away with its engine.
+#[derive(Debug, thiserror::Error)]
+#[error("an actor is gone: the engine stopped")]
+pub(crate) struct Gone;
+
 /// What a sweep puts to sleep.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sweep {
@@ -159,7 +164,9 @@ impl<E: Resident> Directory<E> {
             Place::Live { actor, used } => {
                 *used = system.seconds();
                 // The actor stops only after its slot left `Live`, or with the whole engine.
-                let _ = actor.cast(mail);
+                if actor.cast(mail).is_err() {
+                    system.fail(format!("the actor of {} {number} is gone", E::KIND));
+                }
                 return;
             }
             Place::Sleeping(waiting) => return waiting.push(mail),
@@ -191,6 +198,7 @@ impl<E: Resident> Directory<E> {
         let mut place = self.slots.get(number).lock();
         if let Place::Sleeping(waiting) = &mut *place
             && !waiting.is_empty()
+            && !system.is_stopped()
         {
             // Under the lock, so that nothing overtakes what waited.
             for mail in waiting.drain(..) {
@@ -235,8 +243,11 @@ impl<E: Resident> Directory<E> {
         told
     }
 
-    /// The entity's encoded row of now; `None` if the number has no entity, or the engine stopped.
-    pub(crate) async fn row(&self, number: u32) -> Option<Box<[u8]>> {
+    /// The entity's encoded row of now; `None` if the number has no entity.
+    ///
+    /// # Errors
+    /// [`Gone`] if its actor went away: to take that for "no entity" would lose it from a snapshot.
+    pub(crate) async fn row(&self, number: u32) -> Result<Option<Box<[u8]>>, Gone> {
         let answer = {
             let mut place = self.slots.get(number).lock();
             let (sender, answer) = oneshot::channel();
@@ -244,8 +255,8 @@ impl<E: Resident> Directory<E> {
                 let _ = sender.send(state.encode());
             }));
             match &mut *place {
-                Place::Empty | Place::Fresh => return None,
-                Place::Dormant(row) => return Some(row.clone()),
+                Place::Empty | Place::Fresh => return Ok(None),
+                Place::Dormant(row) => return Ok(Some(row.clone())),
                 Place::Live { actor, .. } => {
                     let _ = actor.cast(mail);
                     answer
@@ -257,7 +268,7 @@ impl<E: Resident> Directory<E> {
                 }
             }
         };
-        answer.await.ok()
+        answer.await.map(Some).map_err(|_| Gone)
     }
 
     /// Stops every actor. What they had not journaled is lost, as in a crash.

@@ -171,6 +171,7 @@ struct Running<E: Resident> {
 pub(super) fn spawn<E: Resident>(system: &Arc<System>, entity: E) -> Result<ActorRef<Mail<E>>, SpawnErr> {
     let running =
         Running { system: system.clone(), entity, work: E::Work::default(), effects: Vec::new(), bytes: Vec::new() };
+    let _entered = system.runtime.enter();
     let (actor, _joined) = ActorRuntime::spawn_instant(None, Shell(std::marker::PhantomData), running)?;
     Ok(actor)
 }

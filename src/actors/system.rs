@@ -27,6 +27,8 @@ pub(crate) struct System {
     pub(crate) accounts: Directory<Account>,
     pub(crate) stores: Directory<Store>,
     pub(crate) observer: Box<dyn Observer>,
+    /// The runtime that the engine was opened on. A caller may be on another one, which may end before the engine.
+    pub(crate) runtime: tokio::runtime::Handle,
     shards: OnceLock<Vec<ActorRef<Mail<OrderShard>>>>,
     /// The earliest deadline of all shards; `u64::MAX` if there is none.
     earliest: AtomicU64,
@@ -39,8 +41,15 @@ pub(crate) struct System {
 }
 
 impl System {
-    pub(crate) fn new(journal: Journal, answers: Arc<Answers>, clock: Clock, observer: Box<dyn Observer>) -> Self {
+    pub(crate) fn new(
+        journal: Journal,
+        answers: Arc<Answers>,
+        clock: Clock,
+        observer: Box<dyn Observer>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
         System {
+            runtime,
             journal,
             answers,
             clock,
@@ -85,8 +94,9 @@ impl System {
     }
 
     fn to_shard(&self, shard: usize, mail: Mail<OrderShard>) {
-        if let Some(actor) = self.shards.get().and_then(|shards| shards.get(shard)) {
-            let _ = actor.cast(mail);
+        let Some(actor) = self.shards.get().and_then(|shards| shards.get(shard)) else { return };
+        if actor.cast(mail).is_err() && !self.is_stopped() {
+            self.fail(format!("order shard {shard} is gone"));
         }
     }
 
@@ -176,8 +186,9 @@ impl System {
         self.seconds.store(seconds, Ordering::Relaxed);
     }
 
-    /// Stops for good: nothing is acknowledged any more. The first reason is kept.
+    /// Stops for good: nothing is acknowledged, journaled or published any more. The first reason is kept.
     pub(crate) fn fail(&self, why: String) {
+        self.journal.halt();
         self.failure.send_if_modified(|known| {
             let first = known.is_none();
             if first {

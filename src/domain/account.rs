@@ -11,6 +11,9 @@ use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
 use super::message::{AccountMsg, Cred, OrderMsg, Send, StoreMsg};
 use super::refusal::Refusal;
 
+/// Revocations that an account remembers at once; a logout beyond them must wait until one has expired.
+const REVOKED_MAX: usize = 10_000;
+
 /// A user's account. Its row in a snapshot and its dormant form are this struct, encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
@@ -136,6 +139,13 @@ impl Account {
     }
 }
 
+/// The password epoch of a (salted) hash. It is not a count, because a number that a crash in `snapshot` mode has lost
+/// is given again: a token of the lost account must not open the new one.
+fn fingerprint(secret: &Secret) -> u32 {
+    let hash = blake3::hash(&secret.0);
+    u32::from_le_bytes(std::array::from_fn(|index| hash.as_bytes()[index]))
+}
+
 impl Hold {
     /// Whom the saga goes to after the buyer's money is held.
     pub fn next(&self, order: OrderId) -> Send {
@@ -188,6 +198,11 @@ impl Entity for Account {
             AccountMsg::SetPassword { ticket, cred, secret } => {
                 append_and_answer(ticket, self.set_password(cred, secret), fx)
             }
+            AccountMsg::Revoke { ticket, .. }
+                if self.revoked.iter().filter(|(_, until)| *until > now).count() >= REVOKED_MAX =>
+            {
+                fx.push(Effect::Reply(ticket, Outcome::Throttled("too many logouts")));
+            }
             AccountMsg::Revoke { ticket, epoch, token, expires } => {
                 append_and_answer(ticket, self.revoke(epoch, token, expires, now), fx);
             }
@@ -212,10 +227,14 @@ impl Entity for Account {
     fn apply(&mut self, event: &AccountEvent) {
         self.seq += 1;
         match event {
-            AccountEvent::Registered { secret, .. } => self.secret = secret.clone(),
-            AccountEvent::PasswordChanged { secret } => {
+            AccountEvent::Registered { secret, .. } => {
                 self.secret = secret.clone();
-                self.epoch += 1;
+                self.epoch = fingerprint(secret);
+            }
+            AccountEvent::PasswordChanged { secret } => {
+                let epoch = fingerprint(secret);
+                self.epoch = if epoch == self.epoch { epoch.wrapping_add(1) } else { epoch };
+                self.secret = secret.clone();
                 self.revoked.clear();
             }
             AccountEvent::TokenRevoked { token, expires, at } => {

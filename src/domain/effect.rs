@@ -22,8 +22,8 @@ pub enum Outcome {
     Done,
     /// A business refusal.
     Refused(Refusal),
-    /// Too many pending orders.
-    TooManyPending,
+    /// Too much of something in too short a time.
+    Throttled(&'static str),
     /// A list is longer than allowed.
     TooMany(usize),
     /// A password's hash and its epoch.

@@ -85,7 +85,7 @@ pub enum StoreMsg {
     /// Second step of create_store.
     Create { ticket: Ticket, owner: AccountNo, store_id: Box<str> },
     /// Lists a book.
-    AddBook { ticket: Ticket, user: AccountNo, book: NewBook },
+    AddBook { ticket: Ticket, user: AccountNo, book: NewBook, books_max: usize },
     /// Changes a stock level.
     AddStock { ticket: Ticket, user: AccountNo, book_id: Arc<str>, delta: i64 },
     /// Gives a book's document hash and stock level.

@@ -265,7 +265,7 @@ impl OrderShard {
         let pending = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.pending);
         let placing = work.placing.get(&buyer).copied().unwrap_or_default();
         if pending + placing >= pending_max {
-            return fx.push(Effect::Reply(ticket, Outcome::TooManyPending));
+            return fx.push(Effect::Reply(ticket, Outcome::Throttled("too many pending orders")));
         }
         work.placing.insert(buyer, placing + 1);
         work.begin(order, ticket, false);

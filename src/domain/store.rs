@@ -61,10 +61,13 @@ impl Store {
         Ok(())
     }
 
-    fn add_book(&self, user: AccountNo, book: NewBook) -> Result<StoreEvent, Refusal> {
+    fn add_book(&self, user: AccountNo, book: NewBook, books_max: usize) -> Result<StoreEvent, Refusal> {
         self.check_owner(user)?;
         if self.places.contains_key(&book.id) {
             return Err(Refusal::BookExists(book.id));
+        }
+        if self.books.len() >= books_max {
+            return Err(Refusal::invalid("book_info", format!("the store has {books_max} books, which is the limit")));
         }
         let NewBook { id, price, stock, document } = book;
         Ok(StoreEvent::BookAdded { id, price, stock, document })
@@ -157,7 +160,9 @@ impl Entity for Store {
                 fx.push(Effect::Send(Send::Forget(Address::Account(owner), vec![Evidence::Opening(self.number)])));
                 fx.push(Effect::Reply(ticket, Outcome::Done));
             }
-            StoreMsg::AddBook { ticket, user, book } => append_and_answer(ticket, self.add_book(user, book), fx),
+            StoreMsg::AddBook { ticket, user, book, books_max } => {
+                append_and_answer(ticket, self.add_book(user, book, books_max), fx);
+            }
             StoreMsg::AddStock { ticket, user, book_id, delta } => {
                 append_and_answer(ticket, self.add_stock(user, &book_id, delta), fx);
             }

@@ -84,7 +84,7 @@ impl Core {
             self.unknown()
         };
         for number in 1..self.system.accounts.end() {
-            if let Some(row) = self.system.accounts.row(number).await {
+            if let Some(row) = self.system.accounts.row(number).await.map_err(|_| self.unknown())? {
                 let account = Account::decode(&row).map_err(broken)?;
                 report.accounts += u64::from(!account.closed);
                 report.balances += i128::from(account.balance);
@@ -93,7 +93,7 @@ impl Core {
             }
         }
         for number in 1..self.system.stores.end() {
-            if let Some(row) = self.system.stores.row(number).await {
+            if let Some(row) = self.system.stores.row(number).await.map_err(|_| self.unknown())? {
                 let store = Store::decode(&row).map_err(broken)?;
                 report.stores += 1;
                 for book in &store.books {

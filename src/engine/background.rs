@@ -66,15 +66,18 @@ async fn watch_disk(core: Arc<Core>) {
 
 async fn snapshot_now_and_then(core: Arc<Core>) {
     let mut last = Instant::now();
+    let mut failed = false;
     loop {
         let left = core.config.snapshot_interval.saturating_sub(last.elapsed());
         tokio::time::sleep(left.clamp(Duration::from_millis(10), TICK)).await;
         let journaled =
             core.system.journal.stats().bytes.saturating_sub(core.snapshots.journal_bytes.load(Ordering::Relaxed));
         let due = last.elapsed() >= core.config.snapshot_interval;
-        if due || journaled >= core.config.snapshot_journal_bytes {
+        let large = !failed && journaled >= core.config.snapshot_journal_bytes;
+        // A snapshot needs room of its own; the journal's segments wait until there is some.
+        if (due || large) && !core.disk_low.load(Ordering::Relaxed) {
             // A failure is logged and counted where it happens; the next try comes with the next interval.
-            let _ = core.take_snapshot(true).await;
+            failed = core.take_snapshot(true).await.is_err();
             last = Instant::now();
         }
     }

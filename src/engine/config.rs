@@ -31,6 +31,8 @@ pub struct Limits {
     pub journal_buffer_bytes: usize,
     /// Lines of one order, 1 to 10,000. Default 1,000.
     pub order_lines_max: usize,
+    /// Books in one store, 1 to 100,000: a store is one row of a snapshot. Default 100,000.
+    pub store_books_max: usize,
     /// Pending orders of one user; one more is throttled. Default 100,000.
     pub pending_orders_max: usize,
     /// Orders in one list; a longer list is refused as a whole, never cut. Default 100,000.
@@ -57,6 +59,7 @@ impl Default for Limits {
             in_flight_max: 65_536,
             journal_buffer_bytes: 256 << 20,
             order_lines_max: 1_000,
+            store_books_max: 100_000,
             pending_orders_max: 100_000,
             orders_listed_max: 100_000,
             live_actors_max: 50_000,
@@ -128,8 +131,11 @@ impl Config {
         if !(1..=10_000).contains(&self.limits.order_lines_max) {
             return bad("order_lines_max", "must be 1 to 10,000");
         }
-        if self.limits.in_flight_max == 0 {
-            return bad("in_flight_max", "must be at least 1");
+        if self.limits.in_flight_max < 64 {
+            return bad("in_flight_max", "must be at least 64: a list of a store's orders takes 16");
+        }
+        if self.limits.store_books_max == 0 || self.limits.store_books_max > 100_000 {
+            return bad("store_books_max", "must be 1 to 100,000");
         }
         if self.limits.journal_buffer_bytes < 16 << 20 {
             return bad("journal_buffer_bytes", "must be at least 16 MiB");

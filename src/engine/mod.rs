@@ -181,7 +181,7 @@ impl Core {
     async fn answer(&self, admission: Admission) -> Result<Outcome> {
         match admission.answer.await {
             Ok(Outcome::Refused(refusal)) => Err(Error::Refused(refusal)),
-            Ok(Outcome::TooManyPending) => Err(Error::Throttled { why: "too many pending orders", retry_after_s: 60 }),
+            Ok(Outcome::Throttled(why)) => Err(Error::Throttled { why, retry_after_s: 60 }),
             Ok(Outcome::TooMany(count)) => Err(self.too_many(count)),
             Ok(Outcome::Unknown) | Err(_) => Err(self.unknown()),
             Ok(outcome) => Ok(outcome),

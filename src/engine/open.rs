@@ -55,7 +55,8 @@ impl Engine {
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Engine, OpenError> {
         config.check()?;
-        let opened = tokio::task::spawn_blocking(move || prepare(config, &progress)).await;
+        let runtime = tokio::runtime::Handle::current();
+        let opened = tokio::task::spawn_blocking(move || prepare(config, runtime, &progress)).await;
         let prepared = opened.map_err(|error| OpenError::Damaged(format!("recovery panicked: {error}")))??;
         Ok(prepared.start())
     }
@@ -78,7 +79,7 @@ impl Prepared {
     }
 }
 
-fn prepare(mut config: Config, report: &Report) -> Result<Prepared, OpenError> {
+fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report) -> Result<Prepared, OpenError> {
     let start = Instant::now();
     let (disk, dir): (Arc<dyn Disk>, PathBuf) = match &config.storage {
         Storage::Directory(dir) => (Arc::new(RealDisk), dir.clone()),
@@ -104,10 +105,12 @@ fn prepare(mut config: Config, report: &Report) -> Result<Prepared, OpenError> {
         tracing::warn!("documents.redb was walked and repaired, which took its time");
     }
     let mut recovered = Recovered::default();
-    let loaded = load_newest(&*disk, &dir, &mut recovered, report)?;
+    let (loaded, damaged) = load_newest(&*disk, &dir, &mut recovered, report)?;
     let Loaded { mut image, lsn, epoch: snapshot_epoch } =
         loaded.unwrap_or_else(|| Loaded { image: Image::new(), lsn: 0, epoch: 0 });
     let log = replay(&config, &disk, &dir, lsn, &mut image, report)?;
+    // Only now: if the journal does not fit the older snapshot, nothing was changed.
+    set_aside(&*disk, &dir, &damaged, &mut recovered)?;
     recovered.replayed_events = log.found.frames;
     recovered.cut_bytes = log.found.cut_bytes;
 
@@ -127,7 +130,7 @@ fn prepare(mut config: Config, report: &Report) -> Result<Prepared, OpenError> {
     let memory = Arc::new(AuthMemory::new(limits.password_memory_max).map_err(auth)?);
     let observer = Box::new(Indexes { names: names.clone(), memory: memory.clone() });
     let deposits = image.net_put_in().map_err(OpenError::Damaged)?;
-    let system = Arc::new(System::new(journal, answers, clock, observer));
+    let system = Arc::new(System::new(journal, answers, clock, observer, runtime));
     let _ = gate.system.set(Arc::downgrade(&system));
     let mut indexing = Indexing { system: &system, names: &names, recovered: &mut recovered };
     let shards = image.hand_over(&mut indexing);
@@ -156,37 +159,35 @@ fn prepare(mut config: Config, report: &Report) -> Result<Prepared, OpenError> {
     Ok(Prepared { core, shards, lock })
 }
 
-/// The newest snapshot that is sound. A damaged one is set aside, never deleted; if all are damaged the engine does
+/// Snapshots that were passed over, with the reason.
+type Damaged = Vec<(PathBuf, SnapshotError)>;
+
+/// The newest snapshot that is sound, and the damaged ones that are newer. A damaged one is set aside, never deleted; if all are damaged the engine does
 /// not start, because a fresh start would lose everything in silence.
 fn load_newest(
     disk: &dyn Disk,
     dir: &Path,
     recovered: &mut Recovered,
     report: &Report,
-) -> Result<Option<Loaded>, OpenError> {
+) -> Result<(Option<Loaded>, Damaged), OpenError> {
     remove_leftovers(disk, dir).map_err(snapshot)?;
     let mut damaged = Vec::new();
     for (_, path) in list_snapshots(disk, dir).map_err(snapshot)? {
         let mut ticker = Ticker::new("snapshot", report);
         match load(disk, &path, &mut |rows| ticker.at(rows)) {
             Ok(loaded) => {
-                set_aside(disk, dir, &damaged, recovered)?;
                 recovered.snapshot = Some(path);
-                return Ok(Some(loaded));
+                return Ok((Some(loaded), damaged));
             }
-            Err(SnapshotError::Io { .. }) if damaged.is_empty() && !disk_has(disk, dir, &path) => {}
+            // What cannot be read now may be sound: falling back could lose it.
+            Err(error @ SnapshotError::Io { .. }) => return Err(snapshot(error)),
             Err(error) => damaged.push((path, error)),
         }
     }
     match damaged.first() {
-        None => Ok(None),
+        None => Ok((None, damaged)),
         Some((_, error)) => Err(OpenError::Damaged(format!("no snapshot is sound; the newest: {error}"))),
     }
-}
-
-fn disk_has(disk: &dyn Disk, dir: &Path, path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str());
-    disk.list(dir).is_ok_and(|names| names.iter().any(|known| Some(known.as_str()) == name))
 }
 
 fn set_aside(

@@ -34,6 +34,9 @@ const KEPT: usize = 2;
 /// Rows that one chunk holds.
 const CHUNK_ROWS: usize = 512;
 
+/// Bytes after which a chunk is full before it has that many rows.
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// Rest after each chunk, so that the walk takes about half of a core at most.
 const PACE: Duration = Duration::from_millis(1);
 
@@ -113,6 +116,9 @@ impl Engine {
     /// [`Error::Overloaded`] if the snapshot could not be written: the journal is whole, so nothing is lost and it
     /// may be tried again; [`Error::OutcomeUnknown`] if the engine has failed.
     pub async fn snapshot(&self) -> Result<SnapshotReport> {
+        if self.core.system.answers.is_draining() {
+            return Err(Error::Draining);
+        }
         self.core.take_snapshot(false).await.map(|report| report.unwrap_or_else(SnapshotReport::nothing))
     }
 }
@@ -124,9 +130,19 @@ impl SnapshotReport {
 }
 
 impl Core {
-    /// `only_if_changed`: `None` if nothing was journaled since the newest.
+    /// `only_if_changed`: `None` if nothing was journaled since the newest. In a task of its own: a caller who goes
+    /// away must not leave a half-made one behind that the next one stumbles over.
     pub(super) async fn take_snapshot(self: &Arc<Self>, only_if_changed: bool) -> Result<Option<SnapshotReport>> {
+        let core = self.clone();
+        let task = self.system.runtime.spawn(async move { core.take_snapshot_alone(only_if_changed).await });
+        task.await.unwrap_or_else(|_| Err(self.unknown()))
+    }
+
+    async fn take_snapshot_alone(self: Arc<Self>, only_if_changed: bool) -> Result<Option<SnapshotReport>> {
         let mut newest = self.snapshots.newest.lock().await;
+        if self.system.answers.is_failed() {
+            return Err(self.unknown());
+        }
         if only_if_changed && *newest == Some(self.system.journal.head()) {
             return Ok(None);
         }
@@ -204,7 +220,7 @@ impl Core {
         self.system.journal.untap();
         write_events(&mut writer, events, &mut last)?;
         let stopped = self.snapshots.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        if *stopped {
+        if *stopped || self.system.answers.is_failed() {
             return Err(SnapshotWriteError::Other("the engine stopped".into()));
         }
         let published = writer.publish(&[], last)?;
@@ -234,11 +250,12 @@ impl Core {
         let mut chunk = Vec::new();
         let accounts = system.accounts.end();
         for number in 1..accounts {
-            if let Some(row) = system.accounts.row(number).await {
+            if let Some(row) = system.accounts.row(number).await.map_err(|gone| gone.to_string())? {
                 chunk.extend(named_row(system.accounts.name(number), row));
                 count += 1;
             }
-            if (number as usize).is_multiple_of(CHUNK_ROWS) && !chunk.is_empty() {
+            let full = (number as usize).is_multiple_of(CHUNK_ROWS) || chunk.len() >= CHUNK_BYTES;
+            if full && !chunk.is_empty() {
                 rows.send((chunk::ACCOUNTS, std::mem::take(&mut chunk))).await.map_err(|_| gone())?;
                 tokio::time::sleep(PACE).await;
             }
@@ -247,7 +264,7 @@ impl Core {
             rows.send((chunk::ACCOUNTS, std::mem::take(&mut chunk))).await.map_err(|_| gone())?;
         }
         for number in 1..system.stores.end() {
-            if let Some(row) = system.stores.row(number).await {
+            if let Some(row) = system.stores.row(number).await.map_err(|gone| gone.to_string())? {
                 let row = named_row(system.stores.name(number), row);
                 rows.send((chunk::STORES, row)).await.map_err(|_| gone())?;
                 count += 1;
@@ -266,7 +283,9 @@ impl Core {
         // Orders placed from now on are in the tap.
         let ids = |shard: &crate::domain::OrderShard, _: &_| shard.orders.keys().copied().collect::<Vec<_>>();
         let ids = self.system.look_at_shard(shard, ids).await.ok_or_else(stopped)?;
-        for some in ids.chunks(CHUNK_ROWS / 2) {
+        // Few of orders that may be long, so that a chunk stays far below what a reader takes.
+        let rows_at_once = if self.config.limits.order_lines_max > 1_000 { 16 } else { CHUNK_ROWS / 2 };
+        for some in ids.chunks(rows_at_once) {
             let some = some.to_vec();
             let encode = move |shard: &crate::domain::OrderShard, _: &_| {
                 let mut chunk = Vec::new();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{BookView, Credential, Engine, Error, NewBook, OrderView, Result, check_id};
+use crate::actors::System;
 use crate::cold::ColdError;
 use crate::domain::{self, AccountMsg, AccountNo, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
 
@@ -16,16 +17,20 @@ impl Engine {
         let (owner, cred) = self.user(user_id, credential).await?;
         let core = &self.core;
         let name: Arc<str> = store_id.into();
+        core.check_disk()?;
         let Some(claim) = core.names.claim_store(&name).await else {
             return core.refuse(Refusal::StoreExists(store_id.into())).await;
         };
         let store = StoreNo(core.system.stores.allocate());
         core.system.stores.prepare(store.0, name);
-        let system = core.system.clone();
+        let slot = Slot { system: core.system.clone(), store, kept: false };
         // The claim ends with the answer, or with this closure if the command is not admitted.
-        let then = Box::new(move |outcome: &Outcome| match outcome {
-            Outcome::Done => claim.keep(store, owner),
-            _ => system.stores.discard(store.0),
+        let then = Box::new(move |outcome: &Outcome| {
+            let mut slot = slot;
+            if let Outcome::Done = outcome {
+                slot.kept = true;
+                claim.keep(store, owner);
+            }
         });
         let message = |ticket| {
             let store_id = store_id.into();
@@ -70,7 +75,8 @@ impl Engine {
             }
         })?;
         let listed = domain::NewBook { id, price: book.price, stock: stock_level, document };
-        let message = |ticket| Send::Store(store, StoreMsg::AddBook { ticket, user, book: listed });
+        let books_max = core.config.limits.store_books_max;
+        let message = |ticket| Send::Store(store, StoreMsg::AddBook { ticket, user, book: listed, books_max });
         core.change(book.id.len(), message).await.map(|_| ())
     }
 
@@ -232,6 +238,21 @@ impl Engine {
             None => self.core.refuse(Refusal::NoStore(store_id.into())).await,
             Some((_, owner)) if owner != user => self.core.refuse(Refusal::Unauthorized).await,
             Some((store, _)) => Ok((store, user)),
+        }
+    }
+}
+
+/// A readied slot that is taken back unless its store was created.
+struct Slot {
+    system: Arc<System>,
+    store: StoreNo,
+    kept: bool,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.system.stores.discard(self.store.0);
         }
     }
 }

@@ -101,6 +101,10 @@ impl Journal {
         let mut state = shared.state();
         let lsn = state.next_lsn;
         state.next_lsn += 1;
+        // Before the head, so that who sees the head finds it durable.
+        if shared.durability == Durability::Snapshot {
+            shared.durable.store(lsn, Ordering::Release);
+        }
         shared.head.store(lsn, Ordering::Release);
         if state.closed || state.dead.is_some() {
             return lsn;
@@ -112,12 +116,9 @@ impl Journal {
             shared.wake(state);
             return lsn;
         }
-        if shared.durability == Durability::Snapshot {
-            shared.durable.store(lsn, Ordering::Release);
-            if state.tap.is_none() {
-                state.done = lsn;
-                return lsn;
-            }
+        if shared.durability == Durability::Snapshot && state.tap.is_none() {
+            state.done = lsn;
+            return lsn;
         }
         if state.pending.is_empty() {
             state.pending_first = lsn;
@@ -231,6 +232,14 @@ impl Journal {
             Some(why) if self.is_failed() => Err(JournalFailed { why: why.clone() }),
             _ => Ok(()),
         }
+    }
+
+    /// Ends as in a crash, without waiting for the thread.
+    pub fn halt(&self) {
+        let shared = &*self.inner.shared;
+        let mut state = shared.state();
+        state.ending.get_or_insert(Ending::Crash);
+        shared.wake(state);
     }
 
     /// Ends as in a crash: the batch in flight is finished, what is still pending is lost. Returns when nothing

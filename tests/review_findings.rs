@@ -1,0 +1,329 @@
+//! Failing tests of a review.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use bookstore::disk::{Disk, DiskFile, MemoryDisk, OpenMode};
+use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, Storage};
+
+const T: Credential<'static> = Credential::Trusted;
+
+fn cheap(mut config: Config) -> Config {
+    config.password_params.memory_kib = 64;
+    config.password_params.iterations = 1;
+    config.segment_bytes = 16 << 20;
+    config
+}
+
+async fn shop(engine: &Engine) {
+    engine.register("seller", "pw").await.unwrap();
+    engine.register("buyer", "pw").await.unwrap();
+    engine.create_store("seller", T, "store").await.unwrap();
+    let document = r#"{"id":"book","title":"m","price":10}"#;
+    engine.add_book("seller", T, "store", NewBook { id: "book", price: 10, document }, 1_000_000).await.unwrap();
+    engine.add_funds("buyer", T, 1_000).await.unwrap();
+}
+
+async fn order(engine: &Engine, count: i64) -> Result<String, Error> {
+    let lines = [NewLine { book_id: "book", count }];
+    engine.new_order("buyer", T, "store", &lines).await.map(|id| id.to_string())
+}
+
+#[tokio::test]
+async fn a_throttled_order_does_not_keep_its_user_from_leaving() {
+    let mut config = cheap(Config::memory());
+    config.limits.pending_orders_max = 1;
+    let engine = Engine::open(config).await.unwrap();
+    shop(&engine).await;
+    let first = order(&engine, 1).await.unwrap();
+    assert!(matches!(order(&engine, 1).await, Err(Error::Throttled { .. })));
+    engine.cancel_order("buyer", &first, T).await.unwrap();
+    engine.add_funds("buyer", T, -1_000).await.unwrap();
+    engine.unregister("buyer", T).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_unregisters_at_once_are_judged_alike() {
+    let engine = Engine::open(cheap(Config::memory())).await.unwrap();
+    shop(&engine).await;
+    let (one, two) = tokio::join!(engine.unregister("buyer", T), engine.unregister("buyer", T));
+    assert!(one.unwrap_err().to_string().contains("balance"));
+    assert!(two.as_ref().unwrap_err().to_string().contains("balance"), "{two:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_is_conserved_while_deadlines_come() {
+    let mut config = cheap(Config::memory());
+    config.order_ttl = Duration::from_millis(300);
+    let engine = Engine::open(config).await.unwrap();
+    shop(&engine).await;
+    for store in 0..3_000 {
+        engine.create_store("seller", T, &format!("s{store}")).await.unwrap();
+    }
+    for round in 0..10 {
+        for _ in 0..100 {
+            order(&engine, 1).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let end = Instant::now() + Duration::from_millis(500);
+        while Instant::now() < end {
+            let audit = engine.audit().await.unwrap();
+            assert!(audit.is_conserved(), "round {round}: {audit:?}");
+        }
+    }
+}
+
+#[test]
+fn an_account_that_another_runtime_woke_is_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let main = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let engine = main.block_on(Engine::open(cheap(Config::directory(dir.path())))).unwrap();
+    main.block_on(engine.register("buyer", "pw")).unwrap();
+    let other = runtime();
+    other.block_on(engine.add_funds("buyer", T, 5)).unwrap();
+    drop(other);
+    main.block_on(async {
+        engine.snapshot().await.unwrap();
+        engine.register("another", "pw").await.unwrap();
+        engine.snapshot().await.unwrap();
+        drop(engine);
+        let engine = Engine::open(cheap(Config::directory(dir.path()))).await.unwrap();
+        assert_eq!(engine.balance("buyer", T).await.unwrap(), 5);
+    });
+}
+
+#[tokio::test]
+async fn a_token_of_a_lost_account_is_not_another_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = cheap(Config::directory(dir.path()));
+    config.durability = Durability::Snapshot;
+    let engine = Engine::open(config.clone()).await.unwrap();
+    engine.register("mallory", "pw").await.unwrap();
+    let token = engine.login("mallory", Credential::password("pw"), "t").await.unwrap();
+    drop(engine);
+    let engine = Engine::open(config).await.unwrap();
+    engine.register("alice", "secret").await.unwrap();
+    let done = engine.create_store("alice", Credential::Token(&token), "hers").await;
+    assert!(done.is_err(), "mallory's token opened a store as alice");
+}
+
+#[tokio::test]
+async fn a_document_that_is_too_long_is_refused_and_nothing_more() {
+    let engine = Engine::open(cheap(Config::memory())).await.unwrap();
+    shop(&engine).await;
+    let document = "x".repeat((256 << 20) + 1);
+    let put = engine.add_book("seller", T, "store", NewBook { id: "long", price: 1, document: &document }, 1).await;
+    assert!(matches!(put, Err(Error::Refused(_))), "{:?}", put.unwrap_err());
+    assert_eq!(engine.balance("buyer", T).await.unwrap(), 1_000);
+}
+
+#[tokio::test]
+async fn a_failed_engine_publishes_no_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(cheap(Config::directory(dir.path()))).await.unwrap();
+    shop(&engine).await;
+    // Any failure that is not the journal's; here a document.
+    let document = "x".repeat((256 << 20) + 1);
+    let _ = engine.add_book("seller", T, "store", NewBook { id: "long", price: 1, document: &document }, 1).await;
+    if engine.not_ready().is_some() {
+        assert!(engine.snapshot().await.is_err(), "a snapshot of a failed engine was published");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 16)]
+async fn no_answer_is_stuck_without_a_journal() {
+    let engine = Engine::open(cheap(Config::memory())).await.unwrap();
+    shop(&engine).await;
+    for user in 0..8 {
+        engine.register(&format!("u{user}"), "pw").await.unwrap();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let stuck = Arc::new(AtomicUsize::new(0));
+    let mut tasks = Vec::new();
+    for task in 0..64 {
+        let (engine, stop, stuck) = (engine.clone(), stop.clone(), stuck.clone());
+        tasks.push(tokio::spawn(async move {
+            let user = format!("u{}", task % 8);
+            while !stop.load(Ordering::Relaxed) {
+                let call = async {
+                    if task % 2 == 0 {
+                        engine.add_funds(&user, T, 1).await.unwrap();
+                    } else {
+                        engine.stock_level("store", "book").await.unwrap();
+                    }
+                };
+                if tokio::time::timeout(Duration::from_secs(8), call).await.is_err() {
+                    stuck.fetch_add(1, Ordering::Relaxed);
+                    stop.store(true, Ordering::Relaxed);
+                }
+            }
+        }));
+    }
+    let end = Instant::now() + Duration::from_secs(40);
+    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let left = engine.stats().permits_in_use;
+    assert_eq!((stuck.load(Ordering::Relaxed), left), (0, 0));
+}
+
+/// Holds the creation of each snapshot file until it is let go.
+#[derive(Debug, Clone)]
+struct Slow(MemoryDisk, Arc<(Mutex<(usize, usize)>, Condvar)>);
+
+impl Slow {
+    fn let_go(&self, upto: usize) {
+        self.1.0.lock().unwrap().1 = upto;
+        self.1.1.notify_all();
+    }
+    fn waiting(&self) -> usize {
+        self.1.0.lock().unwrap().0
+    }
+}
+
+impl Disk for Slow {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        if mode == OpenMode::CreateNew && path.to_string_lossy().ends_with(".snap.tmp") {
+            let mut state = self.1.0.lock().unwrap();
+            state.0 += 1;
+            let mine = state.0;
+            while state.1 < mine {
+                state = self.1.1.wait(state).unwrap();
+            }
+        }
+        self.0.open(path, mode)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.0.create_dir_all(dir)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.0.remove(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.0.free_bytes(dir)
+    }
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !what() {
+        assert!(Instant::now() < end);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn slow() -> (Slow, Config) {
+    let disk = Slow(MemoryDisk::new(), Arc::default());
+    let mut config = cheap(Config::with(Storage::Disk(Arc::new(disk.clone()), PathBuf::from("/data"))));
+    config.durability = Durability::Snapshot;
+    config.snapshot_interval = Duration::from_secs(3_600);
+    (disk, config)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_whose_caller_went_away_does_not_spoil_the_next() {
+    let (disk, config) = slow();
+    let engine = Engine::open(config.clone()).await.unwrap();
+    shop(&engine).await;
+    let id = order(&engine, 7).await.unwrap();
+    let first = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.snapshot().await }
+    });
+    until(|| disk.waiting() == 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.abort();
+    let _ = first.await;
+    for store in 0..8 {
+        engine.create_store("seller", T, &format!("s{store}")).await.unwrap();
+    }
+    let second = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.snapshot().await }
+    });
+    until(|| disk.waiting() == 2).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    disk.let_go(1);
+    until(|| disk.list(Path::new("/data")).unwrap().iter().any(|name| name.ends_with(".snap"))).await;
+    engine.pay("buyer", &id, T).await.unwrap();
+    disk.let_go(2);
+    second.await.unwrap().unwrap();
+    disk.let_go(100);
+    drop(engine);
+    let engine = Engine::open(config).await.unwrap();
+    let audit = engine.audit().await.unwrap();
+    let status = engine.order_status("buyer", &id, T).await.unwrap();
+    let balances = (engine.balance("buyer", T).await.unwrap(), engine.balance("seller", T).await.unwrap());
+    let fits = match status.as_str() {
+        "paid" => balances == (930, 70),
+        _ => balances == (1_000, 0),
+    };
+    assert!(fits && audit.is_conserved(), "{status:?} {balances:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_engine_publishes_nothing_any_more() {
+    let (disk, config) = slow();
+    let engine = Engine::open(config.clone()).await.unwrap();
+    engine.register("old", "pw").await.unwrap();
+    for _ in 0..20 {
+        engine.add_funds("old", T, 1).await.unwrap();
+    }
+    let snapshot = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.snapshot().await }
+    });
+    until(|| disk.waiting() == 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    snapshot.abort();
+    let _ = snapshot.await;
+    // Here the lock of the directory is given back.
+    drop(engine);
+    let engine = Engine::open(config.clone()).await.unwrap();
+    engine.register("new", "pw").await.unwrap();
+    disk.let_go(1);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    disk.let_go(100);
+    engine.close().await.unwrap();
+    drop(engine);
+    let engine = Engine::open(config).await.unwrap();
+    engine.balance("new", T).await.expect("a clean close keeps what was acknowledged");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_store_can_be_snapshotted() {
+    let engine = Engine::open(cheap(Config::memory())).await.unwrap();
+    shop(&engine).await;
+    let mut tasks = Vec::new();
+    for task in 0..64 {
+        let engine = engine.clone();
+        tasks.push(tokio::spawn(async move {
+            for book in 0..3_600 {
+                let id = format!("{task:03}-{book:0252}");
+                engine.add_book("seller", T, "store", NewBook { id: &id, price: 1, document: "{}" }, 1).await.unwrap();
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    engine.snapshot().await.expect("a store of 230,400 books");
+}
