@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::auth::PasswordParams;
+use crate::PasswordParams;
 use crate::engine::{Config, Limits};
 use crate::http::{self, HttpConfig};
-use crate::journal;
 
 /// Flags of `serve`. Every one can also be set as `BOOKSTORE_…` in the environment; the flag wins.
 #[derive(Debug, Clone, Args)]
@@ -206,9 +205,9 @@ impl ServeArgs {
     pub(super) fn engine(&self) -> Config {
         let mut config = Config::directory(&self.data.data_dir);
         config.durability = match self.data.durability {
-            Durability::Sync => journal::Durability::Sync,
-            Durability::Buffered => journal::Durability::Buffered,
-            Durability::Snapshot => journal::Durability::Snapshot,
+            Durability::Sync => crate::Durability::Sync,
+            Durability::Buffered => crate::Durability::Buffered,
+            Durability::Snapshot => crate::Durability::Snapshot,
         };
         config.sync_interval = self.data.sync_interval;
         config.snapshot_interval = self.data.snapshot_interval;

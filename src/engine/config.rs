@@ -39,7 +39,8 @@ pub struct Limits {
     pub orders_listed_max: usize,
     /// Account and store actors alive at once; beyond it the longest idle ones go to sleep. Default 50,000.
     pub live_actors_max: usize,
-    /// An actor without a message for this long goes to sleep. Default 60 s.
+    /// An actor without a message for this long goes to sleep; in whole seconds, looked at once a second.
+    /// Default 60 s.
     pub idle_after: Duration,
     /// Accounts whose verified password or tokens are remembered. Default 1,000,000.
     pub password_memory_max: usize,

@@ -121,7 +121,7 @@ impl Engine {
     /// `None` when changes and reads are served; else why not.
     pub fn not_ready(&self) -> Option<&'static str> {
         if self.core.system.answers.is_failed() {
-            Some("the journal failed")
+            Some("the engine failed")
         } else if self.core.system.answers.is_draining() {
             Some("draining")
         } else {
