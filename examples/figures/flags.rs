@@ -1,0 +1,53 @@
+//! `--name value`, or `--name` alone, and nothing more.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use bookstore::Durability;
+
+use crate::Failure;
+
+/// The flags that were given and not asked for yet.
+pub(crate) struct Flags(BTreeMap<String, String>);
+
+impl Flags {
+    pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Self, Failure> {
+        let mut args = args.peekable();
+        let mut flags = BTreeMap::new();
+        while let Some(arg) = args.next() {
+            let name = arg.strip_prefix("--").ok_or_else(|| format!("{arg:?} is not a flag"))?;
+            let value = args.next_if(|next| !next.starts_with("--")).unwrap_or_default();
+            flags.insert(name.to_owned(), value);
+        }
+        Ok(Flags(flags))
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)
+    }
+
+    pub(crate) fn number<T: FromStr>(&mut self, name: &str, default: T) -> Result<T, Failure> {
+        match self.0.remove(name) {
+            None => Ok(default),
+            Some(value) => value.parse().map_err(|_| format!("--{name} {value}: not such a number").into()),
+        }
+    }
+
+    pub(crate) fn durability(&mut self, default: Durability) -> Result<Durability, Failure> {
+        match self.text("durability").as_deref() {
+            None => Ok(default),
+            Some("sync") => Ok(Durability::Sync),
+            Some("buffered") => Ok(Durability::Buffered),
+            Some("snapshot") => Ok(Durability::Snapshot),
+            Some(other) => Err(format!("--durability {other}: not sync, buffered or snapshot").into()),
+        }
+    }
+
+    /// Refuses what nobody asked for.
+    pub(crate) fn finish(self) -> Result<(), Failure> {
+        match self.0.first_key_value() {
+            None => Ok(()),
+            Some((name, _)) => Err(format!("unknown flag --{name}; --help lists them").into()),
+        }
+    }
+}

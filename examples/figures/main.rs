@@ -1,0 +1,86 @@
+//! Prints the figures of the engine, each with one command.
+//!
+//! ```sh
+//! cargo run --release --example figures -- paid
+//! cargo run --release --example figures -- --help
+//! ```
+//!
+//! Nothing here is a test: the figures depend on the machine, so each report begins with a line about it.
+
+mod dormant;
+mod flags;
+mod machine;
+mod paid;
+mod recover;
+mod shop;
+mod snapshot;
+
+use std::process::ExitCode;
+
+use flags::Flags;
+
+/// As in the program: actors box every message.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Whatever ends a measurement.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+const HELP: &str = "\
+cargo run --release --example figures -- COMMAND [--flag VALUE]…
+
+machine    cores, kernel, and the time of an fdatasync of 4 KiB
+
+paid       paid orders a second: new_order and pay, each awaited by its caller
+  --callers 1024  --seconds 5  --warm-up 1  --buyers 1000  --stores 8
+  --durability sync|buffered|snapshot  --credential password|trusted
+
+dormant    resident bytes per user who does nothing, after an open
+  --users 1000000
+
+recover    time until ready after a crash (kill -9): a snapshot, then events after it
+  --users 100000  --orders 1000000  --events 1000000  --lines 1
+  --keep           leaves the directory;  --from DIR/data  opens such a one again
+
+snapshot   p99 of new_order with snapshots back to back and without, in turns
+  --users 1000000  --rate 5000  --rounds 5  --seconds 3  --buyers 1000  --stores 8
+  --durability sync|buffered|snapshot
+
+All take --dir DIR: an existing directory on the disk to measure; what is built in it is removed again.
+The default is figures-PID in the directory for temporary files of the build, target/.
+";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    match Flags::parse(args).and_then(|flags| run(&command, flags)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str, mut flags: Flags) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Runtime::new()?;
+    match command {
+        "machine" => {
+            let dir = shop::WorkDir::new(&mut flags)?;
+            flags.finish()?;
+            machine::print(dir.path())
+        }
+        "paid" => runtime.block_on(paid::run(flags)),
+        "dormant" => runtime.block_on(dormant::run(flags)),
+        dormant::CHILD => runtime.block_on(dormant::child(flags)),
+        "recover" => runtime.block_on(recover::run(flags)),
+        recover::BUILD => runtime.block_on(recover::build(flags)),
+        recover::OPEN => runtime.block_on(recover::open(flags)),
+        "snapshot" => runtime.block_on(snapshot::run(flags)),
+        "" | "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("unknown command {other:?}; --help lists them").into()),
+    }
+}
