@@ -79,6 +79,9 @@ struct RuleArgs {
     /// Pending orders of one user; one more is a 429
     #[arg(long, env = "BOOKSTORE_PENDING_ORDERS_MAX", value_name = "N", default_value_t = 100_000)]
     pending_orders_max: usize,
+    /// Books in one store, at most 100000; one more is a 530
+    #[arg(long, env = "BOOKSTORE_STORE_BOOKS_MAX", value_name = "N", default_value_t = 100_000)]
+    store_books_max: usize,
     /// Orders in one list; a longer list is a 530, never cut
     #[arg(long, env = "BOOKSTORE_ORDERS_LISTED_MAX", value_name = "N", default_value_t = 100_000)]
     orders_listed_max: usize,
@@ -231,6 +234,7 @@ impl ServeArgs {
         limits.idle_after = self.capacity.idle_after;
         limits.order_lines_max = self.rules.order_lines_max;
         limits.pending_orders_max = self.rules.pending_orders_max;
+        limits.store_books_max = self.rules.store_books_max;
         limits.orders_listed_max = self.rules.orders_listed_max;
         limits.throttle_user = self.passwords.throttle_user;
         limits.throttle_address = self.passwords.throttle_address;
