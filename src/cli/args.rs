@@ -154,6 +154,9 @@ struct PasswordArgs {
     /// Password hashes computed at once [default: the number of cores]
     #[arg(long, env = "BOOKSTORE_PASSWORD_HASHES_MAX", value_name = "N")]
     password_hashes_max: Option<usize>,
+    /// Users whose verified password or tokens are remembered, so that they are not hashed again
+    #[arg(long, env = "BOOKSTORE_PASSWORD_MEMORY_MAX", value_name = "N", default_value_t = 1_000_000)]
+    password_memory_max: usize,
 }
 
 /// `--mode`.
@@ -239,6 +242,7 @@ impl ServeArgs {
         limits.throttle_user = self.passwords.throttle_user;
         limits.throttle_address = self.passwords.throttle_address;
         limits.free_disk_min_bytes = self.data.min_free_disk;
+        limits.password_memory_max = self.passwords.password_memory_max;
         if let Some(hashes) = self.passwords.password_hashes_max {
             limits.password_hashes_max = hashes;
         }
