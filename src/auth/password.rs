@@ -77,7 +77,7 @@ impl PasswordParams {
 /// Serialised in rmp-serde's compact form it is an array of bin, bin and three numbers. Decoding
 /// refuses other lengths and a cost outside the limits of [`PasswordParams`].
 ///
-/// `==` compares two stored rows and is not constant-time; a password is judged by [`verify`].
+/// `==` compares two stored rows and is not constant-time: it is not how a password is judged.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct PasswordHash {

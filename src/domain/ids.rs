@@ -40,7 +40,7 @@ pub struct OrderId(u128);
 pub const ORDER_COUNT_BITS: u32 = 20;
 
 impl OrderId {
-    /// An id for an order of `buyer`. `stamp` is milliseconds << [`ORDER_COUNT_BITS`] plus the count.
+    /// An id for an order of `buyer`. `stamp` is milliseconds << 20 plus the count.
     pub fn new(stamp: u64, buyer: AccountNo, random: u64) -> Self {
         let time = u128::from(stamp >> ORDER_COUNT_BITS & 0xffff_ffff_ffff) << 80;
         let count = u128::from(stamp & ((1 << ORDER_COUNT_BITS) - 1));
