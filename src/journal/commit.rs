@@ -2,12 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::batch::{BATCH_BODY_MAX, BATCH_BYTES_MAX};
 use super::frame::{frames_after, frames_within};
-use super::shared::{Ending, Shared, State, Tap};
+use super::shared::{ABANDONED, Ending, Shared, State, Tap};
 use super::{Durability, LogError, LogStore, Lsn, Observer};
 
 /// A buffer that a burst has grown beyond this is given back.
@@ -56,11 +56,13 @@ impl Committer {
             // An observer or a log that panics leaves unknown what was done.
             Err(_) => Some("the journal's thread panicked".to_owned()),
         };
+        let mut state = self.shared.state();
         if failure.is_some() {
             self.shared.failed.store(true, Ordering::Release);
         }
-        let why = failure.as_deref().unwrap_or("it was closed");
-        self.shared.state().die(&self.shared, why.to_owned());
+        let ended = if state.ending == Some(Ending::Crash) { ABANDONED } else { "it was closed" };
+        state.die(&self.shared, failure.as_deref().unwrap_or(ended).to_owned());
+        drop(state);
         // A batch that failed is not waiting for anything any more.
         self.shared.buffered_bytes.store(0, Ordering::Relaxed);
         if let Some(why) = failure {
@@ -74,10 +76,11 @@ impl Committer {
                 Turn::Stop { failed: None } => return Ok(()),
                 Turn::Stop { failed: Some(why) } => return Err(why),
                 Turn::Work { first_lsn, last_lsn, tap, trim, sync, close } => {
-                    self.commit(first_lsn, last_lsn, tap)
-                        .and_then(|()| if sync || close { self.sync() } else { Ok(()) })
-                        .and_then(|()| self.trim(trim))
-                        .map_err(|error| error.to_string())?;
+                    self.commit(first_lsn, last_lsn, tap)?;
+                    if sync || close {
+                        self.sync()?;
+                    }
+                    self.trim(trim)?;
                     if close {
                         return Ok(());
                     }
@@ -136,7 +139,7 @@ impl Committer {
     }
 
     /// Writes the taken frames, in as many batches as their size asks for.
-    fn commit(&mut self, mut first_lsn: Lsn, last_lsn: Lsn, tap: Option<Tap>) -> Result<(), LogError> {
+    fn commit(&mut self, mut first_lsn: Lsn, last_lsn: Lsn, tap: Option<Tap>) -> Result<(), String> {
         let body = std::mem::take(&mut self.body);
         let mut rest = &body[..];
         while !rest.is_empty() {
@@ -155,10 +158,11 @@ impl Committer {
         Ok(())
     }
 
-    fn commit_batch(&mut self, first_lsn: Lsn, frames: u32, batch: &[u8], tap: Option<&Tap>) -> Result<(), LogError> {
+    fn commit_batch(&mut self, first_lsn: Lsn, frames: u32, batch: &[u8], tap: Option<&Tap>) -> Result<(), String> {
+        self.unless_failed()?;
         let last_lsn = first_lsn + Lsn::from(frames) - 1;
         if let Some(log) = &mut self.log {
-            log.append(first_lsn, frames, self.shared.epoch, batch)?;
+            log.append(first_lsn, frames, self.shared.epoch, batch).map_err(text)?;
             self.written = last_lsn;
             if self.shared.durability == Durability::Sync {
                 self.sync()?;
@@ -169,12 +173,12 @@ impl Committer {
         }
         // Before the frames are published: whoever waits for them finds them in the tap.
         self.send(first_lsn, batch, tap);
-        self.publish(last_lsn, batch.len());
-        Ok(())
+        self.publish(last_lsn, batch.len())
     }
 
     /// Syncs what was written; nothing to do if it is synced already.
-    fn sync(&mut self) -> Result<(), LogError> {
+    fn sync(&mut self) -> Result<(), String> {
+        self.unless_failed()?;
         let Some(log) = &mut self.log else {
             return Ok(());
         };
@@ -183,12 +187,13 @@ impl Committer {
             return Ok(());
         }
         let started = Instant::now();
-        log.sync()?;
+        log.sync().map_err(text)?;
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.shared.counters.sync_micros.observe(micros);
         self.shared.synced.store(self.written, Ordering::Release);
         if self.shared.durability == Durability::Buffered {
-            self.notify(self.written);
+            let mut state = self.living()?;
+            self.notify(&mut state, self.written);
         }
         Ok(())
     }
@@ -206,30 +211,52 @@ impl Committer {
         }
     }
 
-    fn publish(&self, last_lsn: Lsn, bytes: usize) {
+    fn publish(&self, last_lsn: Lsn, bytes: usize) -> Result<(), String> {
+        // Under the lock that a failure takes: nothing is acknowledged after one.
+        let mut state = self.living()?;
         self.shared.buffered_bytes.fetch_sub(bytes, Ordering::Relaxed);
         if self.log.is_some() {
             self.shared.durable.store(last_lsn, Ordering::Release);
         }
-        self.notify(last_lsn);
+        self.notify(&mut state, last_lsn);
+        drop(state);
         if self.log.is_some() {
             self.observer.advanced(last_lsn);
         }
+        Ok(())
+    }
+
+    /// The state, unless somebody has failed the journal meanwhile.
+    fn living(&self) -> Result<MutexGuard<'_, State>, String> {
+        let state = self.shared.state();
+        match &state.dead {
+            Some(why) => Err(why.clone()),
+            None => Ok(state),
+        }
+    }
+
+    /// Asked before each operation on the log; the lock is taken only if there is something to say.
+    fn unless_failed(&self) -> Result<(), String> {
+        if self.shared.failed.load(Ordering::Acquire) { self.living().map(drop) } else { Ok(()) }
     }
 
     /// Lets those who wait look again.
-    fn notify(&self, done: Lsn) {
-        let mut state = self.shared.state();
+    fn notify(&self, state: &mut State, done: Lsn) {
         state.done = state.done.max(done);
         if state.waiters > 0 {
             self.shared.progress.notify_all();
         }
     }
 
-    fn trim(&mut self, upto: Option<Lsn>) -> Result<(), LogError> {
+    fn trim(&mut self, upto: Option<Lsn>) -> Result<(), String> {
+        self.unless_failed()?;
         match (&mut self.log, upto) {
-            (Some(log), Some(upto)) => log.trim(upto),
+            (Some(log), Some(upto)) => log.trim(upto).map_err(text),
             _ => Ok(()),
         }
     }
+}
+
+fn text(error: LogError) -> String {
+    error.to_string()
 }

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::disk::{Disk, MemoryDisk};
+use crate::disk::{Disk, MemoryDisk, OpenMode};
 
+use super::batch::BATCH_MAGIC;
 use super::*;
 
 /// Opens logs on one medium, again and again.
@@ -14,6 +15,9 @@ trait Medium {
         after: Lsn,
         visit: &mut dyn FnMut(Frame<'_>) -> Result<(), LogError>,
     ) -> Result<(Box<dyn LogStore>, Recovered), LogError>;
+
+    /// Makes the batch that begins with this frame unreadable, as a power loss or rot would.
+    fn lose(&self, first_lsn: Lsn);
 }
 
 struct Files(Arc<dyn Disk>);
@@ -24,10 +28,26 @@ impl Medium for Files {
         after: Lsn,
         visit: &mut dyn FnMut(Frame<'_>) -> Result<(), LogError>,
     ) -> Result<(Box<dyn LogStore>, Recovered), LogError> {
-        let options = FileLogOptions { segment_bytes: 1024 };
+        let options = FileLogOptions { segment_bytes: 1536 };
         let disk = Arc::clone(&self.0);
         let (log, recovered) = FileLog::open(disk, Path::new("/d/journal"), options, after, visit)?;
         Ok((Box::new(log), recovered))
+    }
+
+    fn lose(&self, first_lsn: Lsn) {
+        let dir = Path::new("/d/journal");
+        for name in self.0.list(dir).unwrap() {
+            let file = self.0.open(&dir.join(name), OpenMode::ReadWrite).unwrap();
+            let mut content = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+            file.read_exact_at(0, &mut content).unwrap();
+            let header = [&BATCH_MAGIC[..], &[0; 4], &first_lsn.to_le_bytes()].concat();
+            let begins = |at: &[u8]| at[..4] == header[..4] && at[8..16] == header[8..];
+            if let Some(at) = content.windows(16).position(begins) {
+                file.write_all_at(at as u64, &[0; BATCH_HEADER_BYTES]).unwrap();
+                return;
+            }
+        }
+        panic!("no batch begins with frame {first_lsn}");
     }
 }
 
@@ -40,11 +60,15 @@ impl Medium for MemoryMedium {
         let (log, recovered) = MemoryLog::open(self, after, visit)?;
         Ok((Box::new(log), recovered))
     }
+
+    fn lose(&self, first_lsn: Lsn) {
+        self.lose(first_lsn);
+    }
 }
 
 type Case = fn(&dyn Medium);
 
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 12] = [
     ("a new log is empty", a_new_log_is_empty),
     ("what is appended is found", what_is_appended_is_found),
     ("only later frames are shown", only_later_frames_are_shown),
@@ -55,6 +79,8 @@ const CASES: [(&str, Case); 10] = [
     ("trimming leaves the last batch", trimming_leaves_the_last_batch),
     ("needed frames must be there", needed_frames_must_be_there),
     ("a visitor can refuse", a_visitor_can_refuse),
+    ("a hole that no sync had covered is cut", a_hole_that_no_sync_had_covered_is_cut),
+    ("a hole that a later batch knows to be synced is damage", a_hole_in_what_was_synced_is_damage),
 ];
 
 #[test]
@@ -224,6 +250,47 @@ fn a_visitor_can_refuse(medium: &dyn Medium) {
         other => panic!("{:?}", other.map(|(_, recovered)| recovered)),
     }
     assert_eq!(reopen(medium, 0).2.len(), 60, "nothing was changed");
+}
+
+/// Frames 1 to 6, a batch each, in one segment; synced after 3 and, if asked, after 5.
+fn six_batches(medium: &dyn Medium, sync_at_5: bool) {
+    let (mut log, ..) = reopen(medium, 0);
+    for lsn in 1..=6 {
+        append(&mut *log, lsn, 1, 1).unwrap();
+        if lsn == 3 || (lsn == 5 && sync_at_5) {
+            log.sync().unwrap();
+        }
+    }
+}
+
+fn a_hole_that_no_sync_had_covered_is_cut(medium: &dyn Medium) {
+    six_batches(medium, false);
+    medium.lose(5);
+    let (mut log, recovered, shown) = reopen(medium, 0);
+    assert_eq!(shown, vec![1, 2, 3, 4]);
+    assert!(recovered.cut_bytes > 0);
+    // What stood behind the hole is gone for good.
+    append(&mut *log, 5, 1, 2).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let (mut log, recovered, shown) = reopen(medium, 0);
+    assert_eq!((shown, recovered.cut_bytes), (vec![1, 2, 3, 4, 5], 0));
+    append(&mut *log, 6, 1, 3).unwrap();
+    drop(log);
+    // An open makes durable what it finds; the batch after it says so.
+    medium.lose(5);
+    assert!(matches!(medium.open(0, &mut |_| Ok(())), Err(LogError::Corrupt { .. })));
+}
+
+fn a_hole_in_what_was_synced_is_damage(medium: &dyn Medium) {
+    six_batches(medium, true);
+    medium.lose(4);
+    assert!(matches!(medium.open(0, &mut |_| Ok(())), Err(LogError::Corrupt { .. })), "6 knows of the sync at 5");
+    medium.lose(6);
+    // Without that proof it looks like the work of a crash.
+    assert_eq!(reopen(medium, 0).2, vec![1, 2, 3], "5 knows of the sync at 3 only");
+    medium.lose(2);
+    assert_eq!(reopen(medium, 0).2, vec![1], "3 was written before any sync");
 }
 
 #[test]

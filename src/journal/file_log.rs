@@ -1,13 +1,14 @@
 //! The log on a disk: a directory of segments.
 
 use std::collections::VecDeque;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
 
-use super::batch::encode_batch;
+use super::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, encode_batch};
 use super::replay::Replay;
 use super::scan::{Scanned, Segment};
 use super::segment::{SEGMENT_HEADER_BYTES, TMP_SUFFIX, encode_header, fill_zeros, parse_name, segment_path};
@@ -40,6 +41,10 @@ pub struct FileLog {
     segments: VecDeque<Lsn>,
     current: Current,
     next_lsn: Lsn,
+    /// Everything up to here is synced; told by each batch, for the judgement of a hole at the next open.
+    synced: Lsn,
+    /// Bytes written since.
+    unsynced_bytes: u64,
     /// The batch being written; kept for its allocation.
     scratch: Vec<u8>,
     /// Set by the first error: what is on the disk is unknown from then on.
@@ -58,14 +63,16 @@ struct Current {
 
 impl FileLog {
     /// Opens the log in `dir`, which is created if it is missing. Checks every frame, shows those
-    /// past `after` to `visit` in order and without gaps, cuts a torn batch off the end, and writes
-    /// what is left of the last segment anew: after a crash it may be in the page cache only.
+    /// past `after` to `visit` in order and without gaps, cuts off the end what a crash has torn and no
+    /// sync had covered, and writes what is left of the last segment anew: after a crash it may be in
+    /// the page cache only.
     ///
     /// If the log ends before `after`, a snapshot has overtaken it: its segments are removed, and new
     /// frames go on after `after`.
     ///
-    /// A flipped byte in the very last batch cannot be told from a torn write and is cut like one;
-    /// anywhere else it is an error.
+    /// A flipped byte in a batch that no later batch knows to be synced cannot be told from a torn write
+    /// and is cut like one; anywhere else it is an error. In [`super::Durability::Sync`] that is the
+    /// very last batch.
     ///
     /// # Errors
     /// [`LogError::Corrupt`] for anything that a crash cannot have done, missing segments and frames
@@ -116,6 +123,8 @@ impl FileLog {
             segments,
             current,
             next_lsn: recovered.last_lsn + 1,
+            synced: recovered.last_lsn,
+            unsynced_bytes: 0,
             scratch: Vec::new(),
             broken: false,
         };
@@ -134,8 +143,8 @@ impl FileLog {
 
     /// Goes on in a new segment that begins with the next frame.
     fn roll(&mut self) -> Result<(), LogError> {
-        // A torn batch is forgiven in the last segment only: so this one is made whole first.
-        sync_file(&*self.current.file, &self.current.path)?;
+        // A hole is forgiven in the last segment only: so this one is made whole first.
+        self.sync_current()?;
         let file = self.spare.take()?;
         let (spare, path) = (self.spare.path(), segment_path(&self.dir, self.next_lsn));
         file.write_all_at(0, &encode_header(self.next_lsn)).map_err(LogError::io("write", spare))?;
@@ -153,12 +162,26 @@ impl FileLog {
         Ok(())
     }
 
-    fn write_batch(&mut self) -> Result<(), LogError> {
-        let batch_len = self.scratch.len() as u64;
+    fn sync_current(&mut self) -> Result<(), LogError> {
+        sync_file(&*self.current.file, &self.current.path)?;
+        self.synced = self.next_lsn - 1;
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    fn write_batch(&mut self, first_lsn: Lsn, frames: u32, epoch: u32, body: &[u8]) -> Result<(), LogError> {
+        let batch_len = (BATCH_HEADER_BYTES + body.len()) as u64;
+        // At open nothing longer is taken for the work of a crash.
+        if self.unsynced_bytes + batch_len > BATCH_BYTES_MAX as u64 {
+            self.sync_current()?;
+        }
         let empty = self.current.offset == SEGMENT_HEADER_BYTES as u64;
         if !empty && self.current.offset + batch_len > self.current.len {
             self.roll()?;
         }
+        // Only now: what was synced above is told by this batch.
+        encode_batch(&mut self.scratch, first_lsn, frames, epoch, self.synced, body);
+        self.unsynced_bytes += batch_len;
         let current = &mut self.current;
         current.file.write_all_at(current.offset, &self.scratch).map_err(LogError::io("write", &current.path))?;
         current.offset += batch_len;
@@ -171,24 +194,26 @@ impl LogStore for FileLog {
     fn append(&mut self, first_lsn: Lsn, frames: u32, epoch: u32, body: &[u8]) -> Result<(), LogError> {
         self.unless_broken(|log| {
             check_batch(log.next_lsn, first_lsn, frames, body)?;
-            encode_batch(&mut log.scratch, first_lsn, frames, epoch, body);
-            log.write_batch()?;
+            log.write_batch(first_lsn, frames, epoch, body)?;
             log.next_lsn += Lsn::from(frames);
             Ok(())
         })
     }
 
     fn sync(&mut self) -> Result<(), LogError> {
-        self.unless_broken(|log| sync_file(&*log.current.file, &log.current.path))
+        self.unless_broken(Self::sync_current)
     }
 
     fn trim(&mut self, upto: Lsn) -> Result<(), LogError> {
         self.unless_broken(|log| {
             // A segment ends right before the next one begins.
-            while log.segments.get(1).is_some_and(|next| next - 1 <= upto) {
-                if let Some(first_lsn) = log.segments.pop_front() {
-                    remove_segment(&*log.disk, &log.dir, first_lsn)?;
+            while let (Some(first_lsn), Some(next)) = (log.segments.front(), log.segments.get(1)) {
+                if next - 1 > upto || !unlink(&*log.disk, &segment_path(&log.dir, *first_lsn)) {
+                    break;
                 }
+                log.segments.pop_front();
+                // Before the next one goes, as in `remove_segment`.
+                sync_dir(&*log.disk, &log.dir)?;
             }
             Ok(())
         })
@@ -292,6 +317,11 @@ fn remove_segment(disk: &dyn Disk, dir: &Path, first_lsn: Lsn) -> Result<(), Log
     let path = segment_path(dir, first_lsn);
     disk.remove(&path).map_err(LogError::io("remove", &path))?;
     sync_dir(disk, dir)
+}
+
+/// Whether the file is gone. One that the system does not let go takes space and does no harm.
+fn unlink(disk: &dyn Disk, path: &Path) -> bool {
+    disk.remove(path).map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |()| true)
 }
 
 fn sync_file(file: &dyn DiskFile, path: &Path) -> Result<(), LogError> {

@@ -1,4 +1,5 @@
-//! The journal above a log: order, gating, failure, taps, the three modes.
+//! The journal above a log: order, gating, failure, taps, the three modes. Its helpers also serve
+//! `ending_tests`.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,9 +11,9 @@ use super::*;
 
 /// Remembers what it was told.
 #[derive(Default)]
-struct Told {
-    advanced: Mutex<Vec<Lsn>>,
-    failed: Mutex<Vec<String>>,
+pub(super) struct Told {
+    pub(super) advanced: Mutex<Vec<Lsn>>,
+    pub(super) failed: Mutex<Vec<String>>,
 }
 
 impl Observer for Told {
@@ -26,13 +27,13 @@ impl Observer for Told {
 }
 
 /// A log that stops before each sync until it is let through, and then does what it is told.
-struct GatedLog {
+pub(super) struct GatedLog {
     inner: MemoryLog,
     gate: Receiver<Order>,
     calls: Arc<AtomicUsize>,
 }
 
-enum Order {
+pub(super) enum Order {
     Pass,
     Fail,
     Panic,
@@ -59,7 +60,7 @@ impl LogStore for GatedLog {
     }
 }
 
-fn options(durability: Durability) -> JournalOptions {
+pub(super) fn options(durability: Durability) -> JournalOptions {
     JournalOptions { durability, sync_interval: Duration::from_secs(3_600) }
 }
 
@@ -68,21 +69,21 @@ fn start(log: impl LogStore, durability: Durability, told: &Arc<Told>) -> Journa
     Journal::start(Some(Box::new(log)), 0, 1, options(durability), observer).unwrap()
 }
 
-fn memory(medium: &MemoryMedium, durability: Durability) -> (Journal, Arc<Told>) {
+pub(super) fn memory(medium: &MemoryMedium, durability: Durability) -> (Journal, Arc<Told>) {
     let told = Arc::new(Told::default());
     let (log, _) = MemoryLog::open(medium, 0, &mut |_| Ok(())).unwrap();
     (start(log, durability, &told), told)
 }
 
-struct Gated {
-    journal: Journal,
-    told: Arc<Told>,
-    gate: Sender<Order>,
-    calls: Arc<AtomicUsize>,
-    medium: MemoryMedium,
+pub(super) struct Gated {
+    pub(super) journal: Journal,
+    pub(super) told: Arc<Told>,
+    pub(super) gate: Sender<Order>,
+    pub(super) calls: Arc<AtomicUsize>,
+    pub(super) medium: MemoryMedium,
 }
 
-fn gated(durability: Durability) -> Gated {
+pub(super) fn gated(durability: Durability) -> Gated {
     let medium = MemoryMedium::new();
     let (inner, _) = MemoryLog::open(&medium, 0, &mut |_| Ok(())).unwrap();
     let (gate, orders) = channel();
@@ -92,13 +93,13 @@ fn gated(durability: Durability) -> Gated {
 }
 
 /// The thread has `n` calls behind it or in hand; an eternal wait is the failure.
-fn wait_for_calls(calls: &AtomicUsize, n: usize) {
+pub(super) fn wait_for_calls(calls: &AtomicUsize, n: usize) {
     while calls.load(Ordering::SeqCst) < n {
         thread::sleep(Duration::from_millis(1));
     }
 }
 
-fn replayed(medium: &MemoryMedium) -> Vec<(Lsn, Vec<u8>)> {
+pub(super) fn replayed(medium: &MemoryMedium) -> Vec<(Lsn, Vec<u8>)> {
     let mut frames = Vec::new();
     MemoryLog::open(medium, 0, &mut |frame| {
         frames.push((frame.lsn, frame.payload.to_vec()));
@@ -426,9 +427,9 @@ fn buffered_frames_are_durable_when_written_and_synced_when_asked() {
     journal.append(1, 1, b"written");
     journal.wait_durable(2).unwrap();
     assert_eq!((journal.durable(), journal.synced()), (2, 1));
-    assert_eq!(told.advanced.lock().unwrap().len(), 2);
     // The journal goes down with the machine, not by `close`.
     drop(journal);
+    assert_eq!(told.advanced.lock().unwrap().len(), 2);
     medium.crash();
     assert_eq!(replayed(&medium), vec![(1, b"synced".to_vec())]);
 }
@@ -463,6 +464,34 @@ fn trimming_happens_between_batches() {
     assert!(MemoryLog::open(&gated.medium, 0, &mut |_| Ok(())).is_err());
     let (_, recovered) = MemoryLog::open(&gated.medium, 1, &mut |_| Ok(())).unwrap();
     assert_eq!(recovered.frames, 1);
+}
+
+#[test]
+fn without_a_log_no_head_is_seen_that_is_not_durable() {
+    let told = Arc::new(Told::default());
+    let journal = Journal::start(None, 0, 1, options(Durability::Snapshot), told).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut ahead = 0_u64;
+                    while !stop.load(Ordering::SeqCst) {
+                        let head = journal.head();
+                        ahead += u64::from(journal.durable() < head);
+                    }
+                    ahead
+                })
+            })
+            .collect();
+        for _ in 0..1_000_000 {
+            journal.append(1, 1, b"x");
+        }
+        stop.store(true, Ordering::SeqCst);
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), 0, "times that a head was not durable");
+        }
+    });
 }
 
 #[test]

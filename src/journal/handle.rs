@@ -101,22 +101,22 @@ impl Journal {
         let mut state = shared.state();
         let lsn = state.next_lsn;
         state.next_lsn += 1;
-        // Before the head, so that who sees the head finds it durable.
-        if shared.durability == Durability::Snapshot {
+        let over = state.is_over();
+        let too_long = payload.len() > FRAME_PAYLOAD_MAX;
+        let unlogged = shared.durability == Durability::Snapshot;
+        if unlogged && !over && !too_long {
+            // Before the head: whoever sees the new head finds it durable.
             shared.durable.store(lsn, Ordering::Release);
         }
         shared.head.store(lsn, Ordering::Release);
-        if state.closed || state.dead.is_some() {
+        if over {
             return lsn;
         }
-        if payload.len() > FRAME_PAYLOAD_MAX {
-            shared.failed.store(true, Ordering::Release);
-            let why = format!("frame {lsn} of {} bytes is too long", payload.len());
-            state.die(shared, why);
-            shared.wake(state);
+        if too_long {
+            shared.fail(state, format!("frame {lsn} of {} bytes is too long", payload.len()));
             return lsn;
         }
-        if shared.durability == Durability::Snapshot && state.tap.is_none() {
+        if unlogged && state.tap.is_none() {
             state.done = lsn;
             return lsn;
         }
@@ -137,7 +137,8 @@ impl Journal {
     }
 
     /// Everything up to this LSN is durable, in the meaning of the durability mode. Frames that a
-    /// tap gets were sent to it before this passes them, except in [`Durability::Snapshot`].
+    /// tap gets were sent to it before this passes them, except in [`Durability::Snapshot`]. There it
+    /// is never below a [`Journal::head`] that was read before, until the journal ends.
     #[must_use]
     pub fn durable(&self) -> Lsn {
         self.inner.shared.durable.load(Ordering::Acquire)
@@ -183,7 +184,8 @@ impl Journal {
     /// and was sent to the tap. Blocks the thread: not for the async runtime.
     ///
     /// # Errors
-    /// [`JournalFailed`] if that will never be.
+    /// [`JournalFailed`] if that will never be, and whenever the journal failed, was halted or was
+    /// abandoned, in every mode.
     pub fn flush_blocking(&self) -> Result<(), JournalFailed> {
         let shared = &*self.inner.shared;
         let mut state = shared.state();
@@ -202,13 +204,19 @@ impl Journal {
     /// sent to the tap. Blocks the thread: not for the async runtime.
     ///
     /// # Errors
-    /// [`JournalFailed`] if that will never be.
+    /// [`JournalFailed`] if that will never be. In [`Durability::Snapshot`] also whenever the journal
+    /// failed, was halted or was abandoned; with a log, what became durable before that stays so.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<(), JournalFailed> {
         let shared = &*self.inner.shared;
-        if shared.durability != Durability::Snapshot && self.durable() >= lsn {
+        let logged_durable = || shared.durability != Durability::Snapshot && self.durable() >= lsn;
+        if logged_durable() {
             return Ok(());
         }
-        shared.wait_until(shared.state(), |_, state| state.done >= lsn)
+        match shared.wait_until(shared.state(), |_, state| state.done >= lsn) {
+            // It became durable, and then the journal ended.
+            Err(_) if logged_durable() => Ok(()),
+            waited => waited,
+        }
     }
 
     /// Lets the journal's thread drop segments whose every frame is at or below `upto`, between two
@@ -234,18 +242,26 @@ impl Journal {
         }
     }
 
-    /// Ends as in a crash, without waiting for the thread.
-    pub fn halt(&self) {
-        let shared = &*self.inner.shared;
-        let mut state = shared.state();
-        state.ending.get_or_insert(Ending::Crash);
-        shared.wake(state);
-    }
-
-    /// Ends as in a crash: the batch in flight is finished, what is still pending is lost. Returns when nothing
-    /// writes any more. Blocks the thread, for a sync at most.
+    /// Ends as in a crash: the batch in flight is finished, what is still pending is lost, later appends are
+    /// dropped. Returns when nothing writes any more. Blocks the thread, for a sync at most. After a
+    /// [`Journal::close`] it changes nothing.
     pub fn abandon(&self) {
         self.inner.end(Ending::Crash);
+    }
+
+    /// Fails the journal on purpose: for a caller that must not let what was appended last become
+    /// durable. When this returns, appends are dropped, [`Journal::durable`] stands still, waiters get
+    /// [`JournalFailed`], and the thread begins no write and no sync any more; the observer is told
+    /// as of any failure. A write or sync in hand may still reach the disk, unacknowledged.
+    ///
+    /// Does not wait for the thread, so the [`Observer`] may call it. Halting twice is fine, and
+    /// halting a journal that is over changes nothing.
+    pub fn halt(&self) {
+        let shared = &*self.inner.shared;
+        let state = shared.state();
+        if state.dead.is_none() {
+            shared.fail(state, "it was halted".to_owned());
+        }
     }
 
     /// What was done since the start.

@@ -30,6 +30,15 @@ struct StoredBatch {
     bytes: Vec<u8>,
 }
 
+impl StoredBatch {
+    /// Its header and its frames, if it is whole.
+    fn decode(&self) -> Option<(BatchHeader, &[u8])> {
+        let (header, body) = self.bytes.split_first_chunk::<BATCH_HEADER_BYTES>()?;
+        let header = BatchHeader::parse(header)?;
+        header.matches(body).then_some((header, body))
+    }
+}
+
 impl MemoryMedium {
     /// An empty medium.
     #[must_use]
@@ -44,6 +53,14 @@ impl MemoryMedium {
         content.batches.truncate(synced);
     }
 
+    /// Makes the batch that begins with this frame unreadable.
+    #[cfg(test)]
+    pub(super) fn lose(&self, first_lsn: Lsn) {
+        let mut content = self.content();
+        let batch = content.batches.iter_mut().find(|batch| batch.first_lsn == first_lsn).unwrap();
+        batch.bytes.fill(0);
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,14 +71,15 @@ impl MemoryMedium {
 pub struct MemoryLog {
     medium: MemoryMedium,
     next_lsn: Lsn,
+    synced: Lsn,
 }
 
 impl MemoryLog {
     /// Reads back what the medium holds, shows the frames past `after` in order, and goes on after
-    /// the last one.
+    /// the last one. What is invalid is cut, with everything behind it, if no sync had covered it.
     ///
     /// # Errors
-    /// [`LogError::Corrupt`] if frames past `after` are missing, and whatever `visit` answers.
+    /// [`LogError::Corrupt`] if frames are missing that were synced, or the first past `after`, and whatever `visit` answers.
     pub fn open(
         medium: &MemoryMedium,
         after: Lsn,
@@ -70,26 +88,31 @@ impl MemoryLog {
         let place = Path::new("(memory)");
         let mut content = medium.content();
         let mut replay = Replay::new(after, visit);
+        let mut kept = content.batches.len();
         for (index, batch) in content.batches.iter().enumerate() {
             if index == 0 {
                 replay.segment(batch.first_lsn, place)?;
             }
-            let (header, body) = batch
-                .bytes
-                .split_first_chunk::<BATCH_HEADER_BYTES>()
-                .and_then(|(header, body)| Some((BatchHeader::parse(header)?, body)))
-                .filter(|(header, body)| header.matches(body))
-                .ok_or_else(|| LogError::corrupt(place, index as u64, "not a batch"))?;
+            let Some((header, body)) = batch.decode() else {
+                kept = index;
+                break;
+            };
             replay.batch(&header, body, place, index as u64)?;
         }
+        let tail = content.batches.get(kept..).unwrap_or_default();
+        if tail.iter().filter_map(StoredBatch::decode).any(|(header, _)| header.forbids_cut(replay.next_lsn())) {
+            return Err(LogError::corrupt(place, kept as u64, "not a batch, but it was synced before a later one"));
+        }
+        let cut_bytes = tail.iter().map(|batch| batch.bytes.len() as u64).sum();
+        content.batches.truncate(kept);
         if replay.next_lsn() <= after {
             content.batches.clear();
         }
         content.synced = content.batches.len();
         let last_lsn = after.max(replay.next_lsn() - 1);
-        let recovered = Recovered { last_lsn, last_epoch: replay.last_epoch(), cut_bytes: 0, frames: replay.frames() };
+        let recovered = Recovered { last_lsn, last_epoch: replay.last_epoch(), cut_bytes, frames: replay.frames() };
         drop(content);
-        let log = Self { medium: medium.clone(), next_lsn: last_lsn + 1 };
+        let log = Self { medium: medium.clone(), next_lsn: last_lsn + 1, synced: last_lsn };
         Ok((log, recovered))
     }
 }
@@ -98,7 +121,7 @@ impl LogStore for MemoryLog {
     fn append(&mut self, first_lsn: Lsn, frames: u32, epoch: u32, body: &[u8]) -> Result<(), LogError> {
         check_batch(self.next_lsn, first_lsn, frames, body)?;
         let mut bytes = Vec::new();
-        encode_batch(&mut bytes, first_lsn, frames, epoch, body);
+        encode_batch(&mut bytes, first_lsn, frames, epoch, self.synced, body);
         self.medium.content().batches.push(StoredBatch { first_lsn, frames, bytes });
         self.next_lsn += Lsn::from(frames);
         Ok(())
@@ -107,6 +130,7 @@ impl LogStore for MemoryLog {
     fn sync(&mut self) -> Result<(), LogError> {
         let mut content = self.medium.content();
         content.synced = content.batches.len();
+        self.synced = self.next_lsn - 1;
         Ok(())
     }
 

@@ -15,10 +15,12 @@
 //!   so whatever a crash leaves is a prefix.
 //! - The first failed write or sync ends the journal. Nothing is acknowledged after it, and nothing
 //!   is synced a second time.
+//! - [`Journal::halt`] ends it in the same way.
 //! - Corruption is never repaired in silence: see `scan` for the one thing that is cut.
 //!
 //! In [`Durability::Buffered`] several batches may be unsynced at once. A power loss (not a crash of
-//! the process) may then tear one that another follows, which the rule calls damage.
+//! the process) may then take one that another follows. Each batch says how far the log was synced
+//! when it was written, so that such a hole can be told from damage: see `scan`.
 
 mod batch;
 mod commit;
@@ -36,6 +38,8 @@ mod store;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod ending_tests;
 #[cfg(test)]
 mod group_commit_tests;
 

@@ -1,11 +1,22 @@
 //! Reading one segment back, and the rule for what may be cut off its end.
 //!
-//! A crash can tear only what was being written: one batch at the end of the last segment. So an
-//! invalid tail is cut if, and only if, it is in the last segment, is no longer than one batch, and
-//! no valid batch follows it. Anything else was not done by a crash and is reported, not repaired.
+//! A crash can tear or lose only what was not synced. That is always in the last segment, because a
+//! segment is synced before the next one begins, and it is never longer than the longest batch,
+//! because the log syncs before more piles up. In [`super::Durability::Sync`] it is one batch; in
+//! [`super::Durability::Buffered`] it may be several, and a power loss may take any of them and leave
+//! a later one whole. Each batch says how far the log was synced when it was written.
 //!
-//! One thing cannot be told apart: a byte that flipped in the very last batch looks like a batch that
-//! was torn. It is cut, and [`super::Recovered::cut_bytes`] says so.
+//! So an invalid stretch is cut, with everything behind it, if and only if
+//! - it is in the last segment,
+//! - from its first to the last byte that is not zero it is no longer than the longest batch, and
+//! - every valid batch behind it says that the frame at the hole was not synced yet.
+//!
+//! Anything else was not done by a crash and is reported, not repaired. If every batch was synced
+//! before the next one was written, one valid batch behind the hole is proof of damage.
+//!
+//! One thing cannot be told apart: a byte that flipped among the batches since the last sync that a
+//! later batch knows of (in `Sync` the very last batch) looks like one that was torn. It is cut, and
+//! [`super::Recovered::cut_bytes`] says so.
 
 use std::path::Path;
 
@@ -33,7 +44,7 @@ pub(super) struct Segment<'a> {
 /// What was found of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Scanned {
-    /// Its valid batches end at `end`; `cut_bytes` of rubbish follow.
+    /// Its valid batches end at `end`; `cut_bytes` follow that no sync has covered.
     Sound { end: u64, cut_bytes: u64 },
     /// Its header was torn when it was created, and there is nothing in it.
     TornAtCreation,
@@ -58,15 +69,15 @@ impl Segment<'_> {
             return Ok(Scanned::Sound { end, cut_bytes: 0 });
         };
         let corrupt = |why: String| Err(LogError::corrupt(self.path, end, why));
-        if let Some(at) = tail.valid_batch {
-            return corrupt(format!("no valid batch, but there is one at byte {at}"));
+        if let Some(at) = tail.proof {
+            return corrupt(format!("no valid batch, but the one at byte {at} was written after it was synced"));
         }
         let cut_bytes = nonzero_end - end;
         if !self.last {
             return corrupt(format!("no valid batch, but {cut_bytes} bytes of content"));
         }
         if cut_bytes > BATCH_BYTES_MAX as u64 {
-            return corrupt(format!("{cut_bytes} bytes are invalid, more than one batch can have left"));
+            return corrupt(format!("{cut_bytes} bytes are invalid, more than can have been unsynced"));
         }
         Ok(Scanned::Sound { end, cut_bytes })
     }
@@ -114,9 +125,9 @@ impl Segment<'_> {
         Ok(header.matches(body).then_some(header))
     }
 
-    /// Looks through everything from `from` on.
-    fn tail(&self, from: u64, len: u64, next_lsn: Lsn) -> Result<Tail, LogError> {
-        let mut tail = Tail { nonzero_end: None, valid_batch: None };
+    /// Looks through everything from `from` on, where frame `hole` should begin.
+    fn tail(&self, from: u64, len: u64, hole: Lsn) -> Result<Tail, LogError> {
+        let mut tail = Tail { nonzero_end: None, proof: None };
         let mut window = Vec::new();
         let mut body = Vec::new();
         let mut at = from;
@@ -130,9 +141,9 @@ impl Segment<'_> {
                 for found in find_magic(&window) {
                     let candidate = at + found as u64;
                     let header = self.batch_at(candidate, len, &mut body)?;
-                    // What looks like a batch inside the payload of the torn one is not a later one.
-                    if header.is_some_and(|header| header.first_lsn >= next_lsn) {
-                        tail.valid_batch = Some(candidate);
+                    // What looks like an older batch is part of a payload of the torn one.
+                    if header.is_some_and(|header| header.first_lsn >= hole && header.forbids_cut(hole)) {
+                        tail.proof = Some(candidate);
                         return Ok(tail);
                     }
                 }
@@ -151,8 +162,8 @@ impl Segment<'_> {
 struct Tail {
     /// Where the last byte that is not zero ends.
     nonzero_end: Option<u64>,
-    /// Where a batch begins that is valid and later than all before.
-    valid_batch: Option<u64>,
+    /// Where a valid batch begins that no crash can have left behind the hole.
+    proof: Option<u64>,
 }
 
 fn find_magic(window: &[u8]) -> impl Iterator<Item = usize> {

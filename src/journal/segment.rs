@@ -81,7 +81,8 @@ fn checksum(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> u32 {
 }
 
 /// Creates a file of `len` written and synced zeros, in place of one of that name. `Ok(None)` if it
-/// was told to stop meanwhile.
+/// was told to stop meanwhile. If it fails, what was written is removed: on a full disk the
+/// rubbish would keep the disk full.
 pub(super) fn create_zeroed(
     disk: &dyn Disk,
     path: &Path,
@@ -90,7 +91,14 @@ pub(super) fn create_zeroed(
 ) -> Result<Option<Arc<dyn DiskFile>>, LogError> {
     remove_if_there(disk, path)?;
     let file = disk.open(path, OpenMode::CreateNew).map_err(LogError::io("create", path))?;
-    if fill_zeros(&*file, path, 0, len, stop)? { Ok(Some(file)) } else { Ok(None) }
+    match fill_zeros(&*file, path, 0, len, stop) {
+        Ok(whole) => Ok(whole.then_some(file)),
+        Err(error) => {
+            // The first error counts. What can not be removed now is removed by the next attempt.
+            drop(remove_if_there(disk, path));
+            Err(error)
+        }
+    }
 }
 
 /// Writes zeros from `from` to `to` and syncs them. False if it was told to stop meanwhile.

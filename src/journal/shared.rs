@@ -14,6 +14,9 @@ const SYNC_MICROS: [u64; 14] =
 /// Upper bounds of the batch size's buckets, in frames.
 const BATCH_FRAMES: [u64; 15] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 16_384, 65_536];
 
+/// Why a journal that ended as in a crash is over.
+pub(super) const ABANDONED: &str = "it was abandoned";
+
 #[derive(Debug)]
 pub(super) struct Shared {
     /// One short critical section gives a frame its number and its place. A std mutex, because it is
@@ -148,13 +151,17 @@ impl Shared {
         }
     }
 
-    /// Waits until `reached`, or until the journal is over.
+    /// Waits until `reached`. After a failure, a halt or an end as in a crash nothing counts as reached;
+    /// after a close, what was done before it does.
     pub(super) fn wait_until(
         &self,
         mut state: MutexGuard<'_, State>,
         reached: impl Fn(&Self, &State) -> bool,
     ) -> Result<(), JournalFailed> {
         loop {
+            if let Some(why) = self.crashed(&state) {
+                return Err(JournalFailed { why });
+            }
             if reached(self, &state) {
                 return Ok(());
             }
@@ -168,7 +175,29 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Fails the journal from outside its thread, which finds `dead` and ends.
+    pub(super) fn fail(&self, mut state: MutexGuard<'_, State>, why: String) {
+        self.failed.store(true, Ordering::Release);
+        state.die(self, why);
+        self.wake(state);
+    }
+
+    /// Why the journal ended otherwise than by a close, if it did.
+    fn crashed(&self, state: &State) -> Option<String> {
+        if state.ending != Some(Ending::Crash) && !self.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(state.dead.clone().unwrap_or_else(|| ABANDONED.to_owned()))
+    }
+}
+
 impl State {
+    /// Whether a frame that comes now is dropped.
+    pub(super) fn is_over(&self) -> bool {
+        self.closed || self.dead.is_some() || self.ending == Some(Ending::Crash)
+    }
+
     /// Ends the journal for all callers. What is pending is dropped; it was never acknowledged.
     pub(super) fn die(&mut self, shared: &Shared, why: String) {
         if self.dead.is_none() {

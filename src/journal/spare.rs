@@ -48,8 +48,9 @@ impl Spare {
             .ok();
     }
 
-    /// The prepared file, still under its own name. A preparation that failed is tried once more
-    /// from scratch: the disk may have been full only for a while, and nothing of the log is in it.
+    /// The prepared file, still under its own name. A preparation that failed has removed its file and
+    /// is tried once more from scratch: the disk may have been full only for a while, and nothing of
+    /// the log is in it. Only if that fails as well, the log can not go on.
     pub(super) fn take(&mut self) -> Result<Arc<dyn DiskFile>, LogError> {
         let prepared = self.preparing.take().map(JoinHandle::join);
         if let Some(Ok(Ok(Some(file)))) = prepared {
@@ -70,5 +71,108 @@ impl Drop for Spare {
             // Its outcome does not matter: the next open removes the file.
             drop(preparing.join());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+    use crate::disk::{MemoryDisk, OpenMode};
+
+    const SEGMENT_BYTES: u64 = 3 * 1024 * 1024;
+
+    /// Takes so many writes, then is full.
+    #[derive(Debug)]
+    struct SmallDisk {
+        inner: MemoryDisk,
+        writes_left: Arc<AtomicU64>,
+    }
+
+    #[derive(Debug)]
+    struct SmallFile {
+        inner: Arc<dyn DiskFile>,
+        writes_left: Arc<AtomicU64>,
+    }
+
+    impl Disk for SmallDisk {
+        fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+            let inner = self.inner.open(path, mode)?;
+            Ok(Arc::new(SmallFile { inner, writes_left: Arc::clone(&self.writes_left) }))
+        }
+
+        fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+            self.inner.list(dir)
+        }
+
+        fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+            self.inner.create_dir_all(dir)
+        }
+
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.inner.rename(from, to)
+        }
+
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.inner.remove(path)
+        }
+
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.inner.sync_dir(dir)
+        }
+
+        fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+            self.inner.free_bytes(dir)
+        }
+    }
+
+    impl DiskFile for SmallFile {
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+            self.inner.read_at(offset, buf)
+        }
+
+        fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+            let left = self.writes_left.load(Ordering::SeqCst);
+            self.writes_left.store(left.checked_sub(1).ok_or(io::ErrorKind::StorageFull)?, Ordering::SeqCst);
+            self.inner.write_all_at(offset, bytes)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.inner.sync_data()
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.inner.len()
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.inner.set_len(len)
+        }
+    }
+
+    #[test]
+    fn a_spare_that_does_not_fit_leaves_nothing_and_is_tried_again() {
+        let dir = Path::new("/d");
+        let writes_left = Arc::new(AtomicU64::new(2));
+        let disk = Arc::new(SmallDisk { inner: MemoryDisk::new(), writes_left: Arc::clone(&writes_left) });
+        disk.create_dir_all(dir).unwrap();
+        let mut spare = Spare::new(Arc::clone(&disk) as Arc<dyn Disk>, dir, SEGMENT_BYTES);
+        spare.prepare();
+        while !spare.preparing.as_ref().unwrap().is_finished() {
+            thread::yield_now();
+        }
+        assert_eq!(writes_left.load(Ordering::SeqCst), 0, "a part was written");
+        assert!(disk.list(dir).unwrap().is_empty(), "the space is given back");
+
+        writes_left.store(3, Ordering::SeqCst);
+        let file = spare.take().unwrap();
+        assert_eq!(file.len().unwrap(), SEGMENT_BYTES);
+        disk.rename(spare.path(), &dir.join("used")).unwrap();
+
+        writes_left.store(1, Ordering::SeqCst);
+        assert!(spare.take().is_err(), "it is needed now");
+        assert_eq!(disk.list(dir).unwrap(), vec!["used".to_owned()]);
     }
 }

@@ -23,8 +23,11 @@ pub trait LogStore: Send + 'static {
     /// Drops what is no longer needed: whole segments whose every frame is at or below `upto`, never
     /// the one that is written to. Frames above `upto` stay.
     ///
+    /// A segment that the system refuses to remove is no error: it stays, with all later ones, and the
+    /// next call tries again. Whoever wants to know looks at the disk.
+    ///
     /// # Errors
-    /// [`LogError::Io`], [`LogError::Broken`].
+    /// [`LogError::Io`] if what was removed could not be made durable, [`LogError::Broken`].
     fn trim(&mut self, upto: Lsn) -> Result<(), LogError>;
 }
 
@@ -35,7 +38,8 @@ pub struct Recovered {
     pub last_lsn: Lsn,
     /// The highest epoch in the log, 0 if there is no frame. The next writer has to use a higher one.
     pub last_epoch: u32,
-    /// Bytes of a torn batch that were cut off the end.
+    /// Bytes that were cut off the end, from the first torn or lost batch to the last byte written. No
+    /// sync had covered any of them.
     pub cut_bytes: u64,
     /// How many frames were visited.
     pub frames: u64,
