@@ -402,7 +402,7 @@ fn live(disk: &SimDisk, epoch: u32, trimmed: Lsn, durability: Durability) -> Lif
     (life.acknowledged, life.synced) = (recovered.last_lsn, recovered.last_lsn);
     let told = Arc::new(Told::default());
     // Long: only what asks for it, a roll and the close, syncs. So much is unsynced at once.
-    let options = JournalOptions { durability, sync_interval: Duration::from_secs(3_600) };
+    let options = JournalOptions { durability, sync_interval: Duration::from_secs(3_600), ..JournalOptions::default() };
     let observer = Arc::clone(&told) as Arc<dyn Observer>;
     let journal = Journal::start(Some(Box::new(log)), recovered.last_lsn, epoch, options, observer).unwrap();
     for round in 0..12 {

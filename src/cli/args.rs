@@ -49,6 +49,9 @@ struct DataArgs {
     /// Longest time between two syncs with `--durability buffered`
     #[arg(long, env = "BOOKSTORE_SYNC_INTERVAL", value_name = "TIME", default_value = "50ms", value_parser = duration)]
     sync_interval: Duration,
+    /// Under load: gather for this long before each sync, so that there are fewer. A lone caller never waits
+    #[arg(long, env = "BOOKSTORE_COMMIT_DELAY", value_name = "TIME", default_value = "50us", value_parser = duration)]
+    commit_delay: Duration,
     /// Time between two snapshots
     #[arg(long, env = "BOOKSTORE_SNAPSHOT_INTERVAL", value_name = "TIME", default_value = "60s", value_parser = duration)]
     snapshot_interval: Duration,
@@ -216,6 +219,7 @@ impl ServeArgs {
             Durability::Snapshot => crate::Durability::Snapshot,
         };
         config.sync_interval = self.data.sync_interval;
+        config.commit_delay = self.data.commit_delay;
         config.snapshot_interval = self.data.snapshot_interval;
         config.snapshot_journal_bytes = self.data.snapshot_journal_bytes;
         config.segment_bytes = self.data.segment_bytes;

@@ -253,14 +253,14 @@ impl OrderShard {
     }
 
     fn place(&self, work: &mut Work, msg: OrderMsg, fx: &mut Effects<Self>) {
-        let OrderMsg::Place { ticket, order, buyer, store, ref lines, ttl, pending_max } = msg else {
+        let OrderMsg::Place { ticket, order, buyer, store, lines, ttl, pending_max } = msg else {
             return;
         };
         if work.closed.contains(&buyer) {
             return fx.push(Effect::Reply(ticket, Outcome::AccountGone));
         }
         if let Some(waiting) = work.closing.get_mut(&buyer) {
-            return waiting.push(msg);
+            return waiting.push(OrderMsg::Place { ticket, order, buyer, store, lines, ttl, pending_max });
         }
         let pending = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.pending);
         let placing = work.placing.get(&buyer).copied().unwrap_or_default();
@@ -269,7 +269,7 @@ impl OrderShard {
         }
         work.placing.insert(buyer, placing + 1);
         work.begin(order, ticket, false);
-        fx.push(Effect::Send(Send::Store(store, StoreMsg::Reserve { order, buyer, lines: lines.clone(), ttl })));
+        fx.push(Effect::Send(Send::Store(store, StoreMsg::Reserve { order, buyer, lines, ttl })));
     }
 
     fn pay(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {

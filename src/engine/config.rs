@@ -84,6 +84,9 @@ pub struct Config {
     pub durability: Durability,
     /// With [`Durability::Buffered`]: at most this long between two syncs. Default 50 ms.
     pub sync_interval: Duration,
+    /// When several callers are at work, the journal gathers for this long before each sync: fewer syncs, which cost
+    /// CPU time. Below 50 µs the system's timer decides. A lone caller never waits. Default 50 µs.
+    pub commit_delay: Duration,
     /// Time between two snapshots. Default 60 s.
     pub snapshot_interval: Duration,
     /// A snapshot is also taken when this many bytes were journaled since the last. Default 512 MiB.
@@ -117,6 +120,7 @@ impl Config {
             storage,
             durability: Durability::Sync,
             sync_interval: Duration::from_millis(50),
+            commit_delay: Duration::from_micros(50),
             snapshot_interval: Duration::from_secs(60),
             snapshot_journal_bytes: 512 << 20,
             segment_bytes: 64 << 20,
@@ -152,6 +156,9 @@ impl Config {
         }
         if self.snapshot_interval.is_zero() {
             return bad("snapshot_interval", "must be longer than 0");
+        }
+        if self.commit_delay > Duration::from_millis(100) {
+            return bad("commit_delay", "must be at most 100 ms");
         }
         if self.order_ttl > Duration::from_secs(100 * 365 * 86_400) {
             return bad("order_ttl", "must be at most 100 years");

@@ -117,7 +117,11 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
     let limits = &config.limits;
     let answers = Arc::new(Answers::new(limits.in_flight_max, limits.journal_buffer_bytes));
     let gate = Arc::new(Gate { answers: answers.clone(), system: OnceLock::new() });
-    let options = JournalOptions { durability: config.durability, sync_interval: config.sync_interval };
+    let options = JournalOptions {
+        durability: config.durability,
+        sync_interval: config.sync_interval,
+        commit_delay: config.commit_delay,
+    };
     let epoch = snapshot_epoch.max(log.found.last_epoch) + 1;
     let last_lsn = log.found.last_lsn;
     let journal = Journal::start(log.store, last_lsn, epoch, options, gate.clone())

@@ -3,12 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::thread;
+use std::time::Instant;
 
 use super::batch::{BATCH_BODY_MAX, BATCH_BYTES_MAX};
 use super::frame::{frames_after, frames_within};
 use super::shared::{ABANDONED, Ending, Shared, State, Tap};
-use super::{Durability, LogError, LogStore, Lsn, Observer};
+use super::{Durability, JournalOptions, LogError, LogStore, Lsn, Observer};
 
 /// A buffer that a burst has grown beyond this is given back.
 const KEPT_CAPACITY_BYTES: usize = 2 * BATCH_BYTES_MAX;
@@ -18,7 +19,9 @@ pub(super) struct Committer {
     /// None in [`Durability::Snapshot`].
     log: Option<Box<dyn LogStore>>,
     observer: Arc<dyn Observer>,
-    sync_interval: Duration,
+    options: JournalOptions,
+    /// The last batch held the frames of many, so more are on their way.
+    crowded: bool,
     /// The frames being written; swapped with the pending ones, so that both allocations are kept.
     body: Vec<u8>,
     /// The last LSN written to the log.
@@ -26,6 +29,9 @@ pub(super) struct Committer {
     /// In [`Durability::Buffered`]: when what was written has to be synced.
     sync_due: Option<Instant>,
 }
+
+/// A batch of so many frames has several callers behind it: then it pays to wait for more before the next sync.
+const CROWD_FRAMES: u32 = 8;
 
 /// What to do before looking again.
 enum Turn {
@@ -40,10 +46,10 @@ impl Committer {
         shared: Arc<Shared>,
         log: Option<Box<dyn LogStore>>,
         last_lsn: Lsn,
-        sync_interval: Duration,
+        options: JournalOptions,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { shared, log, observer, sync_interval, body: Vec::new(), written: last_lsn, sync_due: None }
+        Self { shared, log, observer, options, crowded: false, body: Vec::new(), written: last_lsn, sync_due: None }
     }
 
     /// The thread. Returns when the journal is closed, dropped or has failed; after a failure the
@@ -72,6 +78,9 @@ impl Committer {
 
     fn turns(&mut self) -> Result<(), String> {
         loop {
+            if std::mem::take(&mut self.crowded) && !self.options.commit_delay.is_zero() {
+                thread::sleep(self.options.commit_delay);
+            }
             match self.next_turn() {
                 Turn::Stop { failed: None } => return Ok(()),
                 Turn::Stop { failed: Some(why) } => return Err(why),
@@ -167,9 +176,10 @@ impl Committer {
             if self.shared.durability == Durability::Sync {
                 self.sync()?;
             } else if self.sync_due.is_none() {
-                self.sync_due = Some(Instant::now() + self.sync_interval);
+                self.sync_due = Some(Instant::now() + self.options.sync_interval);
             }
             self.shared.counters.batch(frames, batch.len());
+            self.crowded = frames >= CROWD_FRAMES;
         }
         // Before the frames are published: whoever waits for them finds them in the tap.
         self.send(first_lsn, batch, tap);

@@ -61,7 +61,7 @@ impl LogStore for GatedLog {
 }
 
 pub(super) fn options(durability: Durability) -> JournalOptions {
-    JournalOptions { durability, sync_interval: Duration::from_secs(3_600) }
+    JournalOptions { durability, sync_interval: Duration::from_secs(3_600), ..JournalOptions::default() }
 }
 
 fn start(log: impl LogStore, durability: Durability, told: &Arc<Told>) -> Journal {
@@ -438,7 +438,11 @@ fn buffered_frames_are_durable_when_written_and_synced_when_asked() {
 fn buffered_frames_are_synced_after_the_interval_with_nobody_asking() {
     let medium = MemoryMedium::new();
     let (log, _) = MemoryLog::open(&medium, 0, &mut |_| Ok(())).unwrap();
-    let options = JournalOptions { durability: Durability::Buffered, sync_interval: Duration::from_millis(5) };
+    let options = JournalOptions {
+        durability: Durability::Buffered,
+        sync_interval: Duration::from_millis(5),
+        ..JournalOptions::default()
+    };
     let told = Arc::new(Told::default());
     let journal = Journal::start(Some(Box::new(log)), 0, 1, options, told).unwrap();
     for lsn in 1..=3 {

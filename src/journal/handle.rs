@@ -31,11 +31,14 @@ pub struct JournalOptions {
     pub durability: Durability,
     /// In [`Durability::Buffered`]: how long a written frame may stay unsynced.
     pub sync_interval: Duration,
+    /// When the last batch had several callers behind it, the thread waits this long before the next, so that it
+    /// holds more and there are fewer syncs. A lone caller never waits. Zero: never.
+    pub commit_delay: Duration,
 }
 
 impl Default for JournalOptions {
     fn default() -> Self {
-        Self { durability: Durability::Sync, sync_interval: Duration::from_millis(100) }
+        Self { durability: Durability::Sync, sync_interval: Duration::from_millis(100), commit_delay: Duration::ZERO }
     }
 }
 
@@ -86,7 +89,7 @@ impl Journal {
             ));
         }
         let shared = Arc::new(Shared::new(options.durability, last_lsn, epoch));
-        let committer = Committer::new(Arc::clone(&shared), log, last_lsn, options.sync_interval, observer);
+        let committer = Committer::new(Arc::clone(&shared), log, last_lsn, options, observer);
         let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || committer.run())?;
         Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) })
     }
