@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::{Core, Engine, Result, Storage};
+use crate::journal::Durability;
 
 /// Ends everything when the last handle of the engine goes. It is not part of `Core`, because the background's tasks
 /// hold that.
@@ -51,7 +52,8 @@ impl Engine {
     /// then on. Blocks until the files are closed.
     ///
     /// # Errors
-    /// [`super::Error::OutcomeUnknown`] if the journal has failed; what was acknowledged is durable all the same.
+    /// [`super::Error::OutcomeUnknown`] if the engine has failed; what was acknowledged is durable all the same. With
+    /// [`Durability::Snapshot`] also if the last snapshot could not be written: what came after the one before is lost.
     pub async fn close(&self) -> Result<()> {
         let core = self.core.clone();
         core.system.answers.drain();
@@ -63,9 +65,12 @@ impl Engine {
         core.system.pause_deadlines();
         let mut ended = core.quiesce().await;
         if ended.is_ok() && !matches!(core.config.storage, Storage::Memory) {
-            // Without it the next open replays the journal, which is whole; so a failure is not the caller's.
-            if let Err(error) = core.take_snapshot(true).await {
-                tracing::warn!(%error, "no last snapshot");
+            match core.take_snapshot(true).await {
+                Ok(_) => {}
+                // Without a journal the last snapshot is all there is.
+                Err(error) if core.config.durability == Durability::Snapshot => ended = Err(error),
+                // The next open replays the journal, which is whole; so the failure is not the caller's.
+                Err(error) => tracing::warn!(%error, "no last snapshot"),
             }
         }
         let journal = core.system.journal.clone();

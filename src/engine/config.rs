@@ -91,7 +91,7 @@ pub struct Config {
     pub snapshot_interval: Duration,
     /// A snapshot is also taken when this many bytes were journaled since the last. Default 512 MiB.
     pub snapshot_journal_bytes: u64,
-    /// Bytes of one journal segment, 1 MiB to 1 GiB. Default 64 MiB.
+    /// Bytes of one journal segment, 16 MiB to 1 GiB. Default 64 MiB.
     pub segment_bytes: u64,
     /// An unpaid order is canceled after this time. Default 30 min.
     pub order_ttl: Duration,
