@@ -96,7 +96,7 @@ async fn open(dir: Option<&Path>, durability: Durability) -> Engine {
 }
 
 fn buyer(number: u64) -> String {
-    format!("buyer-{:05}", number)
+    format!("buyer-{number:05}")
 }
 
 fn store(number: u64) -> String {
@@ -106,11 +106,12 @@ fn store(number: u64) -> String {
 /// Buyers, rich ones if they are few, and stores with one book each.
 async fn fill(engine: &Engine, buyers: u64) {
     let hash = PasswordHash::new(b"secret", PasswordParams { memory_kib: 8, iterations: 1, lanes: 1 }).unwrap();
-    engine.register_hashed("seller", &hash).await.unwrap();
     for number in 0..STORES {
-        engine.create_store("seller", TRUSTED, &store(number)).await.unwrap();
+        let seller = format!("seller-{number}");
+        engine.register_hashed(&seller, &hash).await.unwrap();
+        engine.create_store(&seller, TRUSTED, &store(number)).await.unwrap();
         let book = NewBook { id: "book", price: 100, document: r#"{"id":"book","title":"book","price":100}"# };
-        engine.add_book("seller", TRUSTED, &store(number), book, PLENTY).await.unwrap();
+        engine.add_book(&seller, TRUSTED, &store(number), book, PLENTY).await.unwrap();
     }
     each(engine, 256, buyers, move |engine, number| async move {
         engine.register_hashed(&buyer(number), &hash).await.unwrap();

@@ -113,7 +113,8 @@ async fn round(engine: &Engine, number: usize, users: usize, lines: usize) -> Re
     engine.add_funds(&user, TRUSTED, shop::PRICE * lines as i64).await?;
     let order = order(engine, number, users, lines).await?;
     engine.pay(&user, &order, TRUSTED).await?;
-    engine.add_stock_level(shop::SELLER, TRUSTED, &shop::store(number % STORES), &shop::book(number), 1).await?;
+    let (seller, store) = (shop::seller(number % STORES), shop::store(number % STORES));
+    engine.add_stock_level(&seller, TRUSTED, &store, &shop::book(number), 1).await?;
     Ok(())
 }
 

@@ -13,7 +13,6 @@ use crate::flags::Flags;
 
 pub(crate) const TRUSTED: Credential<'static> = Credential::Trusted;
 pub(crate) const PASSWORD: &str = "secret";
-pub(crate) const SELLER: &str = "seller";
 /// Books of one store.
 pub(crate) const BOOKS: usize = 100;
 /// Price of each book, in fen.
@@ -76,6 +75,11 @@ pub(crate) fn buyer(number: usize) -> String {
     format!("buyer-{number:07}")
 }
 
+/// The owner of the store of this number: each has its own, as one account credits one payment after the other.
+pub(crate) fn seller(number: usize) -> String {
+    format!("seller-{number}")
+}
+
 pub(crate) fn store(number: usize) -> String {
     format!("store-{number}")
 }
@@ -96,17 +100,19 @@ pub(crate) async fn register(engine: &Engine, users: usize, hash: PasswordHash) 
         .await
 }
 
-/// Registers the seller, who opens stores and fills their shelves.
+/// Registers sellers, who open a store each and fill its shelves.
 pub(crate) async fn open_stores(engine: &Engine, stores: usize) -> Result<(), Failure> {
-    engine.register_hashed(SELLER, &cheap_hash()?).await?;
+    let hash = cheap_hash()?;
     for number in 0..stores {
-        engine.create_store(SELLER, TRUSTED, &store(number)).await?;
+        engine.register_hashed(&seller(number), &hash).await?;
+        engine.create_store(&seller(number), TRUSTED, &store(number)).await?;
     }
     each(engine, stores * BOOKS, |engine, number| async move {
         let id = book(number);
         let document = format!(r#"{{"id":"{id}","title":"{id}","price":{PRICE}}}"#);
         let listed = NewBook { id: &id, price: PRICE, document: &document };
-        Ok(engine.add_book(SELLER, TRUSTED, &store(number / BOOKS), listed, STOCK).await?)
+        let place = number / BOOKS;
+        Ok(engine.add_book(&seller(place), TRUSTED, &store(place), listed, STOCK).await?)
     })
     .await
 }

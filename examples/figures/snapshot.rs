@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bookstore::stats::HistogramSnapshot;
 use bookstore::{Durability, Engine, NewLine};
 use tokio::time::MissedTickBehavior;
 
@@ -29,6 +30,8 @@ struct Phase {
     orders: usize,
     cpu: Duration,
     took: Duration,
+    /// The journal's.
+    syncs: HistogramSnapshot,
 }
 
 pub(crate) async fn run(mut flags: Flags) -> Result<(), Failure> {
@@ -59,10 +62,12 @@ pub(crate) async fn run(mut flags: Flags) -> Result<(), Failure> {
     phase(&engine, shop, rate, tokio::time::sleep(least)).await?;
     let (mut without, mut with, mut walks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
-        without.push(phase(&engine, shop, rate, tokio::time::sleep(least)).await?);
-        tokio::time::sleep(REST).await;
         let taken = Mutex::new(Vec::new());
         with.push(phase(&engine, shop, rate, back_to_back(&engine, least, &taken)).await?);
+        tokio::time::sleep(REST).await;
+        // As long, so that a stall of the disk weighs as much in both.
+        let as_long = with.last().map_or(least, |phase| phase.took);
+        without.push(phase(&engine, shop, rate, tokio::time::sleep(as_long)).await?);
         for taken in taken.into_inner().unwrap_or_else(PoisonError::into_inner) {
             walks.push(taken?);
         }
@@ -71,7 +76,15 @@ pub(crate) async fn run(mut flags: Flags) -> Result<(), Failure> {
     println!("snapshot: new_order at {rate}/s, durability {durability:?}, {users} users, {rounds} rounds, medians:");
     let quiet = print_phases("without", &without);
     let busy = print_phases("with", &with);
-    println!("  p99 with / without: {:.2}", f64::from(busy) / f64::from(quiet.max(1)));
+    let ratio = |with: u32, without: u32| f64::from(with) / f64::from(without.max(1));
+    let mut ratios: Vec<_> =
+        with.iter().zip(&without).map(|(with, without)| ratio(with.p99_us, without.p99_us)).collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    println!(
+        "  p99 with / without: {:.2} of the medians; {:.2} median of the rounds' own",
+        ratio(busy, quiet),
+        ratios[ratios.len() / 2],
+    );
     let (rows, bytes) = walks.last().map_or((0, 0), |(_, rows, bytes)| (*rows, *bytes));
     let mut took: Vec<u32> = walks.iter().map(|(took, ..)| took.as_millis() as u32).collect();
     println!(
@@ -98,6 +111,7 @@ async fn back_to_back(engine: &Engine, least: Duration, taken: &Mutex<Vec<Walk>>
 /// counts for everyone who came meanwhile.
 async fn phase(engine: &Engine, shop: Shop, rate: usize, until: impl Future<Output = ()>) -> Result<Phase, Failure> {
     let cpu = machine::cpu_time()?;
+    let before = engine.stats().journal_sync_micros;
     let began = Instant::now();
     let (orders, mut ended) = tokio::sync::mpsc::unbounded_channel();
     let arrivals = tokio::spawn(arrive(engine.clone(), shop, rate, orders));
@@ -111,7 +125,9 @@ async fn phase(engine: &Engine, shop: Shop, rate: usize, until: impl Future<Outp
     }
     let orders = micros.len();
     let (p50_us, p99_us) = (quantile(&mut micros, 0.5), quantile(&mut micros, 0.99));
-    Ok(Phase { p50_us, p99_us, orders, cpu: machine::cpu_time()? - cpu, took })
+    let mut syncs = engine.stats().journal_sync_micros;
+    syncs.counts.iter_mut().zip(before.counts).for_each(|(count, before)| *count -= before);
+    Ok(Phase { p50_us, p99_us, orders, cpu: machine::cpu_time()? - cpu, took, syncs })
 }
 
 type Ended = tokio::sync::mpsc::UnboundedSender<Result<u32, bookstore::Error>>;
@@ -146,12 +162,25 @@ fn print_phases(name: &str, phases: &[Phase]) -> u32 {
     let took: Duration = phases.iter().map(|phase| phase.took).sum();
     let cpu: Duration = phases.iter().map(|phase| phase.cpu).sum();
     let orders: usize = phases.iter().map(|phase| phase.orders).sum();
+    let sync_p99 = median(|phase| sync_bound(&phase.syncs, 0.99));
     let seconds = took.as_secs_f64();
     let all: Vec<_> = phases.iter().map(|phase| phase.p99_us).collect();
     println!(
-        "  {name}: p50 {p50} µs, p99 {p99} µs (each round {all:?}); {:.0} orders/s, {:.2} cores busy",
+        "  {name}: p50 {p50} µs, p99 {p99} µs (each round {all:?}); 99 of 100 journal syncs within {sync_p99} µs; {:.0} orders/s, {:.2} cores busy",
         orders as f64 / seconds,
         cpu.as_secs_f64() / seconds,
     );
     p99
+}
+
+/// The bound of the bucket that this share of all syncs does not exceed.
+fn sync_bound(syncs: &HistogramSnapshot, share: f64) -> u32 {
+    let mut left = (syncs.counts.iter().sum::<u64>() as f64 * share).ceil() as u64;
+    for (count, bound) in syncs.counts.iter().zip(&syncs.bounds) {
+        left = left.saturating_sub(*count);
+        if left == 0 {
+            return *bound as u32;
+        }
+    }
+    u32::MAX
 }

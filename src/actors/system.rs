@@ -188,7 +188,6 @@ impl System {
 
     /// Stops for good: nothing is acknowledged, journaled or published any more. The first reason is kept.
     pub(crate) fn fail(&self, why: String) {
-        self.journal.halt();
         self.failure.send_if_modified(|known| {
             let first = known.is_none();
             if first {
@@ -196,6 +195,8 @@ impl System {
             }
             first
         });
+        // After the reason: the journal's thread tells in turn that it was halted.
+        self.journal.halt();
         self.answers.fail();
     }
 
