@@ -185,8 +185,17 @@ impl Engine {
             core.count_unknown_user(user_id, credential)?;
             return core.refuse(Refusal::Unauthorized).await;
         };
-        match core.resolve(user_id, account, credential).await? {
-            Cred::Refused => core.refuse(Refusal::Unauthorized).await,
+        self.authorise_account(user_id, account, credential).await
+    }
+
+    async fn authorise_account(
+        &self,
+        user_id: &str,
+        account: AccountNo,
+        credential: Credential<'_>,
+    ) -> Result<(AccountNo, Cred)> {
+        match self.core.resolve(user_id, account, credential).await? {
+            Cred::Refused => self.core.refuse(Refusal::Unauthorized).await,
             cred => Ok((account, cred)),
         }
     }
@@ -194,10 +203,10 @@ impl Engine {
     /// The account and its credential, where an unknown user is a 511.
     pub(super) async fn user(&self, user_id: &str, credential: Credential<'_>) -> Result<(AccountNo, Cred)> {
         check_id("user_id", user_id)?;
-        if self.core.names.account(user_id).is_none() {
-            return self.core.refuse(Refusal::NoUser(user_id.into())).await;
+        match self.core.names.account(user_id) {
+            None => self.core.refuse(Refusal::NoUser(user_id.into())).await,
+            Some(account) => self.authorise_account(user_id, account, credential).await,
         }
-        self.authorise(user_id, credential).await
     }
 }
 

@@ -133,7 +133,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
     let names = Arc::new(Names::new());
     let memory = Arc::new(AuthMemory::new(limits.password_memory_max).map_err(auth)?);
     let observer = Box::new(Indexes { names: names.clone(), memory: memory.clone() });
-    let deposits = image.net_put_in().map_err(OpenError::Damaged)?;
+    let deposits = image.net_put_in();
     let system = Arc::new(System::new(journal, answers, clock, observer, runtime));
     let _ = gate.system.set(Arc::downgrade(&system));
     let mut indexing = Indexing { system: &system, names: &names, recovered: &mut recovered };
