@@ -11,7 +11,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("http", &["engine"]),
     ("cli", &["http", "engine"]),
     ("engine", &["actors", "catalog", "auth", "cold", "journal", "snapshot", "disk"]),
-    ("actors", &["journal"]),
+    ("actors", &["journal", "cold"]),
     ("catalog", &["cold"]),
     ("auth", &[]),
     ("cold", &["disk"]),

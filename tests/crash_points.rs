@@ -81,7 +81,8 @@ enum Open {
 
 type Step = Result<(), Error>;
 
-/// The workload: a shop is set up, orders go through every state, with snapshots in between. Ends at the first error.
+/// The workload: a shop is set up, orders go through every state, with snapshots in between, and leave
+/// memory at the end of each round. Ends at the first error.
 async fn work(engine: &Engine, told: &mut Told) -> Step {
     told.open = Some(Open::Register);
     engine.register("seller", "pw").await?;
@@ -109,6 +110,7 @@ async fn work(engine: &Engine, told: &mut Told) -> Step {
         }
         told.open = Some(Open::Snapshot);
         engine.snapshot().await?;
+        engine.offload().await?;
     }
     told.open = None;
     Ok(())

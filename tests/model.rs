@@ -1,5 +1,6 @@
 //! Random commands against the engine and against a naive model of the shop, side by side: the same answers, the same
-//! refusals, the same lists, the same balances and stock; also over snapshots, crashes, clean restarts and sleep.
+//! refusals, the same lists, the same balances and stock; also over snapshots, crashes, clean restarts,
+//! sleep, and orders that leave memory and come back.
 //!
 //! The run is cut into episodes, each a shop of its own with a seed of its own; several run at once, so that their
 //! actors have time to fall asleep. A failure names the seed: `BOOKSTORE_MODEL_SEED=<seed>
@@ -60,6 +61,8 @@ struct Episode {
     /// How often each answer came, by the command's name and the answer's code.
     seen: BTreeMap<(String, u16), u64>,
     restarts: u64,
+    /// Orders that left memory.
+    left: u64,
 }
 
 impl Episode {
@@ -90,7 +93,7 @@ impl Episode {
         let shop = Shop::new(limits);
         let engine = Some(Engine::open(config.clone()).await.unwrap());
         let (tokens, last, seen) = Default::default();
-        Episode { seed, dice, config, dir, engine, shop, tokens, last, seen, restarts: 0 }
+        Episode { seed, dice, config, dir, engine, shop, tokens, last, seen, restarts: 0, left: 0 }
     }
 
     fn engine(&self) -> &Engine {
@@ -199,6 +202,11 @@ impl Episode {
             if self.dice.roll(250) == 0 {
                 self.disturb().await;
             }
+            // Often, so that most commands on an order have to bring it back.
+            if self.dice.roll(20) == 0 {
+                self.show("offload".into());
+                self.left += self.engine().offload().await.unwrap();
+            }
         }
         self.audit().await;
         self
@@ -258,7 +266,7 @@ async fn the_engine_does_what_the_model_does() {
     let mut left = commands;
     let mut running = tokio::task::JoinSet::new();
     let mut seen: BTreeMap<(String, u16), u64> = BTreeMap::new();
-    let mut restarts = 0;
+    let (mut restarts, mut left_memory) = (0, 0);
     let mut next = seed;
     while left > 0 || !running.is_empty() {
         if left > 0 && running.len() < EPISODES_AT_ONCE {
@@ -273,6 +281,7 @@ async fn the_engine_does_what_the_model_does() {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             };
             restarts += episode.restarts;
+            left_memory += episode.left;
             for (what, count) in episode.seen {
                 *seen.entry(what).or_default() += count;
             }
@@ -281,6 +290,7 @@ async fn the_engine_does_what_the_model_does() {
     assert_eq!(seen.values().sum::<u64>(), commands);
     if commands >= COMMANDS {
         assert!(restarts > 20, "{restarts} restarts");
+        assert!(left_memory > 1_000, "{left_memory} orders left memory");
         for (name, codes) in MUST_BE_SEEN {
             for code in *codes {
                 let count = seen.get(&((*name).to_owned(), *code)).copied().unwrap_or(0);

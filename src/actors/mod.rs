@@ -7,6 +7,7 @@
 mod answers;
 mod clock;
 mod directory;
+mod resting;
 mod segmented;
 mod shell;
 mod system;

@@ -10,12 +10,16 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SpawnErr};
 use super::directory::Directory;
 use super::system::System;
 use crate::domain::{
-    Account, CodecError, EVENT_VERSION, Effect, Effects, Entity, Evidence, OrderShard, Store, StoreEvent, decode_row,
-    encode, encode_row,
+    Account, CodecError, EVENT_VERSION, Effect, Effects, Entity, Evidence, OrderShard, Resting, Store, StoreEvent,
+    decode_row, encode, encode_row,
 };
 
 /// A look at an entity from outside its rules: for snapshots and audits.
 pub(crate) type Look<E> = Box<dyn FnOnce(&E, &<E as Entity>::Work) + Send>;
+
+/// A change that is no event, because it says nothing new: rows come into memory or leave it. The message, if there is
+/// one, is handled next.
+pub(crate) type Change<E> = Box<dyn FnOnce(&mut E, &mut <E as Entity>::Work) -> Option<<E as Entity>::Msg> + Send>;
 
 /// What is in a mailbox.
 pub(crate) enum Mail<E: Entity> {
@@ -25,6 +29,8 @@ pub(crate) enum Mail<E: Entity> {
     Forget(Vec<Evidence>),
     /// Shows the state.
     Look(Look<E>),
+    /// Changes what is in memory of the state, not the state.
+    Change(Change<E>),
     /// Nothing follows: publish the row and stop.
     Sleep,
 }
@@ -35,6 +41,7 @@ impl<E: Entity> Debug for Mail<E> {
             Mail::Msg(msg) => msg.fmt(f),
             Mail::Forget(evidence) => evidence.fmt(f),
             Mail::Look(_) => f.write_str("Look"),
+            Mail::Change(_) => f.write_str("Change"),
             Mail::Sleep => f.write_str("Sleep"),
         }
     }
@@ -57,6 +64,10 @@ pub(crate) trait Resident: Entity + Sync {
     fn encode_event(&self, event: &Self::Event, at: u64, out: &mut Vec<u8>) -> u8;
     /// Tells the engine what was applied.
     fn observe(&self, system: &System, event: &Self::Event);
+    /// Answers a question about orders at rest.
+    fn resting(system: &Arc<System>, _question: Resting) {
+        system.fail(format!("a {} asks for orders at rest", Self::KIND));
+    }
     /// Lies down in its directory; true if the actor may stop.
     fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool;
 }
@@ -148,6 +159,10 @@ impl Resident for OrderShard {
 
     fn observe(&self, _system: &System, _event: &Self::Event) {}
 
+    fn resting(system: &Arc<System>, question: Resting) {
+        system.ask_resting(question);
+    }
+
     /// A shard never sleeps.
     fn lie_down(&self, _system: &System, _myself: &ActorRef<Mail<Self>>) -> bool {
         false
@@ -195,6 +210,11 @@ impl<E: Resident> Actor for Shell<E> {
             Mail::Msg(msg) => running.run(msg),
             Mail::Forget(evidence) => running.entity.forget(&evidence),
             Mail::Look(look) => look(&running.entity, &running.work),
+            Mail::Change(change) => {
+                if let Some(msg) = change(&mut running.entity, &mut running.work) {
+                    running.run(msg);
+                }
+            }
             Mail::Sleep => {
                 if running.entity.lie_down(&running.system, &myself) {
                     myself.stop(None);
@@ -247,6 +267,7 @@ impl<E: Resident> Running<E> {
             Effect::Send(message) => self.system.send(message),
             Effect::Reply(ticket, outcome) => self.system.answers.reply(ticket, outcome, &self.system.journal),
             Effect::Deadline(at) => self.system.deadline(at),
+            Effect::Resting(question) => E::resting(&self.system, question),
             Effect::Again(msg) => again.push_back(msg),
         }
     }

@@ -10,6 +10,7 @@ use super::answers::Answers;
 use super::clock::Clock;
 use super::directory::Directory;
 use super::shell::{Mail, spawn};
+use crate::cold::Orders;
 use crate::domain::{Account, AccountEvent, AccountNo, Address, Millis, OrderMsg, OrderShard, SHARDS, Send, Store};
 use crate::journal::Journal;
 
@@ -27,6 +28,8 @@ pub(crate) struct System {
     pub(crate) accounts: Directory<Account>,
     pub(crate) stores: Directory<Store>,
     pub(crate) observer: Box<dyn Observer>,
+    /// Orders that are not in memory.
+    pub(crate) resting: Arc<Orders>,
     /// The runtime that the engine was opened on. A caller may be on another one, which may end before the engine.
     pub(crate) runtime: tokio::runtime::Handle,
     shards: OnceLock<Vec<ActorRef<Mail<OrderShard>>>>,
@@ -46,6 +49,7 @@ impl System {
         answers: Arc<Answers>,
         clock: Clock,
         observer: Box<dyn Observer>,
+        resting: Arc<Orders>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
         System {
@@ -56,6 +60,7 @@ impl System {
             accounts: Directory::new(),
             stores: Directory::new(),
             observer,
+            resting,
             shards: OnceLock::new(),
             earliest: AtomicU64::new(u64::MAX),
             earlier: Notify::new(),
@@ -93,7 +98,7 @@ impl System {
         }
     }
 
-    fn to_shard(&self, shard: usize, mail: Mail<OrderShard>) {
+    pub(super) fn to_shard(&self, shard: usize, mail: Mail<OrderShard>) {
         let Some(actor) = self.shards.get().and_then(|shards| shards.get(shard)) else { return };
         if actor.cast(mail).is_err() && !self.is_stopped() {
             self.fail(format!("order shard {shard} is gone"));
@@ -111,6 +116,23 @@ impl System {
             let _ = sender.send(look(shard, work));
         };
         self.to_shard(shard, Mail::Look(Box::new(look)));
+        answer.await.ok()
+    }
+
+    /// Changes what a shard has in memory; `None` if the engine stopped.
+    pub(crate) async fn change_shard<T: std::marker::Send + 'static>(
+        &self,
+        shard: usize,
+        change: impl FnOnce(&mut OrderShard, &mut <OrderShard as crate::domain::Entity>::Work) -> T
+        + std::marker::Send
+        + 'static,
+    ) -> Option<T> {
+        let (sender, answer) = oneshot::channel();
+        let change = move |shard: &mut OrderShard, work: &mut _| {
+            let _ = sender.send(change(shard, work));
+            None
+        };
+        self.to_shard(shard, Mail::Change(Box::new(change)));
         answer.await.ok()
     }
 

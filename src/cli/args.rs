@@ -130,7 +130,10 @@ struct CapacityArgs {
     /// Account and store actors alive at once; beyond it the longest idle ones go to sleep
     #[arg(long, env = "BOOKSTORE_LIVE_ACTORS_MAX", value_name = "N", default_value_t = 50_000)]
     live_actors_max: usize,
-    /// An actor without work for this long goes to sleep
+    /// Orders at rest (not pending) kept in memory; beyond it the longest unchanged ones go to disk
+    #[arg(long, env = "BOOKSTORE_RESTING_ORDERS_MAX", value_name = "N", default_value_t = 200_000)]
+    resting_orders_max: usize,
+    /// An actor without work for this long goes to sleep, an order at rest to disk
     #[arg(long, env = "BOOKSTORE_IDLE_AFTER", value_name = "TIME", default_value = "60s", value_parser = duration)]
     idle_after: Duration,
 }
@@ -238,6 +241,7 @@ impl ServeArgs {
         limits.in_flight_max = self.capacity.in_flight_max;
         limits.journal_buffer_bytes = self.capacity.journal_buffer;
         limits.live_actors_max = self.capacity.live_actors_max;
+        limits.resting_orders_max = self.capacity.resting_orders_max;
         limits.idle_after = self.capacity.idle_after;
         limits.order_lines_max = self.rules.order_lines_max;
         limits.pending_orders_max = self.rules.pending_orders_max;

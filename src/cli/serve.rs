@@ -180,11 +180,12 @@ fn recovered(found: &Recovered) -> String {
     }
     let snapshot = found.snapshot.as_ref().and_then(|path| path.file_name());
     format!(
-        "recovered {} accounts, {} stores, {} orders: replayed {} events, cut {} bytes, finished {} sagas, \
+        "recovered {} accounts, {} stores, {} orders in memory, {} at rest: replayed {} events, cut {} bytes, finished {} sagas, \
          snapshot {}, {} ms",
         found.accounts,
         found.stores,
         found.orders,
+        found.resting_orders,
         found.replayed_events,
         found.cut_bytes,
         found.finished_sagas,

@@ -7,27 +7,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Builder, Database, ReadableDatabase, TableDefinition, WriteTransaction};
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
 
 use super::ColdError;
 use super::backend::{Backend, Health};
 use crate::disk::{Disk, OpenMode};
 
-/// The documents by the blake3 hash of their bytes.
-pub(super) const DOCUMENTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("documents");
+/// Makes the tables of a new database.
+type Tables = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
 /// Opens the database, or makes an empty one if the file does not exist. Says, too, whether redb
-/// had to walk the whole file, which quick repair is there to avoid.
+/// had to walk the whole file, which quick repair is there to avoid. `find_tables` opens the tables
+/// that must be there.
 pub(super) fn open(
     disk: &dyn Disk,
     path: &Path,
     cache_bytes: usize,
     health: &Arc<Health>,
+    make_tables: Tables,
+    find_tables: impl FnOnce(&ReadTransaction) -> Result<(), redb::Error>,
 ) -> Result<(Database, bool), ColdError> {
     let refuse = |why: String| ColdError::Open { path: path.to_owned(), why };
     let file = match disk.open(path, OpenMode::ReadWrite) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create(disk, path)?;
+            create(disk, path, make_tables)?;
             disk.open(path, OpenMode::ReadWrite)
         }
         other => other,
@@ -45,7 +48,7 @@ pub(super) fn open(
             .set_cache_size(cache_bytes)
             .set_repair_callback(move |_| repairing.store(true, Ordering::Relaxed))
             .create_with_backend(backend)?;
-        database.begin_read()?.open_table(DOCUMENTS)?;
+        find_tables(&database.begin_read()?)?;
         Ok((database, repaired.load(Ordering::Relaxed)))
     });
     opened.map_err(|fault| refuse(fault.to_string()))
@@ -53,7 +56,7 @@ pub(super) fn open(
 
 /// Makes an empty database under another name and then gives it its own: redb refuses a file
 /// whose making was cut short, so a crash must not leave one under that name.
-fn create(disk: &dyn Disk, path: &Path) -> Result<(), ColdError> {
+fn create(disk: &dyn Disk, path: &Path, make_tables: Tables) -> Result<(), ColdError> {
     let refuse = |why: String| ColdError::Open { path: path.to_owned(), why };
     let failed = |error: io::Error| refuse(error.to_string());
     let temporary = temporary_beside(path);
@@ -67,7 +70,7 @@ fn create(disk: &dyn Disk, path: &Path) -> Result<(), ColdError> {
     let made = guarded(|| {
         let database = Builder::new().create_with_backend(backend)?;
         let transaction = begin_write(&database)?;
-        transaction.open_table(DOCUMENTS)?;
+        make_tables(&transaction)?;
         transaction.commit()?;
         database.close()?;
         Ok(())
@@ -119,6 +122,10 @@ pub(super) enum Fault {
 impl Fault {
     /// Puts the store out of service and says why: none of these faults can be worked around.
     pub(super) fn report(self, health: &Health) -> ColdError {
+        // A read that was under way when its database was closed is no fault of the file.
+        if let Fault::Redb(redb::Error::DatabaseClosed) = self {
+            return ColdError::Closed;
+        }
         // The operation that failed beneath has more to say than redb; it came first.
         health.fail(&self.to_string());
         match self {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -16,9 +16,12 @@ use super::ColdError;
 use super::backend::Health;
 use crate::domain::DocumentHash;
 
-use super::database::{self, DOCUMENTS, guarded};
+use super::database::{self, guarded};
 use super::writer::{Put, Queue, run};
 use crate::disk::Disk;
+
+/// The documents by the blake3 hash of their bytes.
+pub(super) const DOCUMENTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("documents");
 
 /// The longest document, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -77,7 +80,9 @@ impl Documents {
         waiting_bytes_max: usize,
     ) -> Result<Self, ColdError> {
         let health = Arc::new(Health::default());
-        let (database, repaired) = database::open(&*disk, path, cache_bytes, &health)?;
+        let make = |transaction: &redb::WriteTransaction| Ok(transaction.open_table(DOCUMENTS).map(drop)?);
+        let find = |transaction: &redb::ReadTransaction| Ok(transaction.open_table(DOCUMENTS).map(drop)?);
+        let (database, repaired) = database::open(&*disk, path, cache_bytes, &health, make, find)?;
         let store = Arc::new(Store {
             health,
             database: RwLock::new(Some(database)),

@@ -1,11 +1,12 @@
-//! What rests on disk outside the journal: book documents, by content hash, in redb.
+//! What rests on disk outside the journal, in redb: book documents, by content hash, and orders that rest.
 //!
 //! | module | purpose |
 //! |---|---|
 //! | `backend` | redb's storage trait over the engine's [`Disk`](crate::disk::Disk), and the fail-stop |
 //! | `database` | makes and opens a database file |
-//! | `documents` | the store: put, get, close |
-//! | `writer` | the thread that commits everything that waits in one transaction |
+//! | `documents` | the store of documents: put, get, close |
+//! | `writer` | its thread, which commits everything that waits in one transaction |
+//! | `orders` | the store of orders: write, get, list, count |
 //!
 //! Only this room knows redb.
 //!
@@ -23,14 +24,18 @@
 mod backend;
 mod database;
 mod documents;
+mod orders;
 mod writer;
 
+#[cfg(test)]
+mod orders_tests;
 #[cfg(test)]
 mod test_disk;
 #[cfg(test)]
 mod tests;
 
 pub use documents::{DOCUMENT_BYTES_MAX, Documents};
+pub use orders::{Counts, Orders, View};
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use redb::{Database, ReadableTable};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::ColdError;
-use super::database::{DOCUMENTS, begin_write, guarded};
-use super::documents::Store;
+use super::database::{begin_write, guarded};
+use super::documents::{DOCUMENTS, Store};
 use crate::domain::DocumentHash;
 
 /// A document that waits to be stored.

@@ -2,7 +2,7 @@
 
 use super::event::{DocumentHash, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
-use super::message::{OrderMsg, Send};
+use super::message::{Cred, OrderMsg, Send};
 use super::order::{Order, OrderStatus};
 use super::refusal::Refusal;
 
@@ -50,8 +50,33 @@ pub enum Outcome {
     NotYours(AccountNo),
     /// The account is closed.
     AccountGone,
+    /// An order at rest could not be read. Nothing was done.
+    Unreadable,
     /// The journal failed; it may have been done.
     Unknown,
+}
+
+/// Whose orders: the two lists that an order is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OrdersOf {
+    /// All orders of a buyer.
+    Buyer(AccountNo),
+    /// The orders of a store that are in one coordinator shard.
+    Store(StoreNo, usize),
+}
+
+/// A question about orders that rest on disk. Its answer is as of the moment when the effect takes place.
+#[derive(Debug)]
+pub enum Resting {
+    /// Take the order into memory; [`OrderMsg::Loaded`] follows.
+    Load(OrderId),
+    /// Answer with the given orders, which are in memory, and all others at rest; more than `limit` are counted only.
+    List { ticket: Ticket, of: OrdersOf, limit: usize, orders: Vec<(OrderId, Order)> },
+    /// Answer with the number of the buyer's orders. In memory are `pending` ones, which are never on disk, and the
+    /// given ones, which may be there as well.
+    Count { ticket: Ticket, buyer: AccountNo, pending: usize, orders: Vec<OrderId> },
+    /// How many open orders of the buyer are on disk, but for the given ones? [`OrderMsg::OpenAtRest`] follows.
+    Open { ticket: Ticket, buyer: AccountNo, cred: Cred, orders: Vec<OrderId> },
 }
 
 /// One effect.
@@ -65,6 +90,8 @@ pub enum Effect<M, E> {
     Reply(Ticket, Outcome),
     /// Send `Due` at this time.
     Deadline(Millis),
+    /// Something about orders at rest. Only a coordinator shard asks.
+    Resting(Resting),
     /// Handle this message of one's own next, after the effects before it took place.
     Again(M),
 }

@@ -65,6 +65,11 @@ impl OrderId {
         (self.0 as u8) as usize % SHARDS
     }
 
+    /// The id of that number. Whether an order has it is another question.
+    pub fn from_u128(number: u128) -> Self {
+        OrderId(number)
+    }
+
     /// The id as a number.
     pub fn as_u128(self) -> u128 {
         self.0

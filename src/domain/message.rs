@@ -142,13 +142,17 @@ pub enum OrderMsg {
     /// query_buyer_all_orders; more than `limit` orders are counted only.
     OfBuyer { ticket: Ticket, buyer: AccountNo, limit: usize },
     /// The shard's part of a store's orders.
-    OfStore { ticket: Ticket, store: StoreNo, limit: usize },
+    OfStore { ticket: Ticket, shard: usize, store: StoreNo, limit: usize },
     /// check_order_count.
     Count { ticket: Ticket, buyer: AccountNo },
     /// unregister.
     Unregister { ticket: Ticket, buyer: AccountNo, cred: Cred },
+    /// How many of the buyer's orders at rest are open; `None` if they could not be read.
+    OpenAtRest { ticket: Ticket, buyer: AccountNo, cred: Cred, open: Option<u64> },
     /// The account is closed, or stays open.
     UnregisterEnded { ticket: Ticket, buyer: AccountNo, refusal: Option<Refusal> },
+    /// An order that was asked for was taken into memory, unless it does not exist or could not be read.
+    Loaded { order: OrderId, unreadable: bool },
     /// A deadline has come.
     Due,
     /// auto_cancel_expired_orders: answered when everything expired is canceled.
@@ -157,6 +161,19 @@ pub enum OrderMsg {
     Flush,
     /// A saga that `Part` waited for has ended.
     PartEnded { part: u64 },
+}
+
+impl OrderMsg {
+    /// The order whose saga this message closes, if it does.
+    pub fn closes(&self) -> Option<OrderId> {
+        match self {
+            OrderMsg::Reserved { order, .. }
+            | OrderMsg::Held { order }
+            | OrderMsg::Credited { order, .. }
+            | OrderMsg::Released { order } => Some(*order),
+            _ => None,
+        }
+    }
 }
 
 /// To whom a message goes.

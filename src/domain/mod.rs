@@ -17,7 +17,7 @@ mod store;
 
 pub use account::Account;
 pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
-pub use effect::{Effect, Effects, Entity, Outcome, Ticket};
+pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting, Ticket};
 pub use event::{
     AccountEvent, Blob, Credit, CreditCause, DocumentHash, Evidence, Hold, Line, OrderEvent, PayKind, Secret,
     StoreEvent,
@@ -26,7 +26,7 @@ pub use ids::{AccountNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;
-pub use shard::OrderShard;
+pub use shard::{Leaving, OrderShard};
 pub use store::Store;
 
 /// Sum of all deposits stays below this, in fen: so a credit can never overflow a balance.

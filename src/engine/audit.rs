@@ -1,11 +1,13 @@
 //! All money and all copies, counted while nothing moves.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AuditReport, Core, Engine, Result};
+use super::{AuditReport, Core, Engine, Error, Result};
 use crate::actors::Resident;
-use crate::domain::{Account, OrderStatus, SHARDS, Store, encode_row};
+use crate::cold::ColdError;
+use crate::domain::{Account, Order, OrderId, OrderStatus, SHARDS, Store, encode_row};
 
 /// How long to wait before looking again whether everything is quiet.
 const POLL: Duration = Duration::from_millis(1);
@@ -25,10 +27,13 @@ impl Engine {
     /// meanwhile; a million accounts take a few seconds.
     ///
     /// # Errors
-    /// [`super::Error::OutcomeUnknown`] if the engine has failed.
+    /// [`Error::OutcomeUnknown`] if the engine has failed; [`Error::Overloaded`] if an order on disk is
+    /// damaged.
     pub async fn audit(&self) -> Result<AuditReport> {
         // One at a time, and no snapshot meanwhile.
         let _alone = self.core.snapshots.newest.lock().await;
+        // Nor does an order go from memory to disk, where it would be counted twice or not at all.
+        let _no_overflow = self.core.overflow.alone.lock().await;
         let hold = Hold(&self.core);
         self.core.system.answers.hold();
         self.core.system.pause_deadlines();
@@ -103,26 +108,47 @@ impl Core {
                 report.add_to_hash(b's', self.system.stores.name(number), &row);
             }
         }
+        let mut in_memory = HashSet::new();
         for shard in 0..SHARDS {
             let mut part = report.clone();
             let count = move |shard: &crate::domain::OrderShard, _: &_| {
                 for (id, order) in &shard.orders {
-                    part.orders += 1;
-                    part.escrow += i128::from(order.escrow());
-                    if order.status != OrderStatus::Canceled {
-                        part.ordered += order.lines.iter().map(|line| i128::from(line.count)).sum::<i128>();
-                    }
-                    part.add_to_hash(b'o', None, &encode_row(&(id, order)));
+                    part.add_order(*id, order);
                 }
-                part
+                (part, shard.orders.keys().copied().collect::<Vec<_>>())
             };
-            report = self.system.look_at_shard(shard, count).await.ok_or_else(|| self.unknown())?;
+            let (part, ids) = self.system.look_at_shard(shard, count).await.ok_or_else(|| self.unknown())?;
+            report = part;
+            in_memory.extend(ids);
         }
-        Ok(report)
+        let resting = self.system.resting.clone();
+        let add_resting = move || {
+            resting.view()?.each(|id, order| {
+                // What is in memory is as new or newer.
+                if !in_memory.contains(&id) {
+                    report.add_order(id, &order);
+                }
+            })?;
+            Ok(report)
+        };
+        let added = tokio::task::spawn_blocking(add_resting).await.map_err(|_| self.unknown())?;
+        added.map_err(|error: ColdError| {
+            self.system.resting_failed(&error);
+            Error::Overloaded("an order on disk cannot be read")
+        })
     }
 }
 
 impl AuditReport {
+    fn add_order(&mut self, id: OrderId, order: &Order) {
+        self.orders += 1;
+        self.escrow += i128::from(order.escrow());
+        if order.status != OrderStatus::Canceled {
+            self.ordered += order.lines.iter().map(|line| i128::from(line.count)).sum::<i128>();
+        }
+        self.add_to_hash(b'o', None, &encode_row(&(id, order)));
+    }
+
     /// A sum, so the order of the rows does not matter.
     fn add_to_hash(&mut self, kind: u8, name: Option<&Arc<str>>, row: &[u8]) {
         let mut hasher = blake3::Hasher::new();

@@ -24,6 +24,7 @@ pub(super) fn start(core: &Arc<Core>) -> Vec<JoinHandle<()>> {
     // An engine in memory has nothing to come back to.
     if !matches!(core.config.storage, Storage::Memory) {
         tasks.push(tokio::spawn(snapshot_now_and_then(core.clone())));
+        tasks.push(tokio::spawn(let_orders_leave(core.clone())));
     }
     tasks
 }
@@ -79,6 +80,18 @@ async fn snapshot_now_and_then(core: Arc<Core>) {
             // A failure is logged and counted where it happens; the next try comes with the next interval.
             failed = core.take_snapshot(true).await.is_err();
             last = Instant::now();
+        }
+    }
+}
+
+/// Writes orders at rest to disk, once a second, and on and on while there are many.
+async fn let_orders_leave(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(TICK).await;
+        let mut more = true;
+        while more {
+            // It needs room of its own, too.
+            more = !core.disk_low.load(Ordering::Relaxed) && core.overflow_round().await;
         }
     }
 }

@@ -36,6 +36,9 @@ impl Guard {
         if let Err(error) = self.core.documents.close() {
             tracing::warn!(%error, "the documents did not close cleanly; what was acknowledged is durable");
         }
+        if let Err(error) = self.core.system.resting.close() {
+            tracing::warn!(%error, "the orders at rest did not close cleanly; what was written is durable");
+        }
         self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

@@ -39,8 +39,11 @@ pub struct Limits {
     pub orders_listed_max: usize,
     /// Account and store actors alive at once; beyond it the longest idle ones go to sleep. Default 50,000.
     pub live_actors_max: usize,
-    /// An actor without a message for this long goes to sleep; in whole seconds, looked at once a second.
-    /// Default 60 s.
+    /// Orders at rest (not pending, no step under way) that stay in memory; beyond it the longest unchanged ones are
+    /// written to disk. Default 200,000, about 60 MB.
+    pub resting_orders_max: usize,
+    /// An actor without a message for this long goes to sleep, and an order at rest leaves memory for the disk; in
+    /// whole seconds, looked at once a second. Default 60 s.
     pub idle_after: Duration,
     /// Accounts whose verified password or tokens are remembered. Default 1,000,000.
     pub password_memory_max: usize,
@@ -64,6 +67,7 @@ impl Default for Limits {
             pending_orders_max: 100_000,
             orders_listed_max: 100_000,
             live_actors_max: 50_000,
+            resting_orders_max: 200_000,
             idle_after: Duration::from_secs(60),
             password_memory_max: auth::REMEMBERED_ACCOUNTS_DEFAULT,
             password_hashes_max: auth::default_concurrency(),

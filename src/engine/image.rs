@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::actors::Resident;
+use crate::cold::Orders;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Credit, CreditCause, EVENT_VERSION, Effect, Entity, Evidence, Hold, Millis,
     Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Record, SHARDS, Send, Store, StoreEvent, StoreMsg,
@@ -33,6 +34,8 @@ pub(super) struct Image {
     busy: Vec<AccountNo>,
     stores: BTreeMap<StoreNo, (Arc<str>, Store)>,
     shards: Vec<OrderShard>,
+    /// Orders that had left memory. One that anything happened to since comes back.
+    resting: Arc<Orders>,
     /// The time of the newest event.
     pub(super) newest: Millis,
     /// Events that were not in the rows already.
@@ -46,8 +49,9 @@ pub(super) trait Receive {
 }
 
 impl Image {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(resting: Arc<Orders>) -> Self {
         Image {
+            resting,
             accounts: Vec::new(),
             busy: Vec::new(),
             stores: BTreeMap::new(),
@@ -145,17 +149,42 @@ impl Image {
         Ok(())
     }
 
+    /// An order's base is the higher of its row in the snapshot and its row at rest. The latter is looked for only
+    /// where the former cannot be it, for most orders never rested: one that is placed has every event in the journal,
+    /// and one in the snapshot has every event since, unless a gap shows.
     fn apply_order(&mut self, id: OrderId, seq: u64, event: OrderEvent) -> Result<(), String> {
-        let shard = &mut self.shards[id.shard()];
-        let base = shard.orders.get(&id).map_or(0, |order| u64::from(order.seq));
-        if base == 0 && !matches!(event, OrderEvent::Placed(_)) {
+        let placed = matches!(event, OrderEvent::Placed(_));
+        let mut base = self.base(id);
+        if base + 1 < seq && !placed {
+            self.bring_in(id)?;
+            base = self.base(id);
+        }
+        if base == 0 && !placed {
             return Err(format!("order {id} was never placed"));
         }
         if is_new(base, seq, || format!("order {id}"))? {
-            shard.apply(&(id, event));
+            self.shards[id.shard()].apply(&(id, event));
             self.applied += 1;
         }
         Ok(())
+    }
+
+    fn base(&self, id: OrderId) -> u64 {
+        self.shards[id.shard()].orders.get(&id).map_or(0, |order| u64::from(order.seq))
+    }
+
+    /// Takes an order at rest into memory, if there is one and it is newer than what is there.
+    fn bring_in(&mut self, id: OrderId) -> Result<(), String> {
+        if let Some(order) = self.at_rest(id)?
+            && u64::from(order.seq) > self.base(id)
+        {
+            self.shards[id.shard()].insert(id, order);
+        }
+        Ok(())
+    }
+
+    fn at_rest(&self, id: OrderId) -> Result<Option<Order>, String> {
+        self.resting.get(id).map_err(|error| format!("orders.redb: {error}"))
     }
 
     fn account(&mut self, number: AccountNo) -> Result<&mut Account, String> {
@@ -165,8 +194,12 @@ impl Image {
         }
     }
 
-    fn order(&self, id: OrderId) -> Option<&Order> {
-        self.shards[id.shard()].orders.get(&id)
+    /// Where an order stands, in memory or at rest; `None` if it was never placed.
+    fn status(&self, id: OrderId) -> Result<Option<OrderStatus>, String> {
+        match self.shards[id.shard()].orders.get(&id) {
+            Some(order) => Ok(Some(order.status)),
+            None => Ok(self.at_rest(id)?.map(|order| order.status)),
+        }
     }
 
     /// Looks every piece of evidence up: with its closing event it is dropped, without it the rest of the saga is
@@ -188,24 +221,27 @@ impl Image {
 
     fn settle_stores(&mut self) -> Result<Vec<Send>, String> {
         let mut unfinished = Vec::new();
-        for (_, store) in self.stores.values_mut() {
-            let shards = &self.shards;
-            let order = |id: &OrderId| shards[id.shard()].orders.get(id);
-            store.reservations.retain(|id, facts| {
-                let open = order(id).is_none();
-                if open {
+        let mut closed = Vec::new();
+        for (number, (_, store)) in &self.stores {
+            for (id, facts) in &store.reservations {
+                if self.status(*id)?.is_some() {
+                    closed.push((*number, Evidence::Reservation(*id)));
+                } else {
                     let reserved = OrderMsg::Reserved { order: *id, facts: facts.clone() };
                     unfinished.push(Send::Order(id.shard(), reserved));
                 }
-                open
-            });
-            store.releases.retain(|id, _| {
-                let open = order(id).is_some_and(|order| order.status != OrderStatus::Canceled);
-                if open {
-                    unfinished.push(Send::Order(id.shard(), OrderMsg::Released { order: *id }));
+            }
+            for id in store.releases.keys() {
+                match self.status(*id)? {
+                    Some(OrderStatus::Canceled) | None => closed.push((*number, Evidence::Release(*id))),
+                    Some(_) => unfinished.push(Send::Order(id.shard(), OrderMsg::Released { order: *id })),
                 }
-                open
-            });
+            }
+        }
+        for (number, evidence) in closed {
+            if let Some((_, store)) = self.stores.get_mut(&number) {
+                store.forget(&[evidence]);
+            }
         }
         Ok(unfinished)
     }
@@ -218,10 +254,10 @@ impl Image {
             let account = self.account(number)?.clone();
             let mut closed = Vec::new();
             for (id, hold) in &account.holds {
-                self.settle_hold(*id, hold, &mut closed, &mut unfinished);
+                self.settle_hold(*id, hold, &mut closed, &mut unfinished)?;
             }
             for (id, credit) in &account.credits {
-                self.settle_credit(*id, credit, &mut closed, &mut unfinished);
+                self.settle_credit(*id, credit, &mut closed, &mut unfinished)?;
             }
             for (store, store_id) in &account.openings {
                 if self.stores.contains_key(store) {
@@ -237,16 +273,28 @@ impl Image {
         Ok(unfinished)
     }
 
-    fn settle_hold(&self, id: OrderId, hold: &Hold, closed: &mut Vec<Evidence>, unfinished: &mut Vec<Send>) {
-        if self.order(id).is_some_and(|order| order.status == OrderStatus::Pending) {
-            unfinished.push(hold.next(id));
-        } else {
-            closed.push(Evidence::Hold(id));
+    fn settle_hold(
+        &self,
+        id: OrderId,
+        hold: &Hold,
+        closed: &mut Vec<Evidence>,
+        unfinished: &mut Vec<Send>,
+    ) -> Result<(), String> {
+        match self.status(id)? {
+            Some(OrderStatus::Pending) => unfinished.push(hold.next(id)),
+            _ => closed.push(Evidence::Hold(id)),
         }
+        Ok(())
     }
 
-    fn settle_credit(&self, id: OrderId, credit: &Credit, closed: &mut Vec<Evidence>, unfinished: &mut Vec<Send>) {
-        let status = self.order(id).map(|order| order.status);
+    fn settle_credit(
+        &self,
+        id: OrderId,
+        credit: &Credit,
+        closed: &mut Vec<Evidence>,
+        unfinished: &mut Vec<Send>,
+    ) -> Result<(), String> {
+        let status = self.status(id)?;
         let open = match credit.cause {
             CreditCause::Payment => status == Some(OrderStatus::Pending),
             CreditCause::Confirmation => status != Some(OrderStatus::Completed),
@@ -257,6 +305,7 @@ impl Image {
             (true, CreditCause::Payment) => {}
             (true, CreditCause::Confirmation) => unfinished.push(credit.next(id)),
         }
+        Ok(())
     }
 
     /// Delivers a message and all that follow from it.
@@ -278,6 +327,9 @@ impl Image {
                     step(store, &mut (), msg, journal, now, &mut queue);
                 }
                 Send::Order(shard, msg) => {
+                    if let Some(id) = msg.closes() {
+                        self.bring_in(id)?;
+                    }
                     let mut work = <OrderShard as Entity>::Work::default();
                     step(&mut self.shards[shard], &mut work, msg, journal, now, &mut queue);
                 }
@@ -358,8 +410,9 @@ fn step<E: Resident>(
                 }
                 Effect::Send(message) => queue.push_back(message),
                 Effect::Again(msg) => next.push_back(msg),
-                // Nobody waits, and deadlines are read from the state when the actors start.
-                Effect::Reply(..) | Effect::Deadline(_) => {}
+                // Nobody waits, deadlines are read from the state when the actors start, and who closes a saga asks
+                // nothing.
+                Effect::Reply(..) | Effect::Deadline(_) | Effect::Resting(_) => {}
             }
         }
     }

@@ -9,6 +9,7 @@
 //! - `accounts`, `stores`, `orders`: the calls, each in the contract's order of checks.
 //! - `credential`: passwords and tokens become a value that entities judge.
 //! - `snapshots`: the walk beside the traffic; `audit`: all money and all copies while nothing moves.
+//! - `overflow`: orders at rest leave memory.
 //! - `background`: ticks, sleep, snapshots by time and size, free disk.
 
 mod accounts;
@@ -22,6 +23,7 @@ mod image;
 mod names;
 mod open;
 mod orders;
+mod overflow;
 mod snapshots;
 mod stores;
 mod types;
@@ -84,6 +86,7 @@ pub(super) struct Core {
     deposits: Arc<AtomicI64>,
     ids: IdSource,
     disk_low: AtomicBool,
+    overflow: overflow::Overflow,
     snapshots: snapshots::Snapshots,
     recovered: Recovered,
 }
@@ -151,6 +154,9 @@ impl Engine {
             dormant_actors: (accounts.dormant() + stores.dormant()) as u64,
             permits_in_use: core.system.answers.in_flight() as u64,
             permits_max: core.system.answers.in_flight_max() as u64,
+            orders_in_memory: core.overflow.in_memory(),
+            orders_resting: core.system.resting.len(),
+            orders_left: core.overflow.left(),
             snapshot_age: core.snapshots.age(),
             snapshot_took: core.snapshots.took(),
             snapshots: core.snapshots.published(),
@@ -183,6 +189,7 @@ impl Core {
             Ok(Outcome::Refused(refusal)) => Err(Error::Refused(refusal)),
             Ok(Outcome::Throttled(why)) => Err(Error::Throttled { why, retry_after_s: 60 }),
             Ok(Outcome::TooMany(count)) => Err(self.too_many(count)),
+            Ok(Outcome::Unreadable) => Err(Error::Overloaded("an order on disk cannot be read")),
             Ok(Outcome::Unknown) | Err(_) => Err(self.unknown()),
             Ok(outcome) => Ok(outcome),
         }

@@ -11,18 +11,19 @@ use std::time::{Duration, Instant};
 use super::close::Guard;
 use super::image::{Image, Receive};
 use super::names::Names;
+use super::overflow::Overflow;
 use super::snapshots::{Loaded, Snapshots, load};
 use super::{Config, Core, Engine, IdSource, OpenError, Recovered, Storage, background};
 use crate::actors::{Answers, Clock, Observer, Resident, System};
 use crate::auth::{AuthError, AuthMemory, Hasher, Throttle, TokenKey, Tokens, WAITERS_MAX_DEFAULT};
-use crate::cold::Documents;
+use crate::cold::{Documents, Orders};
 use crate::disk::{Disk, MemoryDisk, RealDisk};
 use crate::domain::{AccountEvent, AccountNo, Store, StoreNo};
 use crate::journal::{self, Durability, FileLog, FileLogOptions, Journal, JournalOptions, LogError, LogStore, Lsn};
 use crate::snapshot::{SnapshotError, list_snapshots, remove_leftovers};
 
-/// redb's cache; documents are read seldom and are in the system's page cache, too.
-const DOCUMENT_CACHE_BYTES: usize = 16 << 20;
+/// redb's cache of each file: both are read seldom, and are in the system's page cache, too.
+const COLD_CACHE_BYTES: usize = 16 << 20;
 
 /// What an open is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,16 +99,20 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         Storage::Directory(_) => TokenKey::load_or_create(&dir.join("token.key")).map_err(auth)?,
         _ => TokenKey::from_bytes(random()?),
     };
-    let documents = Documents::open(disk.clone(), &dir.join("documents.redb"), DOCUMENT_CACHE_BYTES)
+    let documents = Documents::open(disk.clone(), &dir.join("documents.redb"), COLD_CACHE_BYTES)
         .map_err(|error| OpenError::Damaged(format!("documents.redb: {error}")))?;
-
-    if documents.repaired() {
-        tracing::warn!("documents.redb was walked and repaired, which took its time");
+    let resting = Orders::open(&*disk, &dir.join("orders.redb"), COLD_CACHE_BYTES)
+        .map_err(|error| OpenError::Damaged(format!("orders.redb: {error}")))?;
+    let resting = Arc::new(resting);
+    for (repaired, file) in [(documents.repaired(), "documents.redb"), (resting.repaired(), "orders.redb")] {
+        if repaired {
+            tracing::warn!("{file} was walked and repaired, which took its time");
+        }
     }
     let mut recovered = Recovered::default();
-    let (loaded, damaged) = load_newest(&*disk, &dir, &mut recovered, report)?;
+    let (loaded, damaged) = load_newest(&*disk, &dir, &resting, &mut recovered, report)?;
     let Loaded { mut image, lsn, epoch: snapshot_epoch } =
-        loaded.unwrap_or_else(|| Loaded { image: Image::new(), lsn: 0, epoch: 0 });
+        loaded.unwrap_or_else(|| Loaded { image: Image::new(resting.clone()), lsn: 0, epoch: 0 });
     let log = replay(&config, &disk, &dir, lsn, &mut image, report)?;
     // Only now: if the journal does not fit the older snapshot, nothing was changed.
     set_aside(&*disk, &dir, &damaged, &mut recovered)?;
@@ -134,11 +139,12 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
     let memory = Arc::new(AuthMemory::new(limits.password_memory_max).map_err(auth)?);
     let observer = Box::new(Indexes { names: names.clone(), memory: memory.clone() });
     let deposits = image.net_put_in();
-    let system = Arc::new(System::new(journal, answers, clock, observer, runtime));
+    let system = Arc::new(System::new(journal, answers, clock, observer, resting, runtime));
     let _ = gate.system.set(Arc::downgrade(&system));
     let mut indexing = Indexing { system: &system, names: &names, recovered: &mut recovered };
     let shards = image.hand_over(&mut indexing);
     recovered.orders = shards.iter().map(|shard| shard.len() as u64).sum();
+    recovered.resting_orders = system.resting.len();
     recovered.took = start.elapsed();
 
     let snapshots = Snapshots::new(recovered.snapshot.is_some().then_some(lsn), epoch);
@@ -156,6 +162,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         deposits: Arc::new(AtomicI64::new(deposits)),
         ids: IdSource::new(random()?),
         disk_low: AtomicBool::new(false),
+        overflow: Overflow::default(),
         snapshots,
         recovered,
         config,
@@ -171,6 +178,7 @@ type Damaged = Vec<(PathBuf, SnapshotError)>;
 fn load_newest(
     disk: &dyn Disk,
     dir: &Path,
+    resting: &Arc<Orders>,
     recovered: &mut Recovered,
     report: &Report,
 ) -> Result<(Option<Loaded>, Damaged), OpenError> {
@@ -178,7 +186,7 @@ fn load_newest(
     let mut damaged = Vec::new();
     for (_, path) in list_snapshots(disk, dir).map_err(snapshot)? {
         let mut ticker = Ticker::new("snapshot", report);
-        match load(disk, &path, &mut |rows| ticker.at(rows)) {
+        match load(disk, &path, resting.clone(), &mut |rows| ticker.at(rows)) {
             Ok(loaded) => {
                 recovered.snapshot = Some(path);
                 return Ok((Some(loaded), damaged));

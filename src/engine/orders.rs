@@ -204,7 +204,7 @@ impl Engine {
 
     pub(super) async fn orders_of_store(&self, store: StoreNo) -> Result<Vec<OrderView>> {
         let limit = self.core.config.limits.orders_listed_max;
-        let of_store = move |shard, ticket| Send::Order(shard, OrderMsg::OfStore { ticket, store, limit });
+        let of_store = move |shard, ticket| Send::Order(shard, OrderMsg::OfStore { ticket, shard, store, limit });
         let mut all = Vec::new();
         for outcome in self.ask_shards(of_store).await? {
             match outcome {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::image::Image;
 use super::{Core, Engine, Error, Result, SnapshotReport, Storage};
+use crate::cold::Orders;
 use crate::disk::Disk;
 use crate::domain::{Blob, Order, OrderId, SHARDS, encode_row};
 use crate::journal::{Lsn, decode_frames};
@@ -66,6 +67,8 @@ pub(super) struct Snapshots {
     failures: AtomicU64,
     /// The journal's bytes when the newest was taken.
     pub(super) journal_bytes: AtomicU64,
+    /// Both kept snapshots hold everything up to this LSN.
+    pub(super) both_hold: AtomicU64,
     epoch: u32,
 }
 
@@ -78,6 +81,7 @@ impl Snapshots {
             published: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             journal_bytes: AtomicU64::new(0),
+            both_hold: AtomicU64::new(0),
             epoch,
         }
     }
@@ -235,6 +239,7 @@ impl Core {
         match cleaned {
             Ok(kept) => {
                 if let Some((older, _)) = kept.iter().find(|(lsn, _)| *lsn < newest) {
+                    self.snapshots.both_hold.store(*older, Ordering::Release);
                     self.system.journal.trim(*older);
                 }
             }
@@ -348,9 +353,10 @@ pub(super) struct Loaded {
 pub(super) fn load(
     disk: &dyn Disk,
     path: &Path,
+    resting: Arc<Orders>,
     progress: &mut dyn FnMut(u64),
 ) -> std::result::Result<Loaded, SnapshotError> {
-    let mut image = Image::new();
+    let mut image = Image::new(resting);
     let mut epoch = 0;
     let mut rows = 0;
     // Rows come at different times of the walk, so events are applied when all are there.

@@ -110,8 +110,10 @@ pub struct Recovered {
     pub accounts: u64,
     /// Stores.
     pub stores: u64,
-    /// Orders in any state.
+    /// Orders in memory.
     pub orders: u64,
+    /// Orders at rest on disk. One that something happened to since the snapshot is in memory, too.
+    pub resting_orders: u64,
     /// Events that were replayed from the journal.
     pub replayed_events: u64,
     /// Bytes of an unfinished batch that were cut from the journal's end. They were never acknowledged.
@@ -199,6 +201,12 @@ pub struct Stats {
     pub permits_in_use: u64,
     /// The most that may be.
     pub permits_max: u64,
+    /// Orders in memory, as of the last second.
+    pub orders_in_memory: u64,
+    /// Orders at rest on disk, some of which may be in memory as well.
+    pub orders_resting: u64,
+    /// Orders that left memory since open.
+    pub orders_left: u64,
     /// Time since the newest snapshot was published, or since the open if none was in this process.
     pub snapshot_age: Duration,
     /// How long the newest snapshot of this process took; zero before it.

@@ -180,6 +180,9 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     gauge(encoder, "bookstore_watermark_lag", "Events journaled and not durable yet", lag as f64)?;
     gauge(encoder, "bookstore_actors_live", "Actors alive", stats.live_actors as f64)?;
     gauge(encoder, "bookstore_actors_dormant", "Actors asleep", stats.dormant_actors as f64)?;
+    gauge(encoder, "bookstore_orders_in_memory", "Orders in memory", stats.orders_in_memory as f64)?;
+    gauge(encoder, "bookstore_orders_resting", "Orders at rest on disk", stats.orders_resting as f64)?;
+    counter(encoder, "bookstore_orders_left", "Orders that left memory for the disk", stats.orders_left)?;
     let help = "Age of the newest snapshot, or of the open if there is none";
     gauge(encoder, "bookstore_snapshot_age_seconds", help, stats.snapshot_age.as_secs_f64())?;
     let help = "Time that the newest snapshot of this process took, 0 before it";
@@ -258,6 +261,9 @@ mod tests {
             journal_sync_micros: micros.clone(),
             live_actors: 4,
             dormant_actors: 5,
+            orders_in_memory: 12,
+            orders_resting: 13,
+            orders_left: 14,
             permits_in_use: 6,
             permits_max: 7,
             snapshot_age: second,
@@ -288,6 +294,9 @@ mod tests {
             "bookstore_watermark_lag 2.0",
             "bookstore_actors_live 4.0",
             "bookstore_actors_dormant 5.0",
+            "bookstore_orders_in_memory 12.0",
+            "bookstore_orders_resting 13.0",
+            "bookstore_orders_left_total 14",
             "bookstore_snapshot_age_seconds 1.0",
             "bookstore_snapshot_duration_seconds 1.0",
             "bookstore_snapshots_total 8",

@@ -1,170 +1,45 @@
 //! The coordinator of one shard of orders: it starts sagas, closes them with the order's event, and keeps a queue
 //! per order while one is in flight.
+//!
+//! - here: the commands, and the events that close their sagas;
+//! - `work`: sagas in flight and who waits;
+//! - `index`: the orders in memory, by id, buyer, store and deadline;
+//! - `lists`: what is asked of many orders at once, and unregister;
+//! - `resting`: orders that come into memory and leave it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+mod index;
+mod lists;
+mod resting;
+mod work;
 
-use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Ticket};
+pub use index::OrderShard;
+pub use resting::Leaving;
+pub use work::Work;
+
+use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Resting, Ticket};
 use super::event::{CreditCause, Evidence, OrderEvent, PayKind};
-use super::ids::{AccountNo, Millis, OrderId, StoreNo};
+use super::ids::{AccountNo, Millis, OrderId};
 use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
 use super::order::{Command, Judgement, Order, OrderStatus, judge};
 use super::refusal::Refusal;
-
-/// Expired orders that are canceled in one go, so that a flood of deadlines does not flood the stores.
-const EXPIRED_AT_ONCE: usize = 1_000;
-
-/// Evidence for one entity that is collected before it is told to drop it: a message per order would cost a wake-up.
-const EVIDENCE_AT_ONCE: usize = 64;
-
-/// The orders of the buyers of one shard, with their indexes (which are rebuilt from the rows, never persisted).
-#[derive(Debug, Default)]
-pub struct OrderShard {
-    pub(crate) orders: HashMap<OrderId, Order>,
-    by_buyer: HashMap<AccountNo, OfBuyer>,
-    by_store: HashMap<StoreNo, Vec<OrderId>>,
-    deadlines: BTreeSet<(Millis, OrderId)>,
-}
-
-#[derive(Debug, Default)]
-struct OfBuyer {
-    ids: Vec<OrderId>,
-    pending: usize,
-    open: usize,
-}
-
-/// What a shard keeps between messages: sagas in flight and who waits for them.
-#[derive(Debug, Default)]
-pub struct Work {
-    sagas: HashMap<OrderId, Saga>,
-    placing: HashMap<AccountNo, usize>,
-    /// Buyers who are being unregistered, with the orders (and second unregistrations) that wait for the outcome.
-    closing: HashMap<AccountNo, Vec<OrderMsg>>,
-    /// Buyers who were unregistered since the start; a late order of theirs is refused.
-    closed: HashSet<AccountNo>,
-    /// Messages that wait for several sagas, with the number of those.
-    parts: HashMap<u64, (OrderMsg, usize)>,
-    next_part: u64,
-    settled: HashMap<Address, Vec<Evidence>>,
-}
-
-#[derive(Debug)]
-struct Saga {
-    ticket: Ticket,
-    expired: bool,
-    waiting: Vec<OrderMsg>,
-}
-
-impl Work {
-    /// No saga in flight, nobody waits.
-    pub fn is_quiet(&self) -> bool {
-        self.sagas.is_empty() && self.closing.is_empty() && self.parts.is_empty()
-    }
-
-    fn begin(&mut self, order: OrderId, ticket: Ticket, expired: bool) {
-        self.sagas.insert(order, Saga { ticket, expired, waiting: Vec::new() });
-    }
-
-    /// Ends a saga: answers its caller and lets those who waited go on.
-    fn end(&mut self, order: OrderId, outcome: Outcome, fx: &mut Effects<OrderShard>) {
-        // Recovery closes sagas that nobody began in this process.
-        let Some(saga) = self.sagas.remove(&order) else {
-            return;
-        };
-        fx.push(Effect::Reply(saga.ticket, outcome));
-        fx.extend(saga.waiting.into_iter().map(Effect::Again));
-    }
-
-    fn settle(&mut self, address: Address, evidence: Evidence, fx: &mut Effects<OrderShard>) {
-        let collected = self.settled.entry(address).or_default();
-        collected.push(evidence);
-        if collected.len() >= EVIDENCE_AT_ONCE {
-            fx.push(Effect::Send(Send::Forget(address, std::mem::take(collected))));
-            self.settled.remove(&address);
-        }
-    }
-
-    fn flush(&mut self, fx: &mut Effects<OrderShard>) {
-        fx.extend(self.settled.drain().map(|(address, evidence)| Effect::Send(Send::Forget(address, evidence))));
-    }
-
-    fn placed(&mut self, buyer: AccountNo) {
-        if let Some(count) = self.placing.get_mut(&buyer) {
-            *count -= 1;
-            if *count == 0 {
-                self.placing.remove(&buyer);
-            }
-        }
-    }
-}
 
 fn refused(ticket: Ticket, refusal: Refusal) -> Effect<OrderMsg, (OrderId, OrderEvent)> {
     Effect::Reply(ticket, Outcome::Refused(refusal))
 }
 
 impl OrderShard {
-    /// Takes a row of a snapshot in.
-    pub fn insert(&mut self, id: OrderId, order: Order) {
-        if let Some(old) = self.orders.remove(&id) {
-            self.unindex(id, &old);
-        }
-        self.index(id, &order);
-        self.orders.insert(id, order);
-    }
-
-    /// The orders in it.
-    pub fn len(&self) -> usize {
-        self.orders.len()
-    }
-
-    /// The first deadline.
-    pub fn next_deadline(&self) -> Option<Millis> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    fn index(&mut self, id: OrderId, order: &Order) {
-        let of_buyer = self.by_buyer.entry(order.buyer).or_default();
-        of_buyer.ids.push(id);
-        of_buyer.open += usize::from(order.is_open());
-        if order.status == OrderStatus::Pending {
-            of_buyer.pending += 1;
-            self.deadlines.insert((order.deadline, id));
-        }
-        self.by_store.entry(order.store).or_default().push(id);
-    }
-
-    fn unindex(&mut self, id: OrderId, order: &Order) {
-        self.leave_pending(id, order);
-        if let Some(of_buyer) = self.by_buyer.get_mut(&order.buyer) {
-            of_buyer.open -= usize::from(order.is_open());
-            of_buyer.ids.retain(|known| *known != id);
-        }
-        if let Some(ids) = self.by_store.get_mut(&order.store) {
-            ids.retain(|known| *known != id);
-        }
-    }
-
-    fn leave_pending(&mut self, id: OrderId, order: &Order) {
-        if order.status == OrderStatus::Pending {
-            self.deadlines.remove(&(order.deadline, id));
-            if let Some(of_buyer) = self.by_buyer.get_mut(&order.buyer) {
-                of_buyer.pending -= 1;
-            }
-        }
-    }
-
-    /// Finds the order for a command, or says why not: another saga is in flight, or it must be canceled first, or
-    /// it does not exist. `None`: the message was queued or answered.
+    /// Finds the order for a command. `None`: the message waits, because another saga is in flight, or the order must
+    /// be canceled first, or it is not in memory.
     fn find(
         &self,
         work: &mut Work,
         id: OrderId,
-        ticket: Ticket,
         msg: &OrderMsg,
         now: Millis,
         fx: &mut Effects<Self>,
     ) -> Option<&Order> {
         let Some(order) = self.orders.get(&id) else {
-            fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
+            Self::load(work, id, msg.clone(), fx);
             return None;
         };
         if order.is_expired(now) {
@@ -219,37 +94,6 @@ impl OrderShard {
     fn expired_of(&self, ids: &[OrderId], now: Millis) -> Vec<OrderId> {
         let expired = |id: &&OrderId| self.orders.get(id).is_some_and(|order| order.is_expired(now));
         ids.iter().filter(expired).copied().collect()
-    }
-
-    /// The orders of a buyer, or this shard's part of a store's.
-    fn list(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
-        let (ticket, limit, ids) = match &msg {
-            OrderMsg::OfBuyer { ticket, buyer, limit } => (*ticket, *limit, self.ids_of(*buyer)),
-            OrderMsg::OfStore { ticket, store, limit } => {
-                (*ticket, *limit, self.by_store.get(store).map_or(&[][..], |ids| ids))
-            }
-            _ => return,
-        };
-        if ids.len() > limit {
-            return fx.push(Effect::Reply(ticket, Outcome::TooMany(ids.len())));
-        }
-        if self.park(work, msg, self.expired_of(ids, now), fx).is_some() {
-            let rows = ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order.clone())));
-            fx.push(Effect::Reply(ticket, Outcome::Orders(rows.collect())));
-        }
-    }
-
-    fn ids_of(&self, buyer: AccountNo) -> &[OrderId] {
-        self.by_buyer.get(&buyer).map_or(&[], |of_buyer| &of_buyer.ids)
-    }
-
-    fn sweep(&self, work: &mut Work, msg: OrderMsg, ticket: Ticket, now: Millis, fx: &mut Effects<Self>) {
-        let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
-        let expired = due.take(EXPIRED_AT_ONCE).map(|(_, id)| *id).collect();
-        if self.park(work, msg, expired, fx).is_some() {
-            fx.push(Effect::Reply(ticket, Outcome::Done));
-            fx.extend(self.next_deadline().map(Effect::Deadline));
-        }
     }
 
     fn place(&self, work: &mut Work, msg: OrderMsg, fx: &mut Effects<Self>) {
@@ -323,7 +167,7 @@ impl OrderShard {
         now: Millis,
         fx: &mut Effects<Self>,
     ) -> Option<&Order> {
-        let order = self.find(work, id, ticket, msg, now, fx)?;
+        let order = self.find(work, id, msg, now, fx)?;
         if user != Some(order.buyer) {
             fx.push(Effect::Reply(ticket, Outcome::NotYours(order.buyer)));
             return None;
@@ -339,7 +183,7 @@ impl OrderShard {
         let OrderMsg::Ship { ticket, order: id, store } = msg else {
             return;
         };
-        let Some(order) = self.find(work, id, ticket, &msg, now, fx) else {
+        let Some(order) = self.find(work, id, &msg, now, fx) else {
             return;
         };
         if order.store != store {
@@ -355,7 +199,7 @@ impl OrderShard {
         let OrderMsg::Cancel { ticket, order: id, user } = msg else {
             return;
         };
-        let Some(order) = self.find(work, id, ticket, &msg, now, fx) else {
+        let Some(order) = self.find(work, id, &msg, now, fx) else {
             return;
         };
         if order.buyer != user {
@@ -371,53 +215,14 @@ impl OrderShard {
         let OrderMsg::Status { ticket, order: id, user } = msg else {
             return;
         };
-        match self.orders.get(&id).filter(|order| order.buyer == user) {
-            None => fx.push(refused(ticket, Refusal::NoOrder(id.to_string()))),
+        match self.orders.get(&id) {
+            None => Self::load(work, id, msg, fx),
+            Some(order) if order.buyer != user => fx.push(refused(ticket, Refusal::NoOrder(id.to_string()))),
             Some(order) if order.is_expired(now) => {
-                let _ = self.find(work, id, ticket, &msg, now, fx);
+                let _ = self.find(work, id, &msg, now, fx);
             }
             Some(order) => fx.push(Effect::Reply(ticket, Outcome::Status(order.status))),
         }
-    }
-
-    fn unregister(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
-        let OrderMsg::Unregister { ticket, buyer, cred } = msg else {
-            return;
-        };
-        if cred == Cred::Refused {
-            return fx.push(refused(ticket, Refusal::Unauthorized));
-        }
-        if let Some(waiting) = work.closing.get_mut(&buyer) {
-            return waiting.push(msg);
-        }
-        if self.park(work, msg, self.expired_of(self.ids_of(buyer), now), fx).is_none() {
-            return;
-        }
-        let open = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.open);
-        if open > 0 || work.placing.contains_key(&buyer) {
-            return fx.push(refused(ticket, Refusal::invalid("user_id", "the user has open orders")));
-        }
-        work.closing.insert(buyer, Vec::new());
-        fx.push(Effect::Send(Send::Account(buyer, AccountMsg::Close { ticket, cred })));
-    }
-
-    fn unregister_ended(
-        work: &mut Work,
-        ticket: Ticket,
-        buyer: AccountNo,
-        refusal: Option<Refusal>,
-        fx: &mut Effects<Self>,
-    ) {
-        let outcome = match refusal {
-            Some(refusal) => Outcome::Refused(refusal),
-            None => {
-                work.closed.insert(buyer);
-                Outcome::Done
-            }
-        };
-        fx.push(Effect::Reply(ticket, outcome));
-        let waiting = work.closing.remove(&buyer).unwrap_or_default();
-        fx.extend(waiting.into_iter().map(Effect::Again));
     }
 
     /// Closes a saga with the order's event, unless an earlier process did.
@@ -508,15 +313,21 @@ impl Entity for OrderShard {
             OrderMsg::Ship { .. } => self.ship(work, msg, now, fx),
             OrderMsg::Cancel { .. } => self.cancel(work, msg, now, fx),
             OrderMsg::Status { .. } => self.status(work, msg, now, fx),
-            OrderMsg::Buyer { ticket, order } => fx.push(match self.orders.get(&order) {
-                Some(found) => Effect::Reply(ticket, Outcome::Buyer(found.buyer)),
-                None => refused(ticket, Refusal::NoOrder(order.to_string())),
-            }),
+            OrderMsg::Buyer { ticket, order } => match self.orders.get(&order) {
+                Some(found) => fx.push(Effect::Reply(ticket, Outcome::Buyer(found.buyer))),
+                None => Self::load(work, order, msg, fx),
+            },
+            OrderMsg::Loaded { order, unreadable } => self.loaded(work, order, unreadable, fx),
             OrderMsg::OfBuyer { .. } | OrderMsg::OfStore { .. } => self.list(work, msg, now, fx),
             OrderMsg::Count { ticket, buyer } => {
-                fx.push(Effect::Reply(ticket, Outcome::Count(self.ids_of(buyer).len())));
+                let orders = self.settled_of(buyer);
+                let pending = self.ids_of(buyer).len() - orders.len();
+                fx.push(Effect::Resting(Resting::Count { ticket, buyer, pending, orders }));
             }
             OrderMsg::Unregister { .. } => self.unregister(work, msg, now, fx),
+            OrderMsg::OpenAtRest { ticket, buyer, cred, open } => {
+                Self::unregister_or_not(work, ticket, buyer, cred, open, fx);
+            }
             OrderMsg::UnregisterEnded { ticket, buyer, refusal } => {
                 Self::unregister_ended(work, ticket, buyer, refusal, fx);
             }
@@ -536,21 +347,9 @@ impl Entity for OrderShard {
 
     fn apply(&mut self, (id, event): &(OrderId, OrderEvent)) {
         if let OrderEvent::Placed(facts) = event {
-            let order = Order::placed(facts);
-            self.index(*id, &order);
-            self.orders.insert(*id, order);
-            return;
+            return self.insert(*id, Order::placed(facts));
         }
-        let Some(mut order) = self.orders.remove(id) else {
-            return;
-        };
-        self.leave_pending(*id, &order);
-        let was_open = order.is_open();
-        order.apply(event);
-        if let (true, false, Some(of_buyer)) = (was_open, order.is_open(), self.by_buyer.get_mut(&order.buyer)) {
-            of_buyer.open -= 1;
-        }
-        self.orders.insert(*id, order);
+        self.change(*id, event);
     }
 
     fn forget(&mut self, _evidence: &[Evidence]) {}

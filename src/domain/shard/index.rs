@@ -1,0 +1,127 @@
+//! The orders in memory, and where they are found. Indexes are rebuilt from the rows, never persisted.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::super::event::OrderEvent;
+use super::super::ids::{AccountNo, Millis, OrderId, StoreNo};
+use super::super::order::{Order, OrderStatus};
+use super::resting::Queue;
+
+/// The orders of the buyers of one shard: those in memory. Others rest on disk.
+#[derive(Debug, Default)]
+pub struct OrderShard {
+    pub(crate) orders: HashMap<OrderId, Order>,
+    pub(super) by_buyer: HashMap<AccountNo, OfBuyer>,
+    pub(super) by_store: HashMap<StoreNo, Vec<OrderId>>,
+    pub(super) deadlines: BTreeSet<(Millis, OrderId)>,
+    pub(super) resting: Queue,
+}
+
+/// What a buyer has in memory.
+#[derive(Debug, Default)]
+pub(super) struct OfBuyer {
+    pub(super) ids: Vec<OrderId>,
+    pub(super) pending: usize,
+    pub(super) open: usize,
+}
+
+/// A map that has shrunk to less than this part of what it has room for gives room back.
+const ROOM_USED_LEAST: usize = 4;
+
+impl OrderShard {
+    /// Takes in an order that was placed, or a row.
+    pub fn insert(&mut self, id: OrderId, order: Order) {
+        if let Some(old) = self.orders.remove(&id) {
+            self.unindex(&HashMap::from([(id, old)]));
+        }
+        let of_buyer = self.by_buyer.entry(order.buyer).or_default();
+        of_buyer.ids.push(id);
+        of_buyer.open += usize::from(order.is_open());
+        if order.status == OrderStatus::Pending {
+            of_buyer.pending += 1;
+            self.deadlines.insert((order.deadline, id));
+        } else {
+            self.resting.push(id, order.seq);
+        }
+        self.by_store.entry(order.store).or_default().push(id);
+        self.orders.insert(id, order);
+    }
+
+    /// Orders in memory.
+    pub fn len(&self) -> usize {
+        self.orders.len()
+    }
+
+    /// The first deadline.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Applies an event after `Placed`.
+    pub(super) fn change(&mut self, id: OrderId, event: &OrderEvent) {
+        let Some(order) = self.orders.get_mut(&id) else {
+            return;
+        };
+        let (was_pending, was_open) = (order.status == OrderStatus::Pending, order.is_open());
+        order.apply(event);
+        let (deadline, seq, is_open) = (order.deadline, order.seq, order.is_open());
+        if let Some(of_buyer) = self.by_buyer.get_mut(&order.buyer) {
+            of_buyer.pending -= usize::from(was_pending);
+            of_buyer.open -= usize::from(was_open && !is_open);
+        }
+        if was_pending {
+            self.deadlines.remove(&(deadline, id));
+        }
+        // No event leaves an order pending.
+        self.resting.push(id, seq);
+    }
+
+    /// Takes orders out of memory.
+    pub(super) fn remove(&mut self, ids: impl IntoIterator<Item = OrderId>) -> usize {
+        let gone = ids.into_iter().filter_map(|id| self.orders.remove(&id).map(|order| (id, order)));
+        let gone: HashMap<_, _> = gone.collect();
+        self.unindex(&gone);
+        shrink(&mut self.orders);
+        shrink(&mut self.by_buyer);
+        shrink(&mut self.by_store);
+        gone.len()
+    }
+
+    /// Takes orders out of the indexes: one pass over each list, however many of its orders go.
+    fn unindex(&mut self, gone: &HashMap<OrderId, Order>) {
+        for (id, order) in gone {
+            let pending = order.status == OrderStatus::Pending;
+            if pending {
+                self.deadlines.remove(&(order.deadline, *id));
+            }
+            if let Some(of_buyer) = self.by_buyer.get_mut(&order.buyer) {
+                of_buyer.pending -= usize::from(pending);
+                of_buyer.open -= usize::from(order.is_open());
+            }
+        }
+        for buyer in gone.values().map(|order| order.buyer).collect::<HashSet<_>>() {
+            if let Some(of_buyer) = self.by_buyer.get_mut(&buyer) {
+                of_buyer.ids.retain(|id| !gone.contains_key(id));
+                if of_buyer.ids.is_empty() {
+                    self.by_buyer.remove(&buyer);
+                }
+            }
+        }
+        for store in gone.values().map(|order| order.store).collect::<HashSet<_>>() {
+            if let Some(ids) = self.by_store.get_mut(&store) {
+                ids.retain(|id| !gone.contains_key(id));
+                if ids.is_empty() {
+                    self.by_store.remove(&store);
+                } else if ids.len() < ids.capacity() / ROOM_USED_LEAST {
+                    ids.shrink_to(2 * ids.len());
+                }
+            }
+        }
+    }
+}
+
+fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+    if map.len() < map.capacity() / ROOM_USED_LEAST {
+        map.shrink_to(2 * map.len());
+    }
+}

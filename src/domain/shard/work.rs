@@ -1,0 +1,79 @@
+//! What a shard keeps between messages and may lose in a crash.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::effect::{Effect, Effects, Outcome, Ticket};
+use super::super::event::Evidence;
+use super::super::ids::{AccountNo, OrderId};
+use super::super::message::{Address, OrderMsg, Send};
+use super::OrderShard;
+
+/// Evidence for one entity that is collected before it is told to drop it: a message per order would cost a wake-up.
+const EVIDENCE_AT_ONCE: usize = 64;
+
+/// What a shard keeps between messages: sagas in flight and who waits for them.
+#[derive(Debug, Default)]
+pub struct Work {
+    pub(super) sagas: HashMap<OrderId, Saga>,
+    pub(super) placing: HashMap<AccountNo, usize>,
+    /// Buyers who are being unregistered, with the orders (and second unregistrations) that wait for the outcome.
+    pub(super) closing: HashMap<AccountNo, Vec<OrderMsg>>,
+    /// Buyers who were unregistered since the start; a late order of theirs is refused.
+    pub(super) closed: HashSet<AccountNo>,
+    /// Messages that wait for several sagas, with the number of those.
+    pub(super) parts: HashMap<u64, (OrderMsg, usize)>,
+    pub(super) next_part: u64,
+    pub(super) settled: HashMap<Address, Vec<Evidence>>,
+    /// Orders that are being brought into memory, with the commands that wait for them.
+    pub(super) loading: HashMap<OrderId, Vec<OrderMsg>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Saga {
+    ticket: Ticket,
+    pub(super) expired: bool,
+    pub(super) waiting: Vec<OrderMsg>,
+}
+
+impl Work {
+    /// No saga in flight, nobody waits.
+    pub fn is_quiet(&self) -> bool {
+        self.sagas.is_empty() && self.closing.is_empty() && self.parts.is_empty() && self.loading.is_empty()
+    }
+
+    pub(super) fn begin(&mut self, order: OrderId, ticket: Ticket, expired: bool) {
+        self.sagas.insert(order, Saga { ticket, expired, waiting: Vec::new() });
+    }
+
+    /// Ends a saga: answers its caller and lets those who waited go on.
+    pub(super) fn end(&mut self, order: OrderId, outcome: Outcome, fx: &mut Effects<OrderShard>) {
+        // Recovery closes sagas that nobody began in this process.
+        let Some(saga) = self.sagas.remove(&order) else {
+            return;
+        };
+        fx.push(Effect::Reply(saga.ticket, outcome));
+        fx.extend(saga.waiting.into_iter().map(Effect::Again));
+    }
+
+    pub(super) fn settle(&mut self, address: Address, evidence: Evidence, fx: &mut Effects<OrderShard>) {
+        let collected = self.settled.entry(address).or_default();
+        collected.push(evidence);
+        if collected.len() >= EVIDENCE_AT_ONCE {
+            fx.push(Effect::Send(Send::Forget(address, std::mem::take(collected))));
+            self.settled.remove(&address);
+        }
+    }
+
+    pub(super) fn flush(&mut self, fx: &mut Effects<OrderShard>) {
+        fx.extend(self.settled.drain().map(|(address, evidence)| Effect::Send(Send::Forget(address, evidence))));
+    }
+
+    pub(super) fn placed(&mut self, buyer: AccountNo) {
+        if let Some(count) = self.placing.get_mut(&buyer) {
+            *count -= 1;
+            if *count == 0 {
+                self.placing.remove(&buyer);
+            }
+        }
+    }
+}
