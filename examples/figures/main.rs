@@ -9,8 +9,10 @@
 
 mod dormant;
 mod flags;
+mod history;
 mod machine;
 mod paid;
+mod pictures;
 mod recover;
 mod shop;
 mod snapshot;
@@ -46,6 +48,12 @@ snapshot   p99 of new_order with snapshots back to back and without, in turns
   --users 1000000  --rate 5000  --rounds 5  --seconds 3  --buyers 1000  --stores 8
   --durability sync|buffered|snapshot
 
+history    resident bytes per finished order, and lists and lookups over them
+  --orders 1000000  --buyers 1000
+
+pictures   resident bytes with and without the books' pictures
+  --books 2000  --bytes 200000
+
 All take --dir DIR: an existing directory on the disk to measure; what is built in it is removed again.
 The default is figures-PID in the directory for temporary files of the build, target/.
 ";
@@ -76,6 +84,10 @@ fn run(command: &str, mut flags: Flags) -> Result<(), Failure> {
         "recover" => runtime.block_on(recover::run(flags)),
         recover::BUILD => runtime.block_on(recover::build(flags)),
         recover::OPEN => runtime.block_on(recover::open(flags)),
+        "history" => runtime.block_on(history::run(flags)),
+        history::CHILD => runtime.block_on(history::child(flags)),
+        "pictures" => runtime.block_on(pictures::run(flags)),
+        pictures::CHILD => runtime.block_on(pictures::child(flags)),
         "snapshot" => runtime.block_on(snapshot::run(flags)),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -52,6 +52,8 @@ pub(super) struct Waiting {
     named: Named,
     /// Everything that happened to them is at or below it.
     head: Lsn,
+    /// Others are due as well.
+    more: bool,
 }
 
 impl Overflow {
@@ -117,7 +119,6 @@ impl Core {
         if named.named.iter().all(Vec::is_empty) {
             return Ok(false);
         }
-        let full = named.named.iter().any(|named| named.len() == at_most);
         if unlogged && self.snapshots.both_hold.load(Ordering::Acquire) < named.head {
             *waiting = Some(named);
             return Ok(false);
@@ -129,9 +130,10 @@ impl Core {
                 return Err(self.unknown());
             }
         }
+        let more = named.more;
         let left = self.write_and_leave(named.named).await?;
         // Where none could leave, the next round would not help.
-        Ok(full && left > 0)
+        Ok(more && left > 0)
     }
 
     async fn name(&self, idle: Duration, keep: usize, at_most: usize) -> Result<Waiting> {
@@ -139,16 +141,19 @@ impl Core {
             Leaving { now: self.system.clock.now(), idle: idle.as_millis() as u64, keep: keep / SHARDS, at_most };
         let mut named = Vec::with_capacity(SHARDS);
         let mut in_memory = 0;
+        let mut more = false;
         for shard in 0..SHARDS {
             let name = move |shard: &mut crate::domain::OrderShard, work: &mut _| {
                 (shard.leaving(work, leaving), shard.len() as u64)
             };
-            let (of_shard, len) = self.system.change_shard(shard, name).await.ok_or_else(|| self.unknown())?;
+            let ((of_shard, more_of_shard), len) =
+                self.system.change_shard(shard, name).await.ok_or_else(|| self.unknown())?;
             named.push(of_shard);
+            more |= more_of_shard;
             in_memory += len;
         }
         self.overflow.in_memory.store(in_memory, Ordering::Relaxed);
-        Ok(Waiting { named, head: self.system.journal.head() })
+        Ok(Waiting { named, head: self.system.journal.head(), more })
     }
 
     /// Returns how many left.

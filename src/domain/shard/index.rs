@@ -26,7 +26,7 @@ pub(super) struct OfBuyer {
 }
 
 /// A map that has shrunk to less than this part of what it has room for gives room back.
-const ROOM_USED_LEAST: usize = 4;
+pub(super) const ROOM_USED_LEAST: usize = 4;
 
 impl OrderShard {
     /// Takes in an order that was placed, or a row.

@@ -9,6 +9,7 @@ use super::super::ids::{Millis, OrderId};
 use super::super::message::OrderMsg;
 use super::super::order::{Order, OrderStatus};
 use super::super::refusal::Refusal;
+use super::index::ROOM_USED_LEAST;
 use super::{OrderShard, Work, refused};
 
 /// Orders in the order in which they began to rest, each with its sequence number then. One that changes gets a new
@@ -40,8 +41,8 @@ impl Queue {
         self.entries.push_back((id, seq));
     }
 
-    /// Takes the entries that are due.
-    fn take(&mut self, leaving: Leaving) -> Vec<(OrderId, u32)> {
+    /// How many entries at the front are due. Marks the time for later calls.
+    fn due(&mut self, leaving: Leaving) -> usize {
         self.marks.push_back((leaving.now, self.taken + self.entries.len() as u64));
         let mut old = 0;
         while let Some((at, count)) = self.marks.front().copied()
@@ -50,32 +51,45 @@ impl Queue {
             old = count.saturating_sub(self.taken) as usize;
             self.marks.pop_front();
         }
-        let due = old.max(self.entries.len().saturating_sub(leaving.keep)).min(leaving.at_most);
-        if due < old {
-            // The rest of them are due at once the next time.
-            self.marks.push_front((leaving.now.saturating_sub(leaving.idle), self.taken + old as u64));
-        }
-        self.taken += due as u64;
-        let taken = self.entries.drain(..due).collect();
-        if self.entries.len() < self.entries.capacity() / 4 {
+        // Should they not all be taken now, they are due at once the next time.
+        self.marks.push_front((leaving.now.saturating_sub(leaving.idle), self.taken + old as u64));
+        old.max(self.entries.len().saturating_sub(leaving.keep))
+    }
+
+    fn pop(&mut self) -> Option<(OrderId, u32)> {
+        let entry = self.entries.pop_front()?;
+        self.taken += 1;
+        Some(entry)
+    }
+
+    fn shrink(&mut self) {
+        if self.entries.len() < self.entries.capacity() / ROOM_USED_LEAST {
             self.entries.shrink_to(2 * self.entries.len());
         }
-        taken
     }
 }
 
 impl OrderShard {
-    /// Orders that may leave memory, with their sequence numbers. What does not leave in the end must be given back
-    /// through [`OrderShard::leave`], for it is not named again.
-    pub fn leaving(&mut self, work: &Work, leaving: Leaving) -> Vec<(OrderId, u32)> {
-        let mut entries = self.resting.take(leaving);
-        entries.retain(|(id, seq)| self.orders.get(id).is_some_and(|order| order.seq == *seq));
-        let (rest, busy) = entries.into_iter().partition(|(id, _)| !work.sagas.contains_key(id));
-        let busy: Vec<_> = busy;
-        for (id, seq) in busy {
-            self.resting.push(id, seq);
+    /// Orders that may leave memory, with their sequence numbers, and whether there are more of them. What does not
+    /// leave in the end must be given back through [`OrderShard::leave`], for it is not named again.
+    pub fn leaving(&mut self, work: &Work, leaving: Leaving) -> (Vec<(OrderId, u32)>, bool) {
+        let mut due = self.resting.due(leaving);
+        let mut named = Vec::new();
+        while due > 0
+            && named.len() < leaving.at_most
+            && let Some((id, seq)) = self.resting.pop()
+        {
+            due -= 1;
+            if self.orders.get(&id).is_none_or(|order| order.seq != seq) {
+                continue;
+            }
+            match work.sagas.contains_key(&id) {
+                true => self.resting.push(id, seq),
+                false => named.push((id, seq)),
+            }
         }
-        rest
+        self.resting.shrink();
+        (named, due > 0)
     }
 
     /// The rows of those that still rest as they did.
@@ -136,5 +150,120 @@ fn caller(msg: &OrderMsg) -> Ticket {
         | OrderMsg::Buyer { ticket, .. } => *ticket,
         // No other message waits for an order to come in.
         _ => Ticket::NOBODY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{AccountNo, StoreNo};
+
+    fn id(number: u64) -> OrderId {
+        OrderId::new(number << 20, AccountNo(1), number)
+    }
+
+    /// A shard with orders of the given numbers, which began to rest in this order.
+    fn shard(numbers: std::ops::Range<u64>) -> OrderShard {
+        let mut shard = OrderShard::default();
+        for number in numbers {
+            shard.insert(id(number), order(OrderStatus::Paid));
+        }
+        shard
+    }
+
+    fn order(status: OrderStatus) -> Order {
+        Order {
+            seq: 2,
+            status,
+            shipped: false,
+            payment: None,
+            buyer: AccountNo(1),
+            seller: AccountNo(2),
+            store: StoreNo(1),
+            lines: Box::default(),
+            total: 0,
+            created: 0,
+            deadline: 9,
+        }
+    }
+
+    fn leaving(now: Millis) -> Leaving {
+        Leaving { now, idle: 100, keep: 1_000, at_most: 1_000 }
+    }
+
+    fn numbers(named: &[(OrderId, u32)], of: std::ops::Range<u64>) -> Vec<u64> {
+        of.filter(|number| named.contains(&(id(*number), 2))).collect()
+    }
+
+    #[test]
+    fn the_longest_resting_are_named_when_their_time_has_come() {
+        let (mut shard, work) = (shard(0..3), Work::default());
+        assert_eq!(shard.leaving(&work, leaving(1_000)), (vec![], false));
+        shard.insert(id(3), order(OrderStatus::Paid));
+        assert_eq!(shard.leaving(&work, leaving(1_099)).0, vec![]);
+        let (named, more) = shard.leaving(&work, Leaving { at_most: 2, ..leaving(1_100) });
+        assert_eq!((numbers(&named, 0..4), more), (vec![0, 1], true));
+        let (named, more) = shard.leaving(&work, leaving(1_100));
+        assert_eq!((numbers(&named, 0..4), more), (vec![2], false));
+        let (named, _) = shard.leaving(&work, leaving(1_199));
+        assert_eq!(numbers(&named, 0..4), vec![3]);
+        // Nobody gave them back, so none is named again.
+        assert_eq!(shard.leaving(&work, leaving(9_999)), (vec![], false));
+    }
+
+    #[test]
+    fn beyond_those_that_may_stay_they_are_named_at_once() {
+        let (mut shard, work) = (shard(0..5), Work::default());
+        let (named, more) = shard.leaving(&work, Leaving { keep: 2, ..leaving(1_000) });
+        assert_eq!((numbers(&named, 0..5), more), (vec![0, 1, 2], false));
+    }
+
+    #[test]
+    fn pending_busy_and_changed_orders_stay() {
+        let (mut shard, mut work) = (shard(0..3), Work::default());
+        shard.insert(id(7), order(OrderStatus::Pending));
+        let all = Leaving { idle: 0, keep: 0, ..leaving(1_000) };
+        work.begin(id(0), Ticket::NOBODY, false);
+        let (named, _) = shard.leaving(&work, all);
+        assert_eq!(numbers(&named, 0..9), vec![1, 2]);
+        // One begins a saga and one changes while their rows are written.
+        work.begin(id(1), Ticket::NOBODY, false);
+        assert_eq!(shard.rows(&work, &named).len(), 1);
+        shard.change(id(2), &crate::domain::OrderEvent::Shipped);
+        let written = HashSet::from([id(1), id(2)]);
+        assert_eq!(shard.leave(&work, named, &written), 0);
+        assert_eq!(shard.len(), 4);
+        // When the sagas are over all are named again, each once.
+        let mut fx = Effects::<OrderShard>::new();
+        work.end(id(0), Outcome::Done, &mut fx);
+        work.end(id(1), Outcome::Done, &mut fx);
+        let (named, more) = shard.leaving(&work, all);
+        assert_eq!((named.len(), more), (3, false));
+        let written: HashSet<_> = named.iter().map(|(id, _)| *id).collect();
+        assert_eq!(shard.leave(&work, named, &written), 3);
+        // The pending one stays, and is found by every index.
+        assert_eq!((shard.len(), shard.ids_of(AccountNo(1)).len(), shard.next_deadline()), (1, 1, Some(9)));
+    }
+
+    #[test]
+    fn one_load_serves_all_who_wait() {
+        let (mut shard, mut work) = (OrderShard::default(), Work::default());
+        let mut fx = Effects::<OrderShard>::new();
+        for ticket in [Ticket(1), Ticket(2)] {
+            OrderShard::load(&mut work, id(1), OrderMsg::Buyer { ticket, order: id(1) }, &mut fx);
+        }
+        assert!(matches!(fx[..], [Effect::Resting(Resting::Load(_))]), "{fx:?}");
+        assert!(!work.is_quiet());
+        fx.clear();
+        shard.insert(id(1), order(OrderStatus::Paid));
+        shard.loaded(&mut work, id(1), false, &mut fx);
+        assert!(matches!(fx[..], [Effect::Again(_), Effect::Again(_)]), "{fx:?}");
+        assert!(work.is_quiet());
+
+        fx.clear();
+        OrderShard::load(&mut work, id(2), OrderMsg::Buyer { ticket: Ticket(3), order: id(2) }, &mut fx);
+        shard.loaded(&mut work, id(2), false, &mut fx);
+        let [_, Effect::Reply(Ticket(3), Outcome::Refused(refusal))] = &fx[..] else { panic!("{fx:?}") };
+        assert_eq!(refusal.code(), 518);
     }
 }
