@@ -7,6 +7,7 @@
 //! - `args`: what the command line's words mean (durations, ranges, the flags several subcommands share).
 //! - `client`: a lean HTTP/1.1 client; the client's CPU comes out of the same cores as the server's.
 //! - `scenario`: the people, stores, books and ready-made requests of one run, and the set-up over HTTP.
+//! - `generated`: a big shop made up by `bookstore load --generate`, and a load on it.
 //! - `drive`: the closed loop: connections that send, wait, and keep count.
 //! - `audit`: what stock and balances must be after a run, and whether the server agrees.
 //! - `report`: figures, how they are printed and written as JSON.
@@ -29,6 +30,7 @@ mod bare;
 mod client;
 mod compare;
 mod drive;
+mod generated;
 mod machine;
 mod report;
 mod run;
@@ -61,6 +63,8 @@ enum Command {
     Bare(bare::BareArgs),
     /// Measure a bookstore binary beside the bare server, in turns, in one run.
     Compare(compare::CompareArgs),
+    /// Build a data directory of made-up users, stores and orders, start a server on it, and load that.
+    Generated(generated::GeneratedArgs),
     /// Measure the latency of new_order with snapshots forced all the time and with none.
     SnapshotP99(snapshot::SnapshotArgs),
 }
@@ -94,6 +98,7 @@ async fn dispatch(command: Command) -> Result<bool, Failure> {
         Command::Run(args) => run::run(&args).await,
         Command::Bare(args) => bare::serve(&args).await.map(|()| true),
         Command::Compare(args) => compare::compare(&args).await,
+        Command::Generated(args) => generated::run(&args).await,
         Command::SnapshotP99(args) => snapshot::measure(&args).await,
     }
 }

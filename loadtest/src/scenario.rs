@@ -27,12 +27,30 @@ pub(crate) struct User {
     pub(crate) password: String,
     /// What login gave; empty until then.
     pub(crate) token: String,
+    /// What he has when the load begins, in fen.
+    pub(crate) balance_fen: i64,
 }
 
-/// A store and its owner.
+impl User {
+    /// Somebody who has nothing yet.
+    pub(crate) fn new(id: String, password: String) -> Self {
+        Self { id, password, token: String::new(), balance_fen: 0 }
+    }
+}
+
+/// A store, its owner and what is on its shelves.
 pub(crate) struct Store {
     pub(crate) id: String,
     pub(crate) owner: User,
+    pub(crate) books: Vec<Book>,
+}
+
+/// A book of a store.
+pub(crate) struct Book {
+    pub(crate) id: String,
+    pub(crate) price_fen: i64,
+    /// Copies on the shelf when the load begins.
+    pub(crate) stock: i64,
 }
 
 /// One order that can be sent as it stands, and what it takes from whom.
@@ -55,10 +73,6 @@ pub(crate) struct Plan {
     pub(crate) mode: ConnectionMode,
     pub(crate) stores: Vec<Store>,
     pub(crate) buyers: Vec<User>,
-    /// Price of each book in fen, the same in every store.
-    pub(crate) prices_fen: Vec<i64>,
-    /// What each buyer was given, in fen.
-    pub(crate) funds_fen: i64,
     pub(crate) orders: Vec<PreparedOrder>,
     /// For each buyer the request that pays an order, with room for the order id.
     payments: Vec<Vec<u8>>,
@@ -72,53 +86,62 @@ impl Plan {
         }
         let prefix = run_prefix();
         let mut random = Random::new(load.seed);
-        let user = |kind: &str, number: u32| User {
-            id: format!("{prefix}-{kind}-{number}"),
-            password: format!("password of {kind} {number}"),
-            token: String::new(),
+        let user = |kind: &str, number: u32| {
+            User::new(format!("{prefix}-{kind}-{number}"), format!("password of {kind} {number}"))
         };
-        let mut plan = Self {
-            target,
-            mode: load.connection,
-            stores: (0..load.stores)
-                .map(|number| Store { id: format!("{prefix}-store-{number}"), owner: user("seller", number) })
-                .collect(),
-            buyers: (0..load.buyers).map(|number| user("buyer", number)).collect(),
-            prices_fen: (0..load.books).map(|_| 100 + random.below(9_900).cast_signed()).collect(),
-            funds_fen: FUNDS_ALL_BUYERS / i64::from(load.buyers),
-            orders: Vec::new(),
-            payments: Vec::new(),
+        let book = |number: u32| Book {
+            id: format!("book-{number}"),
+            price_fen: 100 + random.below(9_900).cast_signed(),
+            stock: STOCK_AT_START,
         };
-        let mut api = Api::new(plan.target.clone());
-        for store in &mut plan.stores {
-            fill_store(&mut api, store, &plan.prices_fen).await?;
+        let books: Vec<Book> = (0..load.books).map(book).collect();
+        let mut api = Api::new(target.clone());
+        let mut stores = Vec::new();
+        for number in 0..load.stores {
+            let mut store = Store {
+                id: format!("{prefix}-store-{number}"),
+                owner: user("seller", number),
+                books: books.iter().map(|book| Book { id: book.id.clone(), ..*book }).collect(),
+            };
+            fill_store(&mut api, &mut store).await?;
+            stores.push(store);
         }
-        for buyer in &mut plan.buyers {
-            enrol(&mut api, buyer).await?;
-            let body = json!({"user_id": buyer.id, "password": buyer.password, "add_value": plan.funds_fen});
-            api.call("/buyer/add_funds", None, &body).await?;
+        let mut buyers = Vec::new();
+        for number in 0..load.buyers {
+            let mut buyer = user("buyer", number);
+            enrol(&mut api, &mut buyer).await?;
+            buyer.balance_fen = FUNDS_ALL_BUYERS / i64::from(load.buyers);
+            api.add_funds(&buyer, buyer.balance_fen).await?;
+            buyers.push(buyer);
         }
+        Ok(Self::new(target, load, stores, buyers, random))
+    }
+
+    /// Prepares the requests of people who are logged in and stores that are filled.
+    pub(crate) fn new(target: Target, load: &Load, stores: Vec<Store>, buyers: Vec<User>, mut random: Random) -> Self {
+        let mut plan = Self { target, mode: load.connection, stores, buyers, orders: Vec::new(), payments: Vec::new() };
         plan.orders = (0..ORDERS_PREPARED).map(|_| plan.prepare_order(load, &mut random)).collect();
         plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
-        Ok(plan)
+        plan
     }
 
     fn prepare_order(&self, load: &Load, random: &mut Random) -> PreparedOrder {
         let buyer = random.index(self.buyers.len());
         let store = random.index(self.stores.len());
+        let shelf = &self.stores[store].books;
         let span = load.lines.max - load.lines.min + 1;
         let count = load.lines.min + random.index(span);
-        let books = random.distinct(count, self.prices_fen.len());
+        let books = random.distinct(count, shelf.len());
         let lines: Vec<(usize, i64)> =
             books.into_iter().map(|book| (book, 1 + random.below(COUNT_MAX).cast_signed())).collect();
         let listed: Vec<Value> =
-            lines.iter().map(|(book, count)| json!({"id": book_id(*book), "count": count})).collect();
+            lines.iter().map(|(book, count)| json!({"id": shelf[*book].id, "count": count})).collect();
         let User { id, token, .. } = &self.buyers[buyer];
         let body = json!({"user_id": id, "store_id": self.stores[store].id, "books": listed}).to_string();
         PreparedOrder {
             buyer,
             store,
-            total_fen: lines.iter().map(|(book, count)| self.prices_fen[*book] * count).sum(),
+            total_fen: lines.iter().map(|(book, count)| shelf[*book].price_fen * count).sum(),
             lines,
             request: client::post(&self.target, self.mode, "/buyer/new_order", Some(token), body.as_bytes()),
         }
@@ -141,23 +164,18 @@ impl Plan {
     }
 }
 
-/// The id of a book, the same in every store.
-pub(crate) fn book_id(index: usize) -> String {
-    format!("book-{index}")
-}
-
-async fn fill_store(api: &mut Api, store: &mut Store, prices_fen: &[i64]) -> Result<(), Failure> {
+async fn fill_store(api: &mut Api, store: &mut Store) -> Result<(), Failure> {
     enrol(api, &mut store.owner).await?;
     let User { id: user_id, token, .. } = &store.owner;
     let body = json!({"user_id": user_id, "store_id": store.id});
     api.call("/seller/create_store", Some(token), &body).await?;
-    for (book, price) in prices_fen.iter().enumerate() {
+    for book in &store.books {
         let info = json!({
-            "id": book_id(book), "title": format!("Book number {book}"), "price": price,
+            "id": book.id, "title": format!("The title of {}", book.id), "price": book.price_fen,
             "author": "An author", "tags": ["load"], "pages": 321,
         });
         let body = json!({
-            "user_id": user_id, "store_id": store.id, "book_info": info, "stock_level": STOCK_AT_START,
+            "user_id": user_id, "store_id": store.id, "book_info": info, "stock_level": book.stock,
         });
         api.call("/seller/add_book", Some(token), &body).await?;
     }
@@ -166,16 +184,8 @@ async fn fill_store(api: &mut Api, store: &mut Store, prices_fen: &[i64]) -> Res
 
 /// Registers a user and logs him in.
 async fn enrol(api: &mut Api, user: &mut User) -> Result<(), Failure> {
-    let mut body = json!({"user_id": user.id, "password": user.password});
-    api.call("/auth/register", None, &body).await?;
-    body["terminal"] = json!("loadtest");
-    let answer = api.call("/auth/login", None, &body).await?;
-    let token = answer["token"].as_str().ok_or("login answered without a token")?;
-    if token.bytes().any(|byte| byte.is_ascii_control()) {
-        return Err("login answered a token that no header can carry".into());
-    }
-    user.token = token.to_owned();
-    Ok(())
+    api.call("/auth/register", None, &json!({"user_id": user.id, "password": user.password})).await?;
+    api.log_in(user).await
 }
 
 /// Calls of which each must succeed: set-up and audit.
@@ -203,6 +213,41 @@ impl Api {
             return Err(format!("{path}: status 200, but the body says {shown}").into());
         }
         Ok(value)
+    }
+
+    /// Logs a user in and keeps his token.
+    pub(crate) async fn log_in(&mut self, user: &mut User) -> Result<(), Failure> {
+        let body = json!({"user_id": user.id, "password": user.password, "terminal": "loadtest"});
+        let answer = self.call("/auth/login", None, &body).await?;
+        let token = answer["token"].as_str().ok_or("login answered without a token")?;
+        if token.bytes().any(|byte| byte.is_ascii_control()) {
+            return Err("login answered a token that no header can carry".into());
+        }
+        user.token = token.to_owned();
+        Ok(())
+    }
+
+    /// Puts money in.
+    pub(crate) async fn add_funds(&mut self, user: &User, fen: i64) -> Result<(), Failure> {
+        let body = json!({"user_id": user.id, "password": user.password, "add_value": fen});
+        self.call("/buyer/add_funds", None, &body).await.map(drop)
+    }
+
+    /// What a user has, in fen.
+    pub(crate) async fn balance(&mut self, user: &User) -> Result<i64, Failure> {
+        let body = json!({"user_id": user.id, "password": user.password});
+        self.number("/buyer/query_balance", &body, "balance").await
+    }
+
+    /// Copies of a book on the shelf.
+    pub(crate) async fn stock(&mut self, store: &Store, book_id: &str) -> Result<i64, Failure> {
+        let body = json!({"user_id": store.owner.id, "store_id": store.id, "book_id": book_id});
+        self.number("/buyer/check_stock_level", &body, "stock_level").await
+    }
+
+    async fn number(&mut self, path: &str, body: &Value, field: &str) -> Result<i64, Failure> {
+        let answer = self.call(path, None, body).await?;
+        answer[field].as_i64().ok_or_else(|| format!("{path} answered {answer}").into())
     }
 
     /// Gets a text page, such as `/metrics`.
@@ -267,19 +312,22 @@ pub(crate) mod tests {
     use super::*;
 
     fn user(id: &str) -> User {
-        User { id: id.to_owned(), password: "p\"w".to_owned(), token: "t".to_owned() }
+        User { token: "t".to_owned(), balance_fen: 1_000, ..User::new(id.to_owned(), "p\"w".to_owned()) }
     }
 
     /// Two stores, two buyers with 1,000 fen each, two books for 10 and 20 fen, and the orders given.
     pub(crate) fn small_plan(orders: Vec<PreparedOrder>) -> Plan {
-        let store = |number: u32| Store { id: format!("s{number}"), owner: user(&format!("seller{number}")) };
+        let book = |price_fen: i64| Book { id: format!("book-{price_fen}"), price_fen, stock: STOCK_AT_START };
+        let store = |number: u32| Store {
+            id: format!("s{number}"),
+            owner: User { balance_fen: 0, ..user(&format!("seller{number}")) },
+            books: vec![book(10), book(20)],
+        };
         let mut plan = Plan {
             target: Target::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
             mode: ConnectionMode::Kept,
             stores: vec![store(0), store(1)],
             buyers: vec![user("b0"), user("b1")],
-            prices_fen: vec![10, 20],
-            funds_fen: 1_000,
             orders,
             payments: Vec::new(),
         };
