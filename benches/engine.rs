@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bookstore::disk::RealDisk;
-use bookstore::journal::{FileLog, FileLogOptions, Journal, JournalOptions, Lsn, Observer};
+use bookstore::internals::journal::{FileLog, FileLogOptions, Journal, JournalOptions, Lsn, Observer};
 use bookstore::{Config, Credential, Durability, Engine, NewBook, NewLine, PasswordHash, PasswordParams};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

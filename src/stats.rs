@@ -18,6 +18,7 @@ pub struct Histogram {
 /// What a [`Histogram`] held at one moment. Observations that race with the reading may be in one
 /// field and not yet in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HistogramSnapshot {
     /// Upper bounds of the buckets, inclusive, ascending.
     pub bounds: Vec<u64>,

@@ -21,6 +21,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("disk", &[]),
     ("domain", &[]),
     ("stats", &[]),
+    // Hands the inside to benches and tests.
+    ("internals", &["journal", "snapshot"]),
 ];
 
 /// These know bytes only. (`cold` names a document by its hash, which is the domain's.)

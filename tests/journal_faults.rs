@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bookstore::disk::{Disk, RealDisk};
-use bookstore::journal::{
+use bookstore::internals::journal::{
     BATCH_BYTES_MAX, BATCH_HEADER_BYTES, Durability, FileLog, FileLogOptions, Frame, Journal, JournalOptions, LogError,
     LogStore, Lsn, Observer, Recovered, encode_frame,
 };

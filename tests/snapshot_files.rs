@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bookstore::disk::{Disk, OpenMode, RealDisk};
-use bookstore::snapshot::{
+use bookstore::internals::snapshot::{
     CHUNK_BYTES_MAX, Lsn, SnapshotError, SnapshotSummary, SnapshotWriter, list_snapshots, read_snapshot,
     remove_leftovers, retain, snapshot_path, verify_snapshot,
 };

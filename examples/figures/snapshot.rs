@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bookstore::stats::HistogramSnapshot;
+use bookstore::HistogramSnapshot;
 use bookstore::{Durability, Engine, NewLine};
 use tokio::time::MissedTickBehavior;
 

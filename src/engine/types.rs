@@ -54,6 +54,7 @@ pub struct NewBook<'a> {
 
 /// A book as it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BookView {
     /// The whole `book_info` as it was listed.
     pub document: String,
@@ -72,6 +73,7 @@ pub struct NewLine<'a> {
 
 /// A line of an order as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LineView {
     /// The book's id in the store.
     pub book_id: std::sync::Arc<str>,
@@ -83,6 +85,7 @@ pub struct LineView {
 
 /// An order as it is listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OrderView {
     /// The order's id.
     pub order_id: OrderId,

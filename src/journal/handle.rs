@@ -14,6 +14,7 @@ use super::{JournalFailed, JournalStats, LogStore, Lsn};
 
 /// When a frame counts as durable, and so what an answer promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// When it is on the disk. A power loss loses nothing that was acknowledged.
     Sync,

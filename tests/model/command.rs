@@ -267,7 +267,7 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         Command::StockLevel { store, book } => engine.stock_level(store, book).await.map(Answer::Number),
         Command::ReadBook { store, book } => {
             let book = engine.book(store, book).await;
-            book.map(|BookView { document, stock_level }| Answer::Book(document, stock_level))
+            book.map(|BookView { document, stock_level, .. }| Answer::Book(document, stock_level))
         }
         Command::OrderStatus { user, proof, order } => {
             engine.order_status(user, order, cred(proof)).await.map(Answer::Status)
