@@ -37,6 +37,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("http_body_util", &["http"]),
+    ("tower_service", &["http"]),
     ("clap", &["cli"]),
     ("humantime", &["cli", "http"]),
     ("serde_json", &["http", "cli", "catalog"]),

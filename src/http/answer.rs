@@ -184,13 +184,13 @@ impl Reply {
     }
 
     /// The answer as hyper takes it.
-    pub(super) fn into_response(self) -> Response<AnswerBody> {
+    pub(super) fn into_response(self) -> Response<ResponseBody> {
         let (content_type, body) = match self.body {
-            ReplyBody::Json(bytes) => (JSON, AnswerBody::Whole(Some(bytes))),
-            ReplyBody::Metrics(bytes) => (OPEN_METRICS, AnswerBody::Whole(Some(bytes))),
-            ReplyBody::Orders(list) => (JSON, AnswerBody::Orders(list)),
+            ReplyBody::Json(bytes) => (JSON, Content::Whole(Some(bytes))),
+            ReplyBody::Metrics(bytes) => (OPEN_METRICS, Content::Whole(Some(bytes))),
+            ReplyBody::Orders(list) => (JSON, Content::Orders(list)),
         };
-        let mut response = Response::new(body);
+        let mut response = Response::new(ResponseBody(body));
         // Every code of ours is a valid status; the fallback is never taken.
         *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
@@ -251,34 +251,43 @@ pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// The body of an answer on its way out.
-pub(super) enum AnswerBody {
+/// The body of an answer on its way out: JSON, or the text of `/metrics`. A long list of orders comes in pieces, as
+/// fast as they are polled; everything else is one piece of a known length. It never fails.
+pub struct ResponseBody(Content);
+
+enum Content {
     Whole(Option<Bytes>),
     Orders(OrderList),
 }
 
-impl Body for AnswerBody {
+impl std::fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ResponseBody").field("size", &self.size_hint().exact()).finish_non_exhaustive()
+    }
+}
+
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
-            AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            AnswerBody::Orders(list) => Poll::Ready(list.next_chunk().map(|bytes| Ok(Frame::data(bytes)))),
+        match &mut self.get_mut().0 {
+            Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Orders(list) => Poll::Ready(list.next_chunk().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            AnswerBody::Whole(bytes) => bytes.is_none(),
-            AnswerBody::Orders(list) => list.is_done(),
+        match &self.0 {
+            Content::Whole(bytes) => bytes.is_none(),
+            Content::Orders(list) => list.is_done(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            AnswerBody::Orders(_) => SizeHint::default(),
+        match &self.0 {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Content::Orders(_) => SizeHint::default(),
         }
     }
 }

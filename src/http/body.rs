@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 
 /// A body that is refused is read and thrown away up to this, so that the client gets to read the answer.
 const DISCARDED_BYTES_MAX: u64 = 64 << 20;
@@ -72,8 +72,8 @@ impl Drop for Held<'_> {
 }
 
 /// Reads a whole body. The share of the budget is held until the request is answered.
-pub(super) async fn read<'a>(
-    body: &mut Incoming,
+pub(super) async fn read<'a, B: Body + Unpin>(
+    body: &mut B,
     bytes_max: usize,
     budget: &'a Budget,
     timeout: Duration,
@@ -88,10 +88,11 @@ pub(super) async fn read<'a>(
         match frame {
             None => return Ok((first, held)),
             Some(Err(_)) => return Err(BodyError::Broken),
-            Some(Ok(frame)) => first = frame.into_data().unwrap_or_default(),
-        }
-        if first.len() > bytes_max {
-            return Err(BodyError::TooLarge);
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    first = within(data, bytes_max)?;
+                }
+            }
         }
         held.add(first.len())?;
         if body.is_end_stream() {
@@ -104,15 +105,24 @@ pub(super) async fn read<'a>(
     Ok((whole, held))
 }
 
-async fn collect(body: &mut Incoming, first: Bytes, bytes_max: usize, held: &mut Held<'_>) -> Result<Bytes, BodyError> {
+/// The bytes of one frame; no copy if they are `Bytes` already, as hyper's are.
+fn within(mut data: impl Buf, bytes_max: usize) -> Result<Bytes, BodyError> {
+    let bytes = data.remaining();
+    if bytes > bytes_max { Err(BodyError::TooLarge) } else { Ok(data.copy_to_bytes(bytes)) }
+}
+
+async fn collect<B: Body + Unpin>(
+    body: &mut B,
+    first: Bytes,
+    bytes_max: usize,
+    held: &mut Held<'_>,
+) -> Result<Bytes, BodyError> {
     let expected = body.size_hint().exact().map_or(0, |rest| usize::try_from(rest).unwrap_or(usize::MAX));
     let mut whole = Vec::with_capacity(first.len() + expected.min(FIRST_RESERVE_BYTES_MAX));
     whole.extend_from_slice(&first);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_broken| BodyError::Broken)?.into_data() else { continue };
-        if data.len() > bytes_max - whole.len() {
-            return Err(BodyError::TooLarge);
-        }
+        let data = within(data, bytes_max - whole.len())?;
         held.add(data.len())?;
         whole.extend_from_slice(&data);
     }
@@ -120,7 +130,7 @@ async fn collect(body: &mut Incoming, first: Bytes, bytes_max: usize, held: &mut
 }
 
 /// Reads and throws away the rest of a body that is not wanted. Returns whether all of it came.
-pub(super) async fn discard(body: &mut Incoming, timeout: Duration) -> bool {
+pub(super) async fn discard<B: Body + Unpin>(body: &mut B, timeout: Duration) -> bool {
     let declared = body.size_hint().exact();
     if body.is_end_stream() {
         return true;
@@ -132,7 +142,7 @@ pub(super) async fn discard(body: &mut Incoming, timeout: Duration) -> bool {
         let mut left = DISCARDED_BYTES_MAX;
         while let Some(frame) = body.frame().await {
             let Ok(frame) = frame else { return false };
-            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            let bytes = frame.data_ref().map_or(0, |data| data.remaining() as u64);
             let Some(rest) = left.checked_sub(bytes) else { return false };
             left = rest;
         }

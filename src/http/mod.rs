@@ -7,6 +7,7 @@
 //! - `server`: the accept loop, the limit of connections, the drain.
 //! - `connection`: one task a connection: hyper, the header timeout, the slow goodbye.
 //! - `io`: the socket as hyper sees it. It gives hyper's own error answers the contract's JSON shape.
+//! - `tower`: the same for connections of somebody else: [`HttpService`].
 //! - `service`: one request: transport limits, 404, 405, the body, the handler, the counters.
 //! - `body`: reads a request's body within its limits.
 //! - `routes`: **the** table of routes. Router, metrics, failure values and `openapi` all read it.
@@ -30,9 +31,12 @@ mod routes;
 mod seller;
 mod server;
 mod service;
+mod tower;
 
 use std::time::Duration;
 
+pub use self::answer::ResponseBody;
+pub use self::tower::{HttpService, PeerAddr, ResponseFuture};
 use crate::engine::Engine;
 
 /// Whether the `token` header is checked.

@@ -245,7 +245,8 @@ pub(super) struct Call<'a> {
     pub(super) body: &'a [u8],
     /// The `token` header, empty when it is missing or no text.
     pub(super) token: &'a str,
-    pub(super) peer: IpAddr,
+    /// Where wrong passwords are counted; `None` if it is not known.
+    pub(super) peer: Option<IpAddr>,
 }
 
 impl<'a> Call<'a> {
@@ -264,7 +265,7 @@ impl<'a> Call<'a> {
 
     /// The credential of a route that is authorised by a password.
     pub(super) fn by_password(&self, password: &'a str) -> Credential<'a> {
-        Credential::Password { password, from: Some(self.peer) }
+        Credential::Password { password, from: self.peer }
     }
 }
 

@@ -89,7 +89,7 @@ impl Gate {
         self.changed.notified()
     }
 
-    fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
         self.changed.notify_waiters();
     }
