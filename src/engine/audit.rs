@@ -34,6 +34,9 @@ impl Engine {
         let _alone = self.core.snapshots.newest.lock().await;
         // Nor does an order go from memory to disk, where it would be counted twice or not at all.
         let _no_overflow = self.core.overflow.alone.lock().await;
+        if self.core.system.answers.is_draining() {
+            return Err(super::Error::Draining);
+        }
         let hold = Hold(&self.core);
         self.core.system.answers.hold();
         self.core.system.pause_deadlines();

@@ -123,12 +123,14 @@ impl Engine {
 
     /// `None` when changes and reads are served; else why not.
     pub fn not_ready(&self) -> Option<&'static str> {
-        if self.core.system.answers.is_failed() {
+        let (system, answers) = (&self.core.system, &self.core.system.answers);
+        if system.failure().is_some() {
             Some("the engine failed")
-        } else if self.core.system.answers.is_draining() {
+        } else if answers.is_draining() {
+            // Also once it is closed, when answers are stopped as by a failure.
             Some("draining")
         } else {
-            None
+            answers.is_failed().then_some("the engine failed")
         }
     }
 
