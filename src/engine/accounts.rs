@@ -12,10 +12,15 @@ use crate::domain::{
 };
 
 impl Engine {
-    /// Registers a user with balance 0.
+    /// Registers a user with balance 0. The password is hashed first, which costs some 25 ms of a core by default; see
+    /// [`crate::Config::password_params`].
     ///
     /// # Errors
-    /// 512 if the id is taken; 530 if the id or the password is out of its bounds.
+    /// 530 if the id or the password is out of its bounds; 512 if the id is taken; [`Error::Overloaded`] if more than
+    /// 1,024 password checks wait.
+    ///
+    /// # Cancellation
+    /// Until the password is hashed dropping the future leaves no user behind; then it is done.
     pub async fn register(&self, user_id: &str, password: &str) -> Result<()> {
         check_id("user_id", user_id)?;
         check_password("password", password)?;
@@ -31,7 +36,10 @@ impl Engine {
     /// hashing each password anew. See [`crate::PasswordHash::new`].
     ///
     /// # Errors
-    /// As [`Engine::register`].
+    /// 530 if the id is out of its bounds; 512 if it is taken.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation), which is admitted at the first poll unless an audit is under way.
     pub async fn register_hashed(&self, user_id: &str, password: &PasswordHash) -> Result<()> {
         check_id("user_id", user_id)?;
         self.register_secret(user_id, Blob(encode_row(password).into())).await
@@ -66,22 +74,28 @@ impl Engine {
         core.answer(admission).await.map(|_| ())
     }
 
-    /// Closes the account. Its id may be registered anew, as a new account that inherits nothing.
+    /// Closes the account. Its id may be registered anew, as a new account that inherits nothing: no order, no token.
     ///
     /// # Errors
-    /// 401 for an unknown user or a wrong credential; 530 unless the balance is 0, no order of the user is open and
-    /// the user owns no store.
+    /// 401 for an unknown user or a wrong credential; 530 unless the balance is 0, no order of the user is open
+    /// (pending, paid, shipped) and the user owns no store.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn unregister(&self, user_id: &str, credential: Credential<'_>) -> Result<()> {
         let (buyer, cred) = self.authorise(user_id, credential).await?;
         let message = |ticket| Send::Order(buyer.shard(), OrderMsg::Unregister { ticket, buyer, cred });
         self.core.change(0, message).await.map(|_| ())
     }
 
-    /// Gives a token that authorises this user for the configured time. `terminal` names the device and is only
-    /// recorded in the token.
+    /// Gives a token that authorises this user for [`crate::Config::token_ttl`]. Many can be valid at once; changing the
+    /// password voids all of them. `terminal` names the device and is only recorded in the token.
     ///
     /// # Errors
     /// 401 for an unknown user or a wrong credential.
+    ///
+    /// # Cancellation
+    /// Nothing is changed, so the future may be dropped at any time.
     pub async fn login(&self, user_id: &str, credential: Credential<'_>, terminal: &str) -> Result<String> {
         let (account, cred) = self.authorise(user_id, credential).await?;
         let epoch = match cred {
@@ -101,10 +115,14 @@ impl Engine {
         Ok(issued.token)
     }
 
-    /// Changes the password. Every token of the user is void.
+    /// Changes the password. Every token of the user is void when this returns. The new password is hashed as in
+    /// [`Engine::register`].
     ///
     /// # Errors
-    /// 401 for an unknown user or a wrong credential; 530 if the new password is out of its bounds.
+    /// 530 if the new password is out of its bounds; 401 for an unknown user or a wrong credential.
+    ///
+    /// # Cancellation
+    /// Until the new password is hashed dropping the future changes nothing; then it is done.
     pub async fn change_password(&self, user_id: &str, credential: Credential<'_>, new_password: &str) -> Result<()> {
         check_password("newPassword", new_password)?;
         let (account, cred) = self.authorise(user_id, credential).await?;
@@ -113,10 +131,13 @@ impl Engine {
         self.core.change(0, message).await.map(|_| ())
     }
 
-    /// Revokes the token.
+    /// Revokes the token. Other tokens of the user stay valid.
     ///
     /// # Errors
     /// 401 for an unknown user, or a token that is forged, expired, revoked, or of somebody else.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn logout(&self, user_id: &str, token: &str) -> Result<()> {
         check_id("user_id", user_id)?;
         let core = &self.core;
@@ -133,11 +154,14 @@ impl Engine {
         core.change(0, message).await.map(|_| ())
     }
 
-    /// Puts `value` fen in, or withdraws if it is negative.
+    /// Puts `value` fen in, or takes `-value` fen out if it is negative; 0 is allowed.
     ///
     /// # Errors
     /// 401 for an unknown user or a wrong credential; 530 if the balance would fall below 0 or the sum of all
     /// deposits would reach 2^62 fen.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn add_funds(&self, user_id: &str, credential: Credential<'_>, value: Fen) -> Result<()> {
         let (account, cred) = self.authorise(user_id, credential).await?;
         let core = &self.core;
@@ -164,10 +188,13 @@ impl Engine {
         core.change_then(0, Some(then), message).await.map(|_| ())
     }
 
-    /// The balance in fen.
+    /// The balance in fen, without what is held for a payment under way.
     ///
     /// # Errors
     /// 401 for an unknown user or a wrong credential.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn balance(&self, user_id: &str, credential: Credential<'_>) -> Result<Fen> {
         let (account, cred) = self.authorise(user_id, credential).await?;
         let message = |ticket| Send::Account(account, AccountMsg::Balance { ticket, cred });

@@ -24,18 +24,21 @@ impl Drop for Hold<'_> {
 
 impl Engine {
     /// Holds new commands at the door, waits until those in flight are done, and counts everything. Commands wait
-    /// meanwhile; a million accounts take a few seconds.
+    /// meanwhile; a million accounts take a few seconds. One audit runs at a time, and none beside a snapshot.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] if the engine has failed; [`Error::Overloaded`] if an order on disk is
-    /// damaged.
+    /// [`Error::Draining`] if the engine is closing or closed; [`Error::OutcomeUnknown`] if it fails, or is closed in
+    /// the middle of it; [`Error::Overloaded`] if an order on disk is damaged.
+    ///
+    /// # Cancellation
+    /// Nothing is changed. Dropping the future lets commands in again at once.
     pub async fn audit(&self) -> Result<AuditReport> {
         // One at a time, and no snapshot meanwhile.
         let _alone = self.core.snapshots.newest.lock().await;
         // Nor does an order go from memory to disk, where it would be counted twice or not at all.
         let _no_overflow = self.core.overflow.alone.lock().await;
         if self.core.system.answers.is_draining() {
-            return Err(super::Error::Draining);
+            return Err(Error::Draining);
         }
         let hold = Hold(&self.core);
         self.core.system.answers.hold();

@@ -1,9 +1,5 @@
 //! The engine: opens, recovers and closes; the typed API; limits, deadlines, audit.
 //!
-//! # Cancellation
-//! Dropping the future of a call before its command was admitted does nothing; dropping it later changes nothing:
-//! what was asked for is done all the same, only nobody hears of it.
-//!
 //! # Layout
 //! - `open`: lock, recover, start; `image`: the state while it is recovered; `close`: drain, last snapshot, end.
 //! - `accounts`, `stores`, `orders`: the calls, each in the contract's order of checks.
@@ -53,10 +49,40 @@ pub const ID_BYTES_MAX: usize = 256;
 
 pub use crate::auth::PASSWORD_BYTES_MAX;
 
-/// A running engine. Clones are cheap handles of the same one.
+/// A running engine. Clones are cheap handles of the same one, to be used from any task or thread.
 ///
-/// When the last handle is dropped without [`Engine::close`], it is as if the process had crashed: what was
-/// acknowledged is durable, what was not may be lost.
+/// Ids are 1 to [`ID_BYTES_MAX`] bytes of text without control characters, passwords 1 to [`PASSWORD_BYTES_MAX`]
+/// bytes. Money is in fen (1/100 yuan), a stock level and a count in copies.
+///
+/// # Errors
+///
+/// Numbers in the docs of the calls are [`Refusal::code`]s of [`Error::Refused`]. They stand in the order in which
+/// they are judged: the first that fails is the answer. Besides its own, every call can answer
+///
+/// - 530 with the argument's name, before anything else, if an argument is out of its bounds;
+/// - [`Error::Overloaded`]: a limit of the engine is reached, or, for changes, the disk is nearly full;
+/// - [`Error::Throttled`], with [`Credential::Password`]: too many wrong ones;
+/// - [`Error::Draining`] once [`Engine::close`] was called;
+/// - [`Error::OutcomeUnknown`] once the engine has failed, reads included: what it would tell may not be durable.
+///
+/// # Answers
+///
+/// An answer leaves when what it rests on is durable as [`crate::Config::durability`] says, a refusal or a read
+/// included. So an answer never shows what a crash could take back.
+///
+/// # Cancellation
+///
+/// A call is a future that does nothing until it is polled. A change first resolves its credential and judges what
+/// it can; then it is *admitted*, in one step with being sent on its way. Dropping the future before that changes
+/// nothing. Dropping it later changes nothing either: what was asked for is done, only nobody hears of it. There is
+/// no third case, whatever the call; so a timeout around a change says no more than "perhaps". A password that is
+/// being hashed is hashed to its end.
+///
+/// # The end
+///
+/// [`Engine::close`] ends in order. When the last handle is dropped without it, it is as if the process had crashed:
+/// what was acknowledged is durable, what was not may be lost. That drop blocks its thread until no file is written
+/// any more, for a sync at most.
 #[derive(Clone)]
 pub struct Engine {
     pub(super) core: Arc<Core>,
@@ -116,12 +142,12 @@ impl IdSource {
 }
 
 impl Engine {
-    /// What open found.
+    /// What open found. It does not change afterwards.
     pub fn recovered(&self) -> Recovered {
         self.core.recovered.clone()
     }
 
-    /// `None` when changes and reads are served; else why not.
+    /// `None` when calls are served; else why not: the engine failed, or it is closing or closed.
     pub fn not_ready(&self) -> Option<&'static str> {
         let (system, answers) = (&self.core.system, &self.core.system.answers);
         if system.failure().is_some() {
@@ -134,12 +160,16 @@ impl Engine {
         }
     }
 
-    /// Waits until the engine fails, for good, and says why. Cancel-safe.
+    /// Waits until the engine fails, for good, and says why. A program that serves others should end then, and open
+    /// the data anew. An engine that is closed has not failed, so this never returns for it.
+    ///
+    /// # Cancellation
+    /// The future may be dropped at any time.
     pub async fn failed(&self) -> String {
         self.core.system.failed().await
     }
 
-    /// Counters and gauges.
+    /// Counters and gauges, read without stopping anything: they are not of one moment.
     pub fn stats(&self) -> Stats {
         let core = &self.core;
         let journal = core.system.journal.stats();

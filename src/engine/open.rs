@@ -38,8 +38,18 @@ pub struct Progress {
 type Report = dyn Fn(Progress) + Send + Sync;
 
 impl Engine {
-    /// Opens an engine, creating its data if there is none, and recovers what was acknowledged. Must be called
-    /// within a tokio runtime, which the engine runs on.
+    /// Opens an engine, creating its data if there is none, and recovers what was acknowledged. Nothing is served
+    /// before all of that is durable.
+    ///
+    /// The engine runs on the tokio runtime that this is called on, which must have time enabled. It is of no use any
+    /// more once that runtime has ended; drop it before, or close it.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime, as all of tokio does.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop a recovery under way: it holds the directory until it is through, then lets it
+    /// go. A next open is refused as [`OpenError::Locked`] until then. Nothing is lost.
     ///
     /// # Errors
     /// See [`OpenError`]. Damaged data is never passed over in silence.

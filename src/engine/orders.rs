@@ -9,11 +9,17 @@ use crate::domain::{
 };
 
 impl Engine {
-    /// Places an order: all copies are taken, or none. No lines make an order of 0 fen.
+    /// Places an order: all copies are taken, or none. Two lines of one book count together. No lines make an order of 0
+    /// fen. The price is the one of now; the order is canceled by itself unless it is paid within
+    /// [`crate::Config::order_ttl`].
     ///
     /// # Errors
-    /// 511, 401, 513, then for each line 515 and 517; throttled above the limit of pending orders; 530 for a count
-    /// below 1, too many lines, or a total of 2^53 fen or more.
+    /// 530 for a count below 1 or too many lines; 511, 401, 513, then line by line 515 and 517; 530 for a total of 2^53 fen
+    /// or more; [`super::Error::Throttled`] above [`crate::Limits::pending_orders_max`].
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation): the order may be there although nobody was told its id. [`Engine::buyer_orders`]
+    /// shows it, and it expires by itself.
     pub async fn new_order(
         &self,
         user_id: &str,
@@ -57,11 +63,15 @@ impl Engine {
         }
     }
 
-    /// Pays an order; the seller has the money at once.
+    /// Pays an order; the seller has the money at once. A second payment of one order is a 527, so a caller who does not
+    /// know the outcome of the first may ask again.
     ///
     /// # Errors
     /// 518, 401 (not this user's), 511 (that account is gone or a newer one), 401 (credential), 526, 527, 519, in
     /// this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn pay(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
         self.pay_as(user_id, order_id, credential, PayKind::Direct).await
     }
@@ -70,6 +80,9 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::pay`], and 400 after 527 if the order is past `paid`.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn pay_to_platform(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
         self.pay_as(user_id, order_id, credential, PayKind::Platform).await
     }
@@ -84,6 +97,9 @@ impl Engine {
     ///
     /// # Errors
     /// 518, 401 (not this user's), 401 (credential), 520, 528, in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn confirm(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
         let message = |ticket, order, user, cred| OrderMsg::Confirm { ticket, order, user, cred };
         self.on_own_order(user_id, order_id, credential, |_| None, message).await
@@ -134,7 +150,10 @@ impl Engine {
     /// Cancels a pending order; its copies go back to the shelf.
     ///
     /// # Errors
-    /// 511, 401, 518 (also somebody else's), 521, in this order.
+    /// 511, 401, 518 (also somebody else's), 521 (not pending any more), in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn cancel_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
         check_id("order_id", order_id)?;
         let (user, _) = self.user(user_id, credential).await?;
@@ -149,6 +168,9 @@ impl Engine {
     ///
     /// # Errors
     /// 511, 401, 518 (also somebody else's), in this order.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn order_status(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<OrderStatus> {
         check_id("order_id", order_id)?;
         let (user, _) = self.user(user_id, credential).await?;
@@ -165,7 +187,10 @@ impl Engine {
     /// Every order of a buyer, newest first.
     ///
     /// # Errors
-    /// 511, 401, in this order; 530 if there are more than may be listed.
+    /// 511, 401, in this order; 530 if there are more than [`crate::Limits::orders_listed_max`].
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn buyer_orders(&self, user_id: &str, credential: Credential<'_>) -> Result<Vec<OrderView>> {
         let (buyer, _) = self.user(user_id, credential).await?;
         let limit = self.core.config.limits.orders_listed_max;
@@ -179,7 +204,10 @@ impl Engine {
     /// Cancels every pending order past its deadline. The engine does so by itself; this returns when it is done.
     ///
     /// # Errors
-    /// Only such of the engine as a whole.
+    /// Only those of [every call](Engine#errors).
+    ///
+    /// # Cancellation
+    /// Orders that the engine was not asked for yet expire by themselves.
     pub async fn cancel_expired(&self) -> Result<()> {
         let sweep = |shard, ticket| Send::Order(shard, OrderMsg::Sweep { ticket });
         self.ask_shards(sweep).await.map(|_| ())
@@ -188,7 +216,10 @@ impl Engine {
     /// How many orders the user has placed, whatever their state; 0 for an unknown user.
     ///
     /// # Errors
-    /// Only such of the engine as a whole.
+    /// 530 if the id is out of its bounds, else only those of [every call](Engine#errors).
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn order_count(&self, user_id: &str) -> Result<i64> {
         check_id("user_id", user_id)?;
         let Some(buyer) = self.core.names.account(user_id) else {

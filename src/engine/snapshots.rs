@@ -114,11 +114,16 @@ impl Snapshots {
 }
 
 impl Engine {
-    /// Takes a snapshot now, beside the traffic. Of several calls at once each takes its own, one after the other.
+    /// Takes a snapshot now, beside the traffic. Of several calls at once each takes its own, one after the other. The
+    /// engine takes them by itself; see [`crate::Config::snapshot_interval`].
     ///
     /// # Errors
-    /// [`Error::Overloaded`] if the snapshot could not be written: the journal is whole, so nothing is lost and it
-    /// may be tried again; [`Error::OutcomeUnknown`] if the engine has failed.
+    /// [`Error::Draining`] if the engine is closing or closed; [`Error::Overloaded`] if the snapshot could not be written:
+    /// the journal is whole, so nothing is lost and it may be tried again; [`Error::OutcomeUnknown`] if the engine has
+    /// failed.
+    ///
+    /// # Cancellation
+    /// The snapshot is taken all the same, only nobody hears of it.
     pub async fn snapshot(&self) -> Result<SnapshotReport> {
         if self.core.system.answers.is_draining() {
             return Err(Error::Draining);

@@ -8,10 +8,14 @@ use crate::cold::ColdError;
 use crate::domain::{self, AccountMsg, AccountNo, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
 
 impl Engine {
-    /// Opens a store. Store ids are global.
+    /// Opens a store that this user owns. Store ids are global: of two calls for one id the second waits for the first
+    /// one's outcome.
     ///
     /// # Errors
     /// 511, 401, 514, in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation). If it was not admitted the id is free again at once.
     pub async fn create_store(&self, user_id: &str, credential: Credential<'_>, store_id: &str) -> Result<()> {
         check_id("store_id", store_id)?;
         let (owner, cred) = self.user(user_id, credential).await?;
@@ -39,10 +43,15 @@ impl Engine {
         core.change_then(2 * store_id.len(), Some(then), message).await.map(|_| ())
     }
 
-    /// Lists a book. It is durable and can be ordered when this returns.
+    /// Lists a book with `stock_level` copies. It is durable and can be ordered when this returns.
     ///
     /// # Errors
-    /// 511, 401, 513, 401 (somebody else's store), 516, in this order; 530 for a price or stock level below 0.
+    /// 530 for a price or stock level below 0; 511, 401, 513, 401 (somebody else's store), 516, in this order; 530 for a
+    /// document of 4 GiB or a store that is full.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation), which is admitted only when the document is on the disk. If the future is dropped
+    /// before, the document may stay there without a book that names it; listing the book again uses it.
     pub async fn add_book(
         &self,
         user_id: &str,
@@ -80,10 +89,13 @@ impl Engine {
         core.change(book.id.len(), message).await.map(|_| ())
     }
 
-    /// Changes a stock level by `delta` copies.
+    /// Changes a stock level by `delta` copies; a negative one takes copies off the shelf.
     ///
     /// # Errors
     /// 511, 401, 513, 401 (somebody else's store), 515, 530 (below 0 or overflow), in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn add_stock_level(
         &self,
         user_id: &str,
@@ -105,7 +117,11 @@ impl Engine {
     /// Marks a paid order of this store as shipped.
     ///
     /// # Errors
-    /// 511, 401, 513, 401 (somebody else's store), 518 (also an order of another store), 520, 529, in this order.
+    /// 511, 401, 513, 401 (somebody else's store), 518 (also an order of another store), 520 (pending, canceled), 529
+    /// (also completed), in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
     pub async fn ship(&self, user_id: &str, credential: Credential<'_>, store_id: &str, order_id: &str) -> Result<()> {
         check_id("store_id", store_id)?;
         let (store, _) = self.own_store(user_id, credential, store_id).await?;
@@ -116,10 +132,15 @@ impl Engine {
         self.core.change(0, message).await.map(|_| ())
     }
 
-    /// Every order of a store, newest first.
+    /// Every order of a store, newest first. Each shard of orders is asked for itself, so an order that is placed
+    /// meanwhile may be in the list or not.
     ///
     /// # Errors
-    /// 511, 513, 401, 522 (not this user's store), in this order; 530 if there are more than may be listed.
+    /// 511, 513, 401, 522 (not this user's store), in this order; 530 if there are more than
+    /// [`crate::Limits::orders_listed_max`].
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn store_orders(
         &self,
         user_id: &str,
@@ -142,10 +163,15 @@ impl Engine {
         self.orders_of_store(store).await
     }
 
-    /// The orders of every store of the user, by store id; newest first.
+    /// The orders of every store of the user, by store id; newest first in each. The stores are asked one after the
+    /// other, so the lists are not of one moment.
     ///
     /// # Errors
-    /// 511, 401, 522 (the user has no store), in this order; 530 if there are more than may be listed.
+    /// 511, 401, 522 (the user has no store), in this order; 530 if there are more than
+    /// [`crate::Limits::orders_listed_max`] in all.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn all_store_orders(
         &self,
         user_id: &str,
@@ -174,10 +200,13 @@ impl Engine {
         Ok(lists)
     }
 
-    /// Copies of a book on the shelf.
+    /// Copies of a book on the shelf, for everybody to see.
     ///
     /// # Errors
     /// 513, 515, in this order.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn stock_level(&self, store_id: &str, book_id: &str) -> Result<i64> {
         check_id("store_id", store_id)?;
         check_id("book_id", book_id)?;
@@ -187,10 +216,13 @@ impl Engine {
         self.level(store, book_id.into()).await
     }
 
-    /// A book as it was listed, and how many copies are on the shelf.
+    /// A book as it was listed, and how many copies are on the shelf, for everybody to see.
     ///
     /// # Errors
-    /// 513, 515, in this order; overloaded if its document cannot be read now.
+    /// 513, 515, in this order; [`Error::Overloaded`] if its document cannot be read now.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn book(&self, store_id: &str, book_id: &str) -> Result<BookView> {
         check_id("store_id", store_id)?;
         check_id("book_id", book_id)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub use crate::domain::{OrderId, OrderStatus};
 use crate::stats::HistogramSnapshot;
 
-/// What a caller proves himself with.
+/// What a caller proves himself with. Every call that wants one takes any of them.
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Credential<'a> {
@@ -25,9 +25,14 @@ pub enum Credential<'a> {
 }
 
 impl<'a> Credential<'a> {
-    /// A password with no address.
+    /// A password with no address: wrong ones are counted by user only.
     pub fn password(password: &'a str) -> Self {
         Credential::Password { password, from: None }
+    }
+
+    /// A password from an address, by which wrong ones are counted, too.
+    pub fn password_from(password: &'a str, from: IpAddr) -> Self {
+        Credential::Password { password, from: Some(from) }
     }
 }
 
@@ -41,14 +46,16 @@ impl std::fmt::Debug for Credential<'_> {
     }
 }
 
-/// A book as a seller lists it.
-#[derive(Debug, Clone)]
+/// A book as a seller lists it. Whatever else is to be said of a book is in its document; these fields are what the
+/// engine itself judges and counts, so there will not be more of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewBook<'a> {
     /// The book's id, unique in its store: 1 to 256 bytes.
     pub id: &'a str,
     /// Price of a copy in fen, 0 or more.
     pub price: i64,
-    /// The whole `book_info` as a JSON object, kept byte for byte and given back.
+    /// The whole `book_info`, kept byte for byte and given back. The service takes JSON objects only; the engine does
+    /// not read it.
     pub document: &'a str,
 }
 
@@ -62,7 +69,7 @@ pub struct BookView {
     pub stock_level: i64,
 }
 
-/// A line of an order that is placed.
+/// A line of an order that is placed. There will not be more fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NewLine<'a> {
     /// The book's id in the store.

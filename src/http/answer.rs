@@ -337,6 +337,7 @@ mod tests {
         assert!(body(unknown).contains("outcome unknown"));
         for error in [Error::Draining, Error::Overloaded("x")] {
             let reply = Reply::refused(&error, Failure::Nothing);
+            assert_eq!(reply.code, error.code());
             assert_eq!((reply.code, reply.retry_after_s), (503, Some(1)));
             assert!(body(reply).contains("nothing was done"));
         }
