@@ -230,10 +230,12 @@ impl System {
     /// Waits for the failure.
     pub(crate) async fn failed(&self) -> String {
         let mut failure = self.failure.subscribe();
-        match failure.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
+        // Cloned at once: what is lent here is a lock, with which this future could not go to another thread.
+        let why = failure.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        match why {
+            Some(why) => why,
             // The sender lives in `self`, so this is never reached; waiting on is what a healthy engine does.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 
