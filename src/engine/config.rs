@@ -21,7 +21,7 @@ pub enum Storage {
     Disk(Arc<dyn Disk>, PathBuf),
 }
 
-/// Upper bounds. Everything that can grow has one.
+/// Upper bounds. Everything that can grow has one. What is beyond them is refused, and nothing was done then.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Limits {
@@ -79,6 +79,16 @@ impl Default for Limits {
 }
 
 /// How an engine is opened. [`Config::directory`] and [`Config::memory`] give the defaults; set fields from there.
+/// [`crate::Engine::open`] checks them and names the one that is out of its range.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut config = bookstore::Config::directory("snapshots");
+/// config.durability = bookstore::Durability::Buffered;
+/// config.order_ttl = Duration::from_secs(15 * 60);
+/// config.limits.order_lines_max = 100;
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {

@@ -1,5 +1,26 @@
 //! The HTTP service: the wire contract on top of an [`Engine`]. The only room that knows hyper.
 //!
+//! - [`serve`] takes a listener and does all of it: connections, limits, timeouts, drain. The program `bookstore` is
+//!   this with a command line.
+//! - [`HttpService`] is a `tower::Service` for a program that has a server of its own.
+//!
+//! Either way every route is a `POST` with a JSON object in and out, but for `GET` of `/healthz`, `/readyz`, `/metrics`
+//! and `/openapi.json`; the last one describes all of them. The outcome's code is the status and the field `code`.
+//!
+//! ```
+//! use bookstore::http::{HttpConfig, HttpService, Mode};
+//! # use bookstore::{Config, Engine};
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let engine = Engine::open(Config::memory()).await?;
+//! let mut config = HttpConfig::default();
+//! config.mode = Mode::Compat; // old clients, which send no token
+//! config.book_body_bytes_max = 4 << 20;
+//! let service = HttpService::new(engine, config);
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Layout
 //!
 //! A request walks down this list and its answer walks back up.
@@ -107,8 +128,13 @@ impl Default for HttpConfig {
 /// Serves the contract on `listener` until `shutdown` resolves, then drains: no new connection is taken, every
 /// request that was read is answered, and after [`HttpConfig::drain_timeout`] what is left is cut.
 ///
-/// The engine is not closed: that is the caller's, after this returns. Dropping the future stops the accepting
-/// at once but leaves open connections to their tasks.
+/// The engine is not closed: that is the caller's, after this returns. Must be called within a tokio runtime with I/O
+/// and time enabled.
+///
+/// # Cancellation
+///
+/// Dropping the future stops the accepting at once but leaves open connections to their tasks, which are not drained
+/// any more: resolve `shutdown` instead.
 ///
 /// # Errors
 ///
