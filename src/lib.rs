@@ -1,3 +1,4 @@
+#![cfg_attr(not(feature = "server"), doc = "[`http`]: crate#features")]
 //! The core of an online bookstore: an actor-model, in-memory engine whose state is durable.
 //!
 //! Per-user wallet actors and per-store inventory actors serialise every change through their mailboxes, an order
@@ -251,8 +252,6 @@
 //! - `journal`, `snapshot`, [`disk`]: bytes in, durable bytes out;
 //! - `stats`: histograms;
 //! - [`http`] and `cli` (feature `server`): the service and its command line.
-#![cfg_attr(feature = "server", doc = "\n[`http`]: crate::http")]
-#![cfg_attr(not(feature = "server"), doc = "\n[`http`]: crate#features")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 
 #[cfg(feature = "server")]

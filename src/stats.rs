@@ -15,7 +15,7 @@ pub struct Histogram {
     count: AtomicU64,
 }
 
-/// What a [`Histogram`] held at one moment. Observations that race with the reading may be in one
+/// What a histogram held at one moment. Observations that race with the reading may be in one
 /// field and not yet in another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

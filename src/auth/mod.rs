@@ -39,7 +39,8 @@ pub use tokens::{Claims, Tokens};
 use std::io;
 use std::path::PathBuf;
 
-/// What can go wrong in this room. A wrong password or a bad token is not an error but an answer.
+/// Why a password could not be hashed, or the key of tokens not be used. A wrong password or a bad token is not an
+/// error but an answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AuthError {

@@ -74,10 +74,9 @@ impl PasswordParams {
 /// A password at rest: salt, argon2id hash and what it cost, so that the setting can change while
 /// old hashes stay valid.
 ///
-/// Serialised in rmp-serde's compact form it is an array of bin, bin and three numbers. Decoding
-/// refuses other lengths and a cost outside the limits of [`PasswordParams`].
-///
 /// `==` compares two stored rows and is not constant-time: it is not how a password is judged.
+// In rmp-serde's compact form it is an array of bin, bin and three numbers. Decoding refuses other lengths and a cost
+// outside the limits.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct PasswordHash {

@@ -30,7 +30,9 @@ pub struct StoreNo(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BookNo(pub u32);
 
-/// An order's id: a version 7 UUID, so ids sort by time. After the 48 bits of milliseconds come 20 bits that count
+/// An order's id: a version 7 UUID, so ids sort by time. Calls take it as text, which is what `Display` gives.
+///
+/// After the 48 bits of milliseconds come 20 bits that count
 /// within the millisecond, so that ids of one engine sort by the order in which they were given, then random bits; the
 /// last byte is the low byte of the buyer's number, which says the shard.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +43,7 @@ pub const ORDER_COUNT_BITS: u32 = 20;
 
 impl OrderId {
     /// An id for an order of `buyer`. `stamp` is milliseconds << 20 plus the count.
+    #[doc(hidden)]
     pub fn new(stamp: u64, buyer: AccountNo, random: u64) -> Self {
         let time = u128::from(stamp >> ORDER_COUNT_BITS & 0xffff_ffff_ffff) << 80;
         let count = u128::from(stamp & ((1 << ORDER_COUNT_BITS) - 1));
@@ -61,6 +64,7 @@ impl OrderId {
     }
 
     /// The coordinator shard that holds the order.
+    #[doc(hidden)]
     pub fn shard(self) -> usize {
         (self.0 as u8) as usize % SHARDS
     }

@@ -13,7 +13,7 @@ use crate::domain::{
 
 impl Engine {
     /// Registers a user with balance 0. The password is hashed first, which costs some 25 ms of a core by default; see
-    /// [`crate::Config::password_params`].
+    /// [`Config::password_params`](crate::Config::password_params).
     ///
     /// # Errors
     /// 530 if the id or the password is out of its bounds; 512 if the id is taken; [`Error::Overloaded`] if more than
@@ -33,7 +33,7 @@ impl Engine {
     }
 
     /// As [`Engine::register`], with a hash that was made before: to move users over from another system without
-    /// hashing each password anew. See [`crate::PasswordHash::new`].
+    /// hashing each password anew. See [`PasswordHash::new`](crate::PasswordHash::new).
     ///
     /// # Errors
     /// 530 if the id is out of its bounds; 512 if it is taken.
@@ -88,7 +88,7 @@ impl Engine {
         self.core.change(0, message).await.map(|_| ())
     }
 
-    /// Gives a token that authorises this user for [`crate::Config::token_ttl`]. Many can be valid at once; changing the
+    /// Gives a token that authorises this user for [`Config::token_ttl`](crate::Config::token_ttl). Many can be valid at once; changing the
     /// password voids all of them. `terminal` names the device and is only recorded in the token.
     ///
     /// # Errors

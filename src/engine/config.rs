@@ -79,7 +79,7 @@ impl Default for Limits {
 }
 
 /// How an engine is opened. [`Config::directory`] and [`Config::memory`] give the defaults; set fields from there.
-/// [`crate::Engine::open`] checks them and names the one that is out of its range.
+/// [`Engine::open`](crate::Engine::open) checks them and names the one that is out of its range.
 ///
 /// ```
 /// use std::time::Duration;

@@ -44,7 +44,7 @@ pub use types::{
 /// Result of a call.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The longest id in bytes (contract §1).
+/// The longest id of a user, store or book, in bytes of UTF-8.
 pub const ID_BYTES_MAX: usize = 256;
 
 pub use crate::auth::PASSWORD_BYTES_MAX;
@@ -67,7 +67,7 @@ pub use crate::auth::PASSWORD_BYTES_MAX;
 ///
 /// # Answers
 ///
-/// An answer leaves when what it rests on is durable as [`crate::Config::durability`] says, a refusal or a read
+/// An answer leaves when what it rests on is durable as [`Config::durability`](crate::Config::durability) says, a refusal or a read
 /// included. So an answer never shows what a crash could take back.
 ///
 /// # Cancellation

@@ -11,11 +11,11 @@ use crate::domain::{
 impl Engine {
     /// Places an order: all copies are taken, or none. Two lines of one book count together. No lines make an order of 0
     /// fen. The price is the one of now; the order is canceled by itself unless it is paid within
-    /// [`crate::Config::order_ttl`].
+    /// [`Config::order_ttl`](crate::Config::order_ttl).
     ///
     /// # Errors
     /// 530 for a count below 1 or too many lines; 511, 401, 513, then line by line 515 and 517; 530 for a total of 2^53 fen
-    /// or more; [`super::Error::Throttled`] above [`crate::Limits::pending_orders_max`].
+    /// or more; [`Error::Throttled`](super::Error::Throttled) above [`Limits::pending_orders_max`](crate::Limits::pending_orders_max).
     ///
     /// # Cancellation
     /// A [change](Engine#cancellation): the order may be there although nobody was told its id. [`Engine::buyer_orders`]
@@ -187,7 +187,7 @@ impl Engine {
     /// Every order of a buyer, newest first.
     ///
     /// # Errors
-    /// 511, 401, in this order; 530 if there are more than [`crate::Limits::orders_listed_max`].
+    /// 511, 401, in this order; 530 if there are more than [`Limits::orders_listed_max`](crate::Limits::orders_listed_max).
     ///
     /// # Cancellation
     /// A read: the future may be dropped at any time.

@@ -115,7 +115,7 @@ impl Snapshots {
 
 impl Engine {
     /// Takes a snapshot now, beside the traffic. Of several calls at once each takes its own, one after the other. The
-    /// engine takes them by itself; see [`crate::Config::snapshot_interval`].
+    /// engine takes them by itself; see [`Config::snapshot_interval`](crate::Config::snapshot_interval).
     ///
     /// # Errors
     /// [`Error::Draining`] if the engine is closing or closed; [`Error::Overloaded`] if the snapshot could not be written:

@@ -137,7 +137,7 @@ impl Engine {
     ///
     /// # Errors
     /// 511, 513, 401, 522 (not this user's store), in this order; 530 if there are more than
-    /// [`crate::Limits::orders_listed_max`].
+    /// [`Limits::orders_listed_max`](crate::Limits::orders_listed_max).
     ///
     /// # Cancellation
     /// A read: the future may be dropped at any time.
@@ -168,7 +168,7 @@ impl Engine {
     ///
     /// # Errors
     /// 511, 401, 522 (the user has no store), in this order; 530 if there are more than
-    /// [`crate::Limits::orders_listed_max`] in all.
+    /// [`Limits::orders_listed_max`](crate::Limits::orders_listed_max) in all.
     ///
     /// # Cancellation
     /// A read: the future may be dropped at any time.

@@ -18,7 +18,7 @@ pub enum Credential<'a> {
         /// The client's address.
         from: Option<IpAddr>,
     },
-    /// A token that [`crate::Engine::login`] gave to this user.
+    /// A token that [`Engine::login`](crate::Engine::login) gave to this user.
     Token(&'a str),
     /// The embedder has authenticated the user himself. Ownership is still judged.
     Trusted,
@@ -112,7 +112,7 @@ pub struct OrderView {
     pub lines: Vec<LineView>,
 }
 
-/// What [`crate::Engine::open`] found.
+/// What [`Engine::open`](crate::Engine::open) found.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Recovered {

@@ -12,7 +12,7 @@ use super::frame::{FRAME_PAYLOAD_MAX, Frame, encode_frame};
 use super::shared::{Ending, Shared, Tap};
 use super::{JournalFailed, JournalStats, LogStore, Lsn};
 
-/// When a frame counts as durable, and so what an answer promises.
+/// What an answer promises: when an event counts as durable. Set it with `Config::durability`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
