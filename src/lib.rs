@@ -230,10 +230,11 @@
 //!
 //! - Errors, settings and whatever the engine gives out are `#[non_exhaustive]`: they will grow. Settings start from a
 //!   constructor ([`Config::memory`], [`Config::directory`], `Default`) and are set field by field. [`NewBook`],
-//!   [`NewLine`], [`PasswordParams`] and [`OrderStatus`] are complete, so they can be written and matched as they stand.
-//! - No type of another crate is in the signatures, but for those of hyper and tower-service in [`http`], where they are
-//!   the point, and tokio's `TcpListener` there. serde's traits on ids and hashes serve the engine's own files; what they
-//!   write is no format to rely on.
+//!   [`NewLine`], [`PasswordParams`] and [`OrderStatus`] are complete: they can be written and matched as they
+//!   stand.
+//! - No type of another crate is in the signatures, but for those of hyper and tower-service in [`http`], where they
+//!   are the point, and tokio's `TcpListener` there. serde's traits on ids and hashes serve the engine's own files;
+//!   what they write is no format to rely on.
 //! - [`disk`] is for those who want to put an engine on a file system of their own making, mostly in tests. Its traits
 //!   may get new methods, with a default body.
 //! - `internals` and `cli` are hidden here because they are no API: this crate's own benches, tests and program use
@@ -252,6 +253,7 @@
 //! - `journal`, `snapshot`, [`disk`]: bytes in, durable bytes out;
 //! - `stats`: histograms;
 //! - [`http`] and `cli` (feature `server`): the service and its command line.
+
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]
 
 #[cfg(feature = "server")]

@@ -4,9 +4,9 @@
 //! any single operation. [`RealDisk`] is the machine's disk; [`MemoryDisk`] is a file system in
 //! memory for engines that keep nothing.
 //!
-//! An engine on a disk of one's own making is opened with [`Storage::Disk`](crate::Storage::Disk); no file is locked there, so
-//! whoever opens it sees to it that no second engine does. [`Disk`] and [`DiskFile`] may get new methods, with a
-//! default body; their implementations are called from several threads at once and may block.
+//! An engine on a disk of one's own making is opened with [`Storage::Disk`](crate::Storage::Disk); no file is locked
+//! there, so whoever opens it sees to it that no second engine does. [`Disk`] and [`DiskFile`] may get new methods,
+//! with a default body; their implementations are called from several threads at once and may block.
 //!
 //! What callers may assume of an implementation, and no more:
 //! - Bytes written are read back at once, but survive a power loss only after `sync_data`.

@@ -88,8 +88,8 @@ impl Engine {
         self.core.change(0, message).await.map(|_| ())
     }
 
-    /// Gives a token that authorises this user for [`Config::token_ttl`](crate::Config::token_ttl). Many can be valid at once; changing the
-    /// password voids all of them. `terminal` names the device and is only recorded in the token.
+    /// Gives a token that authorises this user for [`Config::token_ttl`](crate::Config::token_ttl). Many can be valid
+    /// at once; changing the password voids all of them. `terminal` names the device and is only recorded in the token.
     ///
     /// # Errors
     /// 401 for an unknown user or a wrong credential.

@@ -61,8 +61,8 @@ impl Drop for Guard {
 impl Engine {
     /// Ends in order: admits nothing more, waits for what is in flight, takes a last snapshot (so that the next open
     /// replays nothing), syncs the journal and releases the data directory. Every other call on any handle of this
-    /// engine answers [`Error::Draining`](super::Error::Draining) from the moment this begins. Closing again, or from several tasks at
-    /// once, gives the same answer when the one end is reached.
+    /// engine answers [`Error::Draining`](super::Error::Draining) from the moment this begins. Closing again, or from
+    /// several tasks at once, gives the same answer when the one end is reached.
     ///
     /// It waits as long as it has to. What is in flight ends by itself within a few syncs and password hashes; the
     /// snapshot takes about a second for a million rows.
@@ -72,9 +72,9 @@ impl Engine {
     /// again to go on, or drop all handles to end as in a crash.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`](super::Error::OutcomeUnknown) if the engine has failed; what was acknowledged is durable all the same. With
-    /// [`Durability::Snapshot`] also [`Error::Overloaded`](super::Error::Overloaded) if the last snapshot could not be written: what came
-    /// after the one before is lost.
+    /// [`Error::OutcomeUnknown`](super::Error::OutcomeUnknown) if the engine has failed; what was acknowledged is
+    /// durable all the same. With [`Durability::Snapshot`] also [`Error::Overloaded`](super::Error::Overloaded) if the
+    /// last snapshot could not be written: what came after the one before is lost.
     pub async fn close(&self) -> Result<()> {
         self.core.system.answers.drain();
         let _turn = self.guard.turn.lock().await;

@@ -67,8 +67,8 @@ pub use crate::auth::PASSWORD_BYTES_MAX;
 ///
 /// # Answers
 ///
-/// An answer leaves when what it rests on is durable as [`Config::durability`](crate::Config::durability) says, a refusal or a read
-/// included. So an answer never shows what a crash could take back.
+/// An answer leaves when what it rests on is durable as [`Config::durability`](crate::Config::durability) says, a
+/// refusal or a read included. So an answer never shows what a crash could take back.
 ///
 /// # Cancellation
 ///

@@ -183,8 +183,8 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
 /// Snapshots that were passed over, with the reason.
 type Damaged = Vec<(PathBuf, SnapshotError)>;
 
-/// The newest snapshot that is sound, and the damaged ones that are newer. A damaged one is set aside, never deleted; if all are damaged the engine does
-/// not start, because a fresh start would lose everything in silence.
+/// The newest snapshot that is sound, and the damaged ones that are newer. A damaged one is set aside, never deleted;
+/// if all are damaged the engine does not start, because a fresh start would lose everything in silence.
 fn load_newest(
     disk: &dyn Disk,
     dir: &Path,

@@ -9,17 +9,18 @@ use crate::domain::{
 };
 
 impl Engine {
-    /// Places an order: all copies are taken, or none. Two lines of one book count together. No lines make an order of 0
-    /// fen. The price is the one of now; the order is canceled by itself unless it is paid within
+    /// Places an order: all copies are taken, or none. Two lines of one book count together. No lines make an order of
+    /// 0 fen. The price is the one of now; the order is canceled by itself unless it is paid within
     /// [`Config::order_ttl`](crate::Config::order_ttl).
     ///
     /// # Errors
-    /// 530 for a count below 1 or too many lines; 511, 401, 513, then line by line 515 and 517; 530 for a total of 2^53 fen
-    /// or more; [`Error::Throttled`](super::Error::Throttled) above [`Limits::pending_orders_max`](crate::Limits::pending_orders_max).
+    /// 530 for a count below 1 or too many lines; 511, 401, 513, then line by line 515 and 517; 530 for a total of 2^53
+    /// fen or more; [`Error::Throttled`](super::Error::Throttled) above
+    /// [`Limits::pending_orders_max`](crate::Limits::pending_orders_max).
     ///
     /// # Cancellation
-    /// A [change](Engine#cancellation): the order may be there although nobody was told its id. [`Engine::buyer_orders`]
-    /// shows it, and it expires by itself.
+    /// A [change](Engine#cancellation): the order may be there although nobody was told its id.
+    /// [`Engine::buyer_orders`] shows it, and it expires by itself.
     pub async fn new_order(
         &self,
         user_id: &str,
@@ -63,8 +64,8 @@ impl Engine {
         }
     }
 
-    /// Pays an order; the seller has the money at once. A second payment of one order is a 527, so a caller who does not
-    /// know the outcome of the first may ask again.
+    /// Pays an order; the seller has the money at once. A second payment of one order is a 527, so a caller who does
+    /// not know the outcome of the first may ask again.
     ///
     /// # Errors
     /// 518, 401 (not this user's), 511 (that account is gone or a newer one), 401 (credential), 526, 527, 519, in
@@ -187,7 +188,8 @@ impl Engine {
     /// Every order of a buyer, newest first.
     ///
     /// # Errors
-    /// 511, 401, in this order; 530 if there are more than [`Limits::orders_listed_max`](crate::Limits::orders_listed_max).
+    /// 511, 401, in this order; 530 if there are more than
+    /// [`Limits::orders_listed_max`](crate::Limits::orders_listed_max).
     ///
     /// # Cancellation
     /// A read: the future may be dropped at any time.

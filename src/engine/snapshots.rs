@@ -118,9 +118,9 @@ impl Engine {
     /// engine takes them by itself; see [`Config::snapshot_interval`](crate::Config::snapshot_interval).
     ///
     /// # Errors
-    /// [`Error::Draining`] if the engine is closing or closed; [`Error::Overloaded`] if the snapshot could not be written:
-    /// the journal is whole, so nothing is lost and it may be tried again; [`Error::OutcomeUnknown`] if the engine has
-    /// failed.
+    /// [`Error::Draining`] if the engine is closing or closed; [`Error::Overloaded`] if the snapshot could not be
+    /// written: the journal is whole, so nothing is lost and it may be tried again; [`Error::OutcomeUnknown`] if the
+    /// engine has failed.
     ///
     /// # Cancellation
     /// The snapshot is taken all the same, only nobody hears of it.

@@ -46,12 +46,12 @@ impl Engine {
     /// Lists a book with `stock_level` copies. It is durable and can be ordered when this returns.
     ///
     /// # Errors
-    /// 530 for a price or stock level below 0; 511, 401, 513, 401 (somebody else's store), 516, in this order; 530 for a
-    /// document of 4 GiB or a store that is full.
+    /// 530 for a price or stock level below 0; 511, 401, 513, 401 (somebody else's store), 516, in this order; 530 for
+    /// a document of 4 GiB or a store that is full.
     ///
     /// # Cancellation
-    /// A [change](Engine#cancellation), which is admitted only when the document is on the disk. If the future is dropped
-    /// before, the document may stay there without a book that names it; listing the book again uses it.
+    /// A [change](Engine#cancellation), which is admitted only when the document is on the disk. If the future is
+    /// dropped before, the document may stay there without a book that names it; listing the book again uses it.
     pub async fn add_book(
         &self,
         user_id: &str,

@@ -61,8 +61,8 @@ pub struct PeerAddr(pub IpAddr);
 ///
 /// # Limits
 ///
-/// What belongs to a request holds here as in [`serve`](super::serve): the bytes of a body, of all bodies together and of
-/// the headers, the time for a body, and with [`PeerAddr`] the throttle by address. What belongs to a connection is
+/// What belongs to a request holds here as in [`serve`](super::serve): the bytes of a body, of all bodies together and
+/// of the headers, the time for a body, and with [`PeerAddr`] the throttle by address. What belongs to a connection is
 /// the embedder's, and his server's defaults may be none at all:
 ///
 /// | [`HttpConfig`] | here | what the embedder sets |
