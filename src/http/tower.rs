@@ -35,7 +35,7 @@ pub struct PeerAddr(pub IpAddr);
 /// ready. It must be called within a tokio runtime with time enabled. Paths are matched from their beginning
 /// (`/buyer/new_order`), so a router that stands before it has to take its prefix off, as axum's `nest_service` does.
 /// `/healthz`, `/readyz`, `/metrics` and `/openapi.json` are among the paths: the whole world sees what the embedder
-/// lets through.
+/// lets through. The last one tells the paths without the prefix.
 ///
 /// ```
 /// use bookstore::http::{HttpConfig, HttpService};
@@ -121,7 +121,7 @@ where
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         let shared = Arc::clone(&self.shared);
         ResponseFuture(Box::pin(async move {
-            let peer = request.extensions().get().map(|PeerAddr(address)| address.to_canonical());
+            let peer = request.extensions().get().map(|PeerAddr(address)| *address);
             // HTTP/2 has no such header.
             let may_close = request.version() < Version::HTTP_2;
             let mut reply = service::answer(&shared, peer, request).await;
