@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bookstore::{Config, Credential, Engine, Error, NewBook, NewLine, PasswordHash, PasswordParams};
+use bookstore::{Config, Credential, Engine, Error, NewBook, NewLine, OpenError, PasswordHash, PasswordParams};
 
 const TRUSTED: Credential<'static> = Credential::Trusted;
 
@@ -77,6 +77,28 @@ async fn a_close_that_was_dropped_is_taken_up_by_the_next() {
     engine.close().await.unwrap();
     let again = open(dir.path()).await;
     assert_eq!((again.recovered().accounts, again.recovered().replayed_events), (1, 0));
+    again.close().await.unwrap();
+}
+
+/// A recovery that nobody waits for lets its directory go when it is through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_that_was_dropped_frees_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path()).await;
+    engine.register_hashed("u", &hash()).await.unwrap();
+    drop(engine);
+    assert!(begin_and_drop(Engine::open(config(dir.path()))).is_none(), "it recovers on another thread");
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    let again = loop {
+        match Engine::open(config(dir.path())).await {
+            Ok(engine) => break engine,
+            Err(OpenError::Locked { .. }) if std::time::Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(again.recovered().accounts, 1);
     again.close().await.unwrap();
 }
 
