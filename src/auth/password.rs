@@ -11,8 +11,8 @@ use super::{AuthError, random};
 /// The longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
-const SALT_BYTES: usize = 16;
-const HASH_BYTES: usize = 32;
+pub(super) const SALT_BYTES: usize = 16;
+pub(super) const HASH_BYTES: usize = 32;
 
 /// Above these a hash would rather be an outage. They bound what a decoded hash can ask for, too.
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;
@@ -81,9 +81,9 @@ impl PasswordParams {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct PasswordHash {
-    salt: [u8; SALT_BYTES],
-    hash: [u8; HASH_BYTES],
-    params: PasswordParams,
+    pub(super) salt: [u8; SALT_BYTES],
+    pub(super) hash: [u8; HASH_BYTES],
+    pub(super) params: PasswordParams,
 }
 
 impl PasswordHash {
