@@ -35,7 +35,7 @@
 //!
 //! # Layout
 //!
-//! The public API is [`Engine`] with its [`Config`]. Inside, data walks one way through the rooms and comes back
+//! The public API is [`Engine`] with its [`Config`], and [`offline`] for data that no engine has open. Inside, data walks one way through the rooms and comes back
 //! once:
 //!
 //! - `domain`: the rules, pure: no I/O, no clock, no actor;
@@ -65,6 +65,7 @@ mod engine;
 
 pub use auth::{AuthError, PasswordHash, PasswordParams};
 pub use domain::Refusal;
+pub use engine::offline;
 pub use engine::{
     AuditReport, BookView, Config, Credential, Engine, Error, ID_BYTES_MAX, Limits, LineView, NewBook, NewLine,
     OpenError, OrderId, OrderStatus, OrderView, PASSWORD_BYTES_MAX, Progress, Recovered, Result, SnapshotReport, Stats,

@@ -97,6 +97,19 @@ impl PasswordHash {
         hash(password, params)
     }
 
+    /// As [`PasswordHash::new`], with a salt of the caller's, so that the hash is the same each time. Only for data
+    /// that is made up: a salt that others can guess takes away what a salt is for.
+    ///
+    /// # Errors
+    /// As [`PasswordHash::new`].
+    pub(crate) fn salted(
+        password: &[u8],
+        params: PasswordParams,
+        salt: [u8; SALT_BYTES],
+    ) -> Result<PasswordHash, AuthError> {
+        hash_salted(password, params, salt)
+    }
+
     #[cfg(test)]
     /// What the hash cost.
     pub fn params(&self) -> PasswordParams {
@@ -117,10 +130,13 @@ impl fmt::Debug for PasswordHash {
 /// [`AuthError::PasswordLength`], [`AuthError::Parameters`], [`AuthError::Random`] and
 /// [`AuthError::Argon2`] when memory is short.
 pub fn hash(password: &[u8], params: PasswordParams) -> Result<PasswordHash, AuthError> {
+    hash_salted(password, params, random()?)
+}
+
+fn hash_salted(password: &[u8], params: PasswordParams, salt: [u8; SALT_BYTES]) -> Result<PasswordHash, AuthError> {
     if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
         return Err(AuthError::PasswordLength);
     }
-    let salt = random()?;
     let hash = params.derive(password, &salt)?;
     Ok(PasswordHash { salt, hash, params })
 }

@@ -3,10 +3,15 @@
 //! # Layout
 //!
 //! - `args`: every flag, its variable of the environment, its default, and what becomes of it.
+//! - `exit`: the exit statuses.
 //! - `serve`: `bookstore serve`, from the listener to the exit status.
-//! - `signals`: SIGTERM and SIGINT.
+//! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
+//! - `progress`: what long work says meanwhile. `signals`: SIGTERM and SIGINT.
 
 mod args;
+mod exit;
+mod load;
+mod progress;
 mod serve;
 mod signals;
 
@@ -15,11 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::args::ServeArgs;
-
-/// Something failed; the reason stands on stderr.
-const FAILURE: u8 = 1;
-/// The journal failed while the service ran (`EX_SOFTWARE`). Whatever restarts the service may do so.
-const ENGINE_FAILED: u8 = 70;
+use self::load::LoadArgs;
 
 /// A bookstore engine with a durable journal, served over HTTP.
 ///
@@ -37,6 +38,8 @@ struct Cli {
 enum Command {
     /// Serve the API until SIGTERM or SIGINT
     Serve(Box<ServeArgs>),
+    /// Make a data directory from JSON lines (docs/load-format.md), or one with made-up data
+    Load(LoadArgs),
 }
 
 /// Runs the program: reads arguments and environment, and does what they say.
@@ -45,11 +48,15 @@ enum Command {
 /// journal failed under way, and 130 or 143 when a second signal cut the end short.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let args = match cli.command {
-        Some(Command::Serve(args)) => *args,
-        None => cli.serve,
+    let ended = match cli.command {
+        Some(Command::Serve(args)) => return serve::run(&args),
+        None => return serve::run(&cli.serve),
+        Some(Command::Load(args)) => load::run(&args),
     };
-    serve::run(&args)
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.end(),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | `database` | makes and opens a database file |
 //! | `documents` | the store of documents: put, get, close |
 //! | `writer` | its thread, which commits everything that waits in one transaction |
+//! | `bulk` | many documents in one commit, for the loader |
 //! | `orders` | the store of orders: write, get, list, count |
 //!
 //! Only this room knows redb.
@@ -22,6 +23,7 @@
 //!   its way out, and a panic of redb over a damaged page is caught and told as damage.
 
 mod backend;
+mod bulk;
 mod database;
 mod documents;
 mod orders;

@@ -11,6 +11,7 @@
 //! - `chunks`: what is in a snapshot's chunks; `snapshots`: the walk beside the traffic; `audit`: all money and all
 //!   copies while nothing moves.
 //! - `overflow`: orders at rest leave memory.
+//! - `offline`: work on data directories that no engine has open.
 //! - `background`: ticks, sleep, snapshots by time and size, free disk.
 
 mod accounts;
@@ -23,6 +24,7 @@ mod credential;
 mod error;
 mod image;
 mod names;
+pub mod offline;
 mod open;
 mod orders;
 mod overflow;

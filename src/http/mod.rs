@@ -20,7 +20,7 @@ mod auth;
 mod body;
 mod buyer;
 mod connection;
-mod fields;
+pub(crate) mod fields;
 mod io;
 mod metrics;
 mod openapi;

@@ -16,12 +16,14 @@ pub mod client;
 pub mod http;
 pub mod server;
 pub mod shop;
+pub mod tool;
 
 pub use answer::Answer;
 pub use client::{Client, User};
 pub use http::{Conn, Response, request};
 pub use server::Server;
 pub use shop::{Shop, book};
+pub use tool::{Done, bookstore, bookstore_fed};
 
 use std::time::{Duration, Instant};
 
