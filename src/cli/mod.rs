@@ -6,10 +6,13 @@
 //! - `exit`: the exit statuses.
 //! - `serve`: `bookstore serve`, from the listener to the exit status.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
+//! - `check`, `inspect`: a data directory, or one of its files, that no service has open.
 //! - `progress`: what long work says meanwhile. `signals`: SIGTERM and SIGINT.
 
 mod args;
+mod check;
 mod exit;
+mod inspect;
 mod load;
 mod progress;
 mod serve;
@@ -20,6 +23,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::args::ServeArgs;
+use self::check::CheckArgs;
+use self::inspect::InspectArgs;
 use self::load::LoadArgs;
 
 /// A bookstore engine with a durable journal, served over HTTP.
@@ -40,18 +45,25 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Make a data directory from JSON lines (docs/load-format.md), or one with made-up data
     Load(LoadArgs),
+    /// Verify every byte of a data directory that no service has open, and that money and copies add up
+    Check(CheckArgs),
+    /// Print a journal segment or a snapshot as JSON lines
+    Inspect(InspectArgs),
 }
 
 /// Runs the program: reads arguments and environment, and does what they say.
 ///
-/// The exit status is 0 after a clean end, 1 for a failure (told on stderr), 2 for wrong usage, 70 when the
-/// journal failed under way, and 130 or 143 when a second signal cut the end short.
+/// The exit status is 0 after a clean end, 1 for a failure or damage (told on stderr), 2 for wrong usage, 70 when the
+/// journal failed under way, 75 when `check` or `inspect` could not read what it was to look at, and 130 or 143 when a
+/// signal cut the work short (of `serve`: the second one).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let ended = match cli.command {
         Some(Command::Serve(args)) => return serve::run(&args),
         None => return serve::run(&cli.serve),
         Some(Command::Load(args)) => load::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Inspect(args)) => inspect::run(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

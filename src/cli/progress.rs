@@ -48,3 +48,12 @@ pub(super) fn say(line: &dyn Display) {
 pub(super) fn rate(done: u64, took: Duration) -> String {
     format!("{:.0}/s", done as f64 / took.as_secs_f64().max(1e-3))
 }
+
+/// Text on stdout. A reader that went away is no error.
+pub(super) fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}

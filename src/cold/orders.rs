@@ -402,7 +402,6 @@ impl View {
         })
     }
 
-    #[cfg(test)]
     /// Checks every row, and that lists and counts are those of the rows. `progress` is told the rows so far.
     ///
     /// # Errors

@@ -13,6 +13,7 @@
 pub mod answer;
 pub mod audit;
 pub mod client;
+pub mod files;
 pub mod http;
 pub mod server;
 pub mod shop;
