@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use common::files::{content, copy, files, flip, killed_shop};
-use common::{Done, Server, bookstore};
+use common::{Done, Server, bookstore, bookstore_fed};
 use tempfile::TempDir;
 
 /// Checks, and sees to it that nothing changed.
@@ -67,6 +67,30 @@ fn a_flipped_byte_is_found_in_each_kind_of_file() {
     let places = bytes.windows(13).enumerate().filter(|(_, window)| *window == b"title of dear").map(|(at, _)| at);
     places.for_each(|at| flip(&file, at));
     check(&copied).ends_with_status(1).says("documents.redb: the document ").says("of book \"dear\" in store");
+}
+
+#[test]
+fn a_flipped_byte_in_an_order_at_rest_is_found() {
+    const PRICE: u32 = 0x3ade_68b1;
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("data");
+    let lines = format!(
+        r#"{{"type":"account","user_id":"u","password":"p"}}
+        {{"type":"store","store_id":"s","user_id":"u"}}
+        {{"type":"book","store_id":"s","book_info":{{"id":"b","title":"t","price":1}}}}
+        {{"type":"order","user_id":"u","store_id":"s","status":"paid","paid_to":"platform","created_time":1700000000000,
+          "books":[{{"id":"b","count":1,"price":{PRICE}}}]}}"#
+    );
+    let lines = lines.replace(",\n          ", ",");
+    bookstore_fed(&[&"load", &"--argon2-memory-kib", &"64", &"-", &dir], lines.as_bytes()).ok();
+    check(&dir).ok().says("1 orders at rest").says(&format!("held by the platform {PRICE}"));
+    let file = dir.join("orders.redb");
+    let bytes = fs::read(&file).unwrap();
+    let places: Vec<usize> =
+        bytes.windows(4).enumerate().filter(|(_, window)| *window == PRICE.to_be_bytes()).map(|(at, _)| at).collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| flip(&file, at));
+    check(&dir).ends_with_status(1).says("damaged: ").says("orders.redb: ");
 }
 
 #[test]

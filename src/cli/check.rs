@@ -62,12 +62,13 @@ fn tell(report: &CheckReport, args: &CheckArgs) -> Result<(), Exit> {
 
 fn summary(report: &CheckReport, args: &CheckArgs) -> String {
     let mut text = format!(
-        "read {}: {} snapshots with {} rows, {} journal segments, {} frames, {} documents; {} bytes in {:.1} s\n",
+        "read {}: {} snapshots with {} rows, {} journal segments, {} frames, {} orders at rest, {} documents; {} bytes in {:.1} s\n",
         args.dir.display(),
         report.snapshots,
         report.snapshot_rows,
         report.segments,
         report.frames,
+        report.resting_orders,
         report.documents,
         report.bytes,
         report.took.as_secs_f64(),
@@ -89,8 +90,11 @@ fn summary(report: &CheckReport, args: &CheckArgs) -> String {
         ));
         text.push_str(&format!("state hash {:032x}\n", audit.state_hash));
     }
-    let things = report.snapshot_rows + report.frames + report.documents;
+    let things = report.snapshot_rows + report.frames + report.resting_orders + report.documents;
     let megabytes = report.bytes as f64 / 1e6 / report.took.as_secs_f64().max(1e-3);
-    text.push_str(&format!("{} rows, frames and documents, {megabytes:.0} MB/s\n", rate(things, report.took)));
+    text.push_str(&format!(
+        "{} rows, frames, orders at rest and documents, {megabytes:.0} MB/s\n",
+        rate(things, report.took)
+    ));
     text
 }

@@ -7,11 +7,14 @@
 //! - `serve`: `bookstore serve`, from the listener to the exit status.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
 //! - `check`, `inspect`: a data directory, or one of its files, that no service has open.
+//! - `import`: books into a running service. `input`: lines of a file or of stdin.
 //! - `progress`: what long work says meanwhile. `signals`: SIGTERM and SIGINT.
 
 mod args;
 mod check;
 mod exit;
+mod import;
+mod input;
 mod inspect;
 mod load;
 mod progress;
@@ -24,6 +27,7 @@ use clap::{Parser, Subcommand};
 
 use self::args::ServeArgs;
 use self::check::CheckArgs;
+use self::import::ImportArgs;
 use self::inspect::InspectArgs;
 use self::load::LoadArgs;
 
@@ -49,6 +53,8 @@ enum Command {
     Check(CheckArgs),
     /// Print a journal segment or a snapshot as JSON lines
     Inspect(InspectArgs),
+    /// List books in a running service, over HTTP
+    Import(ImportArgs),
 }
 
 /// Runs the program: reads arguments and environment, and does what they say.
@@ -64,6 +70,7 @@ pub fn main() -> ExitCode {
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Import(args)) => import::run(args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

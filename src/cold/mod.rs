@@ -6,7 +6,7 @@
 //! | `database` | makes and opens a database file |
 //! | `documents` | the store of documents: put, get, close |
 //! | `writer` | its thread, which commits everything that waits in one transaction |
-//! | `verify` | every byte of the documents, for the offline check |
+//! | `verify` | every byte of both files, for the offline check |
 //! | `bulk` | many documents in one commit, for the loader |
 //! | `orders` | the store of orders: write, get, list, count |
 //!

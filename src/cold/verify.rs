@@ -1,12 +1,13 @@
-//! Every byte of the documents' file, for the offline check.
+//! Every byte of both files, for the offline check.
 
 use std::sync::PoisonError;
 
-use redb::{ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable};
 
+use super::backend::Health;
 use super::database::guarded;
 use super::documents::DOCUMENTS;
-use super::{ColdError, Documents};
+use super::{ColdError, Documents, Orders};
 use crate::domain::DocumentHash;
 
 impl Documents {
@@ -35,11 +36,37 @@ impl Documents {
             Ok(())
         });
         walked.map_err(|fault| fault.report(&self.store.health))?;
-        let integral = guarded(|| Ok(database.check_integrity()?));
-        match integral.map_err(|fault| fault.report(&self.store.health))? {
-            true => {}
-            false => damaged.push("redb's checksums do not hold".to_owned()),
-        }
+        damaged.extend(check_integrity(database, &self.store.health)?);
         Ok(damaged)
     }
+}
+
+impl Orders {
+    /// Checks every row, lists, counts and redb's own checksums. Returns how many rows there are, and what is damaged.
+    /// Blocks on the disk.
+    ///
+    /// # Errors
+    /// As [`Documents::verify`].
+    pub fn verify(&self, progress: impl FnMut(u64)) -> Result<(u64, Vec<String>), ColdError> {
+        let mut damaged = Vec::new();
+        let rows = match self.view()?.verify(progress) {
+            Ok(verified) => verified.orders,
+            Err(ColdError::Damaged { what }) => {
+                damaged.push(what);
+                self.len()
+            }
+            Err(error) => return Err(error),
+        };
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_mut().ok_or(ColdError::Closed)?;
+        damaged.extend(check_integrity(database, &self.health)?);
+        Ok((rows, damaged))
+    }
+}
+
+/// redb's checksums, which cover the pages between the rows, too.
+fn check_integrity(database: &mut Database, health: &Health) -> Result<Option<String>, ColdError> {
+    let integral = guarded(|| Ok(database.check_integrity()?));
+    let integral = integral.map_err(|fault| fault.report(health))?;
+    Ok((!integral).then(|| "redb's checksums do not hold".to_owned()))
 }

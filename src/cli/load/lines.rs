@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::input::{Input, Next};
 use super::{ProgressLines, Stopped, WRONG_LINES_MAX};
 use crate::PasswordHash;
+use crate::cli::input::{Input, Next};
 use crate::cli::signals::Asked;
 use crate::domain::Refusal;
 use crate::engine::offline::{LoadAccount, LoadError, LoadLine, LoadOrder, LoadPassword, Loader};

@@ -1,11 +1,9 @@
 //! `bookstore load`.
 //!
-//! - `input`: lines of a file or of stdin, read ahead on a thread.
 //! - `lines`: a JSON line to a typed row.
 //! - `generate`: rows that are made up.
 
 mod generate;
-mod input;
 mod lines;
 
 use std::fs::{self, File, OpenOptions};
@@ -17,10 +15,10 @@ use std::time::Duration;
 use clap::Args;
 
 use self::generate::Spec;
-use self::input::Input;
 use self::lines::{OrderIds, Wrong};
 use super::args::{HashArgs, duration};
 use super::exit::Exit;
+use super::input::Input;
 use super::progress::{ProgressLines, rate, say};
 use super::signals::Asked;
 use crate::engine::offline::{LoadError, LoadOptions, LoadReport, Loader};

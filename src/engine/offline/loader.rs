@@ -247,7 +247,7 @@ impl Loader {
         }
         self.order_ids.extend(old_id);
         self.report.orders += 1;
-        self.output.order(id, &row)?;
+        self.output.order(id, row)?;
         Ok(id)
     }
 

@@ -1,16 +1,20 @@
-//! The files of a data directory that is made: a snapshot, whose rows are those of a running engine, and the documents.
+//! The files of a data directory that is made, as a running engine leaves them: a snapshot, orders at rest, documents.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::rows::LoadError;
-use crate::cold::Documents;
+use crate::cold::{Documents, Orders};
 use crate::disk::{Disk, RealDisk};
-use crate::domain::{DocumentHash, Order, OrderId};
+use crate::domain::{DocumentHash, Order, OrderId, OrderStatus};
 use crate::engine::chunks::{self, CHUNK_BYTES, CHUNK_ROWS, chunk};
 use crate::snapshot::SnapshotWriter;
 
-const DOCUMENT_CACHE_BYTES: usize = 64 << 20;
+/// redb's cache of each file: its indexes are written all over.
+const CACHE_BYTES: usize = 256 << 20;
+
+/// Orders at rest that share a commit.
+const ORDERS_AT_ONCE: usize = 1 << 17;
 
 /// Documents that share a commit.
 const DOCUMENTS_AT_ONCE: usize = 4_096;
@@ -25,7 +29,9 @@ pub(super) struct Output {
     documents: Documents,
     waiting: Vec<Vec<u8>>,
     waiting_bytes: usize,
-    orders: Rows,
+    resting: Orders,
+    resting_waiting: Vec<(OrderId, Order)>,
+    pending: Rows,
 }
 
 /// Rows of one kind on their way into chunks.
@@ -53,7 +59,8 @@ impl Rows {
 impl Output {
     pub(super) fn create(dir: &Path, now_ms: u64) -> Result<Self, LoadError> {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let documents = Documents::open(disk.clone(), &dir.join("documents.redb"), DOCUMENT_CACHE_BYTES);
+        let documents = Documents::open(disk.clone(), &dir.join("documents.redb"), CACHE_BYTES);
+        let resting = Orders::open(&*disk, &dir.join("orders.redb"), CACHE_BYTES).map_err(LoadError::failed)?;
         let mut writer = SnapshotWriter::create(disk, dir, LSN).map_err(LoadError::failed)?;
         writer.chunk(chunk::HEADER, &chunks::header(EPOCH, now_ms)).map_err(LoadError::failed)?;
         Ok(Output {
@@ -61,7 +68,9 @@ impl Output {
             documents: documents.map_err(LoadError::failed)?,
             waiting: Vec::new(),
             waiting_bytes: 0,
-            orders: Rows::new(chunk::ORDERS),
+            resting,
+            resting_waiting: Vec::new(),
+            pending: Rows::new(chunk::ORDERS),
         })
     }
 
@@ -85,12 +94,29 @@ impl Output {
         Ok(())
     }
 
-    pub(super) fn order(&mut self, id: OrderId, order: &Order) -> Result<(), LoadError> {
-        chunks::put_order(&mut self.orders.bytes, id, order);
-        self.orders.rows += 1;
-        if self.orders.is_full() {
-            write(&mut self.writer, &mut self.orders)?;
+    /// Takes an order: to rest, if it has no deadline.
+    pub(super) fn order(&mut self, id: OrderId, order: Order) -> Result<(), LoadError> {
+        if order.status != OrderStatus::Pending {
+            self.resting_waiting.push((id, order));
+            return if self.resting_waiting.len() >= ORDERS_AT_ONCE { self.put_orders() } else { Ok(()) };
         }
+        chunks::put_order(&mut self.pending.bytes, id, &order);
+        self.pending.rows += 1;
+        if self.pending.is_full() {
+            write(&mut self.writer, &mut self.pending)?;
+        }
+        Ok(())
+    }
+
+    fn put_orders(&mut self) -> Result<(), LoadError> {
+        if self.resting_waiting.is_empty() {
+            return Ok(());
+        }
+        let written = self.resting.write(&self.resting_waiting).map_err(LoadError::failed)?;
+        if written.len() != self.resting_waiting.len() {
+            return Err(LoadError::failed("an order could not be written to rest"));
+        }
+        self.resting_waiting.clear();
         Ok(())
     }
 
@@ -108,7 +134,9 @@ impl Output {
     pub(super) fn finish(mut self) -> Result<u64, LoadError> {
         self.put_documents()?;
         self.documents.close().map_err(LoadError::failed)?;
-        write(&mut self.writer, &mut self.orders)?;
+        self.put_orders()?;
+        self.resting.close().map_err(LoadError::failed)?;
+        write(&mut self.writer, &mut self.pending)?;
         let published = self.writer.publish(&[], LSN).map_err(LoadError::failed)?;
         Ok(published.bytes)
     }

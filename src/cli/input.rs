@@ -19,14 +19,14 @@ const PARTS_MAX: usize = 4;
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Lines with their numbers, counted from 1, without the ends of lines.
-pub(in crate::cli) type Part = Vec<(u64, Vec<u8>)>;
+pub(super) type Part = Vec<(u64, Vec<u8>)>;
 
-pub(in crate::cli) struct Input {
+pub(super) struct Input {
     parts: Receiver<Result<Part, String>>,
 }
 
 /// What comes next.
-pub(in crate::cli) enum Next {
+pub(super) enum Next {
     Part(Part),
     /// Nothing yet; look at signals.
     Nothing,
@@ -35,7 +35,7 @@ pub(in crate::cli) enum Next {
 
 impl Input {
     /// `-` is stdin.
-    pub(in crate::cli) fn open(path: &Path) -> Result<Self, String> {
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
         let name = path.display().to_string();
         let source: Box<dyn Read + Send> = if path.as_os_str() == "-" {
             Box::new(std::io::stdin())
@@ -54,7 +54,7 @@ impl Input {
     }
 
     /// Waits a moment at most.
-    pub(in crate::cli) fn next(&self) -> Result<Next, String> {
+    pub(super) fn next(&self) -> Result<Next, String> {
         match self.parts.recv_timeout(LOOK_AGAIN) {
             Ok(part) => part.map(Next::Part),
             Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
