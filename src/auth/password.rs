@@ -97,6 +97,7 @@ impl PasswordHash {
         hash(password, params)
     }
 
+    #[cfg(feature = "server")]
     /// As [`PasswordHash::new`], with a salt of the caller's, so that the hash is the same each time. Only for data
     /// that is made up: a salt that others can guess takes away what a salt is for.
     ///

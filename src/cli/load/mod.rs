@@ -127,9 +127,8 @@ fn summary(report: &LoadReport) -> String {
 }
 
 fn load(args: &LoadArgs, file: Option<&Path>, dir: &Path, asked: &Asked) -> Result<LoadReport, Stopped> {
-    let mut options = LoadOptions::default();
-    options.password_params = args.hash.params();
-    options.order_ttl = args.order_ttl;
+    let options =
+        LoadOptions { password_params: args.hash.params(), order_ttl: args.order_ttl, ..LoadOptions::default() };
     // Before the directory is begun: a file that is not there is no reason to make one.
     let input = file.map(Input::open).transpose().map_err(Stopped::Input)?;
     let mut loader = Loader::begin(dir, options)?;
