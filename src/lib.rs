@@ -243,8 +243,8 @@
 //!
 //! # Layout
 //!
-//! The public API is [`Engine`] with its [`Config`]. Inside, data walks one way through the rooms and comes back
-//! once:
+//! The public API is [`Engine`] with its [`Config`], and [`offline`] for data that no engine has open. Inside, data
+//! walks one way through the rooms and comes back once:
 //!
 //! - `domain`: the rules, pure: no I/O, no clock, no actor;
 //! - `actors`: the one shell that runs them on ractor, sleep and wake, the gate before answers;
@@ -278,6 +278,7 @@ mod stats;
 
 pub use auth::{AuthError, PasswordHash, PasswordParams};
 pub use domain::{Fen, Refusal};
+pub use engine::offline;
 pub use engine::{
     AuditReport, BookView, Config, Credential, Engine, Error, ID_BYTES_MAX, Limits, LineView, NewBook, NewLine,
     OpenError, OrderId, OrderStatus, OrderView, PASSWORD_BYTES_MAX, Progress, Recovered, Result, SnapshotReport, Stats,

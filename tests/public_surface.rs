@@ -89,6 +89,7 @@ fn the_names_at_the_root_are_those() {
             "SnapshotReport",
             "Stats",
             "Storage",
+            "offline",
         ],
     );
 }
@@ -97,6 +98,23 @@ fn the_names_at_the_root_are_those() {
 fn the_names_of_the_public_modules_are_those() {
     let http = ["HttpConfig", "HttpService", "Mode", "PeerAddr", "ResponseBody", "ResponseFuture", "serve"];
     assert_public("src/http/mod.rs", &http);
+    assert_public(
+        "src/engine/offline/mod.rs",
+        &[
+            "CheckError",
+            "CheckReport",
+            "Finding",
+            "LoadAccount",
+            "LoadError",
+            "LoadLine",
+            "LoadOptions",
+            "LoadOrder",
+            "LoadPassword",
+            "LoadReport",
+            "Loader",
+            "check",
+        ],
+    );
     assert_public("src/disk/mod.rs", &["Disk", "DiskFile", "MemoryDisk", "OpenMode", "RealDisk"]);
 }
 

@@ -51,6 +51,18 @@ impl TokenKey {
         }
     }
 
+    /// Whether the key, if there is one, could be read and used. Makes none.
+    ///
+    /// # Errors
+    /// As [`TokenKey::load_or_create`].
+    pub fn check(path: &Path) -> Result<(), AuthError> {
+        match File::open(path) {
+            Ok(file) => Self::read(file, path).map(drop),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(AuthError::KeyFile { path: path.to_owned(), source }),
+        }
+    }
+
     fn read(mut file: File, path: &Path) -> Result<Self, AuthError> {
         let unusable = |why: String| AuthError::KeyUnusable { path: path.to_owned(), why };
         let failed = |source| AuthError::KeyFile { path: path.to_owned(), source };

@@ -4,6 +4,7 @@
 //! | module | purpose |
 //! |---|---|
 //! | `password` | argon2id at rest: hash, verify, the stored form |
+//! | `phc` | the same as a PHC string, as other systems write it |
 //! | `hasher` | runs argon2 on the blocking pool, a few at a time, with a bounded queue |
 //! | `key` | the key that signs tokens, in a file of its own |
 //! | `tokens` | signed stateless tokens |
@@ -26,6 +27,7 @@ mod hasher;
 mod key;
 mod memory;
 mod password;
+mod phc;
 mod throttle;
 mod tokens;
 

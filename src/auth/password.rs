@@ -11,8 +11,8 @@ use super::{AuthError, random};
 /// The longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
 
-const SALT_BYTES: usize = 16;
-const HASH_BYTES: usize = 32;
+pub(super) const SALT_BYTES: usize = 16;
+pub(super) const HASH_BYTES: usize = 32;
 
 /// Above these a hash would rather be an outage. They bound what a decoded hash can ask for, too.
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;
@@ -80,9 +80,9 @@ impl PasswordParams {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]
 pub struct PasswordHash {
-    salt: [u8; SALT_BYTES],
-    hash: [u8; HASH_BYTES],
-    params: PasswordParams,
+    pub(super) salt: [u8; SALT_BYTES],
+    pub(super) hash: [u8; HASH_BYTES],
+    pub(super) params: PasswordParams,
 }
 
 impl PasswordHash {
@@ -94,6 +94,20 @@ impl PasswordHash {
     /// bytes or no memory.
     pub fn new(password: &[u8], params: PasswordParams) -> Result<Self, AuthError> {
         hash(password, params)
+    }
+
+    #[cfg(feature = "server")]
+    /// As [`PasswordHash::new`], with a salt of the caller's, so that the hash is the same each time. Only for data
+    /// that is made up: a salt that others can guess takes away what a salt is for.
+    ///
+    /// # Errors
+    /// As [`PasswordHash::new`].
+    pub(crate) fn salted(
+        password: &[u8],
+        params: PasswordParams,
+        salt: [u8; SALT_BYTES],
+    ) -> Result<PasswordHash, AuthError> {
+        hash_salted(password, params, salt)
     }
 
     #[cfg(test)]
@@ -116,10 +130,13 @@ impl fmt::Debug for PasswordHash {
 /// [`AuthError::PasswordLength`], [`AuthError::Parameters`], [`AuthError::Random`] and
 /// [`AuthError::Argon2`] when memory is short.
 pub fn hash(password: &[u8], params: PasswordParams) -> Result<PasswordHash, AuthError> {
+    hash_salted(password, params, random()?)
+}
+
+fn hash_salted(password: &[u8], params: PasswordParams, salt: [u8; SALT_BYTES]) -> Result<PasswordHash, AuthError> {
     if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
         return Err(AuthError::PasswordLength);
     }
-    let salt = random()?;
     let hash = params.derive(password, &salt)?;
     Ok(PasswordHash { salt, hash, params })
 }

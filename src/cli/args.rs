@@ -148,6 +148,19 @@ struct PasswordArgs {
     /// Wrong passwords a minute from one address before it gets 429; 0 = never
     #[arg(long, env = "BOOKSTORE_THROTTLE_ADDRESS", value_name = "N", default_value_t = 1_000)]
     throttle_address: u32,
+    #[command(flatten)]
+    hash: HashArgs,
+    /// Password hashes computed at once [default: the number of cores]
+    #[arg(long, env = "BOOKSTORE_PASSWORD_HASHES_MAX", value_name = "N")]
+    password_hashes_max: Option<usize>,
+    /// Users whose verified password or tokens are remembered, so that they are not hashed again
+    #[arg(long, env = "BOOKSTORE_PASSWORD_MEMORY_MAX", value_name = "N", default_value_t = 1_000_000)]
+    password_memory_max: usize,
+}
+
+/// What a new password hash costs.
+#[derive(Debug, Clone, Args)]
+pub(super) struct HashArgs {
     /// Memory of one password hash (argon2id), in KiB; existing hashes keep theirs
     #[arg(long, env = "BOOKSTORE_ARGON2_MEMORY_KIB", value_name = "KIB", default_value_t = 19_456)]
     argon2_memory_kib: u32,
@@ -157,12 +170,16 @@ struct PasswordArgs {
     /// Lanes of one password hash
     #[arg(long, env = "BOOKSTORE_ARGON2_LANES", value_name = "N", default_value_t = 1)]
     argon2_lanes: u32,
-    /// Password hashes computed at once [default: the number of cores]
-    #[arg(long, env = "BOOKSTORE_PASSWORD_HASHES_MAX", value_name = "N")]
-    password_hashes_max: Option<usize>,
-    /// Users whose verified password or tokens are remembered, so that they are not hashed again
-    #[arg(long, env = "BOOKSTORE_PASSWORD_MEMORY_MAX", value_name = "N", default_value_t = 1_000_000)]
-    password_memory_max: usize,
+}
+
+impl HashArgs {
+    pub(super) fn params(&self) -> PasswordParams {
+        PasswordParams {
+            memory_kib: self.argon2_memory_kib,
+            iterations: self.argon2_iterations,
+            lanes: self.argon2_lanes,
+        }
+    }
 }
 
 /// `--mode`.
@@ -194,7 +211,7 @@ enum Durability {
     Snapshot,
 }
 
-fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+pub(super) fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
     humantime::parse_duration(text)
 }
 
@@ -228,11 +245,7 @@ impl ServeArgs {
         config.segment_bytes = self.data.segment_bytes;
         config.order_ttl = self.rules.order_ttl;
         config.token_ttl = self.rules.token_ttl;
-        config.password_params = PasswordParams {
-            memory_kib: self.passwords.argon2_memory_kib,
-            iterations: self.passwords.argon2_iterations,
-            lanes: self.passwords.argon2_lanes,
-        };
+        config.password_params = self.passwords.hash.params();
         self.limit(&mut config.limits);
         config
     }

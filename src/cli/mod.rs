@@ -3,10 +3,21 @@
 //! # Layout
 //!
 //! - `args`: every flag, its variable of the environment, its default, and what becomes of it.
+//! - `exit`: the exit statuses.
 //! - `serve`: `bookstore serve`, from the listener to the exit status.
-//! - `signals`: SIGTERM and SIGINT.
+//! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
+//! - `check`, `inspect`: a data directory, or one of its files, that no service has open.
+//! - `import`: books into a running service. `input`: lines of a file or of stdin.
+//! - `progress`: what long work says meanwhile. `signals`: SIGTERM and SIGINT.
 
 mod args;
+mod check;
+mod exit;
+mod import;
+mod input;
+mod inspect;
+mod load;
+mod progress;
 mod serve;
 mod signals;
 
@@ -15,11 +26,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::args::ServeArgs;
-
-/// Something failed; the reason stands on stderr.
-const FAILURE: u8 = 1;
-/// The journal failed while the service ran (`EX_SOFTWARE`). Whatever restarts the service may do so.
-const ENGINE_FAILED: u8 = 70;
+use self::check::CheckArgs;
+use self::import::ImportArgs;
+use self::inspect::InspectArgs;
+use self::load::LoadArgs;
 
 /// A bookstore engine with a durable journal, served over HTTP.
 ///
@@ -37,19 +47,35 @@ struct Cli {
 enum Command {
     /// Serve the API until SIGTERM or SIGINT
     Serve(Box<ServeArgs>),
+    /// Make a data directory from JSON lines (docs/load-format.md), or one with made-up data
+    Load(LoadArgs),
+    /// Verify every byte of a data directory that no service has open, and that money and copies add up
+    Check(CheckArgs),
+    /// Print a journal segment or a snapshot as JSON lines
+    Inspect(InspectArgs),
+    /// List books in a running service, over HTTP
+    Import(ImportArgs),
 }
 
 /// Runs the program: reads arguments and environment, and does what they say.
 ///
-/// The exit status is 0 after a clean end, 1 for a failure (told on stderr), 2 for wrong usage, 70 when the
-/// journal failed under way, and 130 or 143 when a second signal cut the end short.
+/// The exit status is 0 after a clean end, 1 for a failure or damage (told on stderr), 2 for wrong usage, 70 when the
+/// journal failed under way, 75 when `check` or `inspect` could not read what it was to look at, and 130 or 143 when a
+/// signal cut the work short (of `serve`: the second one).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let args = match cli.command {
-        Some(Command::Serve(args)) => *args,
-        None => cli.serve,
+    let ended = match cli.command {
+        Some(Command::Serve(args)) => return serve::run(&args),
+        None => return serve::run(&cli.serve),
+        Some(Command::Load(args)) => load::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Import(args)) => import::run(args),
     };
-    serve::run(&args)
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(exit) => exit.end(),
+    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use super::args::{LogFormat, Mode, ServeArgs};
+use super::exit::Exit;
 use super::signals::Signals;
-use super::{ENGINE_FAILED, FAILURE};
 use crate::engine::{Engine, OpenError, Progress, Recovered};
 use crate::http;
 
@@ -21,41 +21,20 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Time that the runtime's threads get at the end.
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
-/// Why the program ends other than well, with its exit status.
-struct Exit {
-    status: u8,
-    why: String,
-}
-
-impl Exit {
-    fn failure(why: impl Into<String>) -> Self {
-        Exit { status: FAILURE, why: why.into() }
-    }
-
-    fn engine(why: impl Into<String>) -> Self {
-        Exit { status: ENGINE_FAILED, why: why.into() }
-    }
-}
-
 /// Serves until a signal or a failure and gives the exit status.
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
     init_log(args.log_format);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return end(&Exit::failure(format!("cannot start the runtime: {error}"))),
+        Err(error) => return Exit::failure(format!("cannot start the runtime: {error}")).end(),
     };
     let served = runtime.block_on(serve(args));
     // A password hash under way is not waited for.
     runtime.shutdown_timeout(RUNTIME_END);
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(exit) => end(&exit),
+        Err(exit) => exit.end(),
     }
-}
-
-fn end(exit: &Exit) -> ExitCode {
-    eprintln!("bookstore: {}", exit.why);
-    ExitCode::from(exit.status)
 }
 
 fn init_log(format: LogFormat) {

@@ -65,3 +65,34 @@ impl Signals {
         INTERRUPT
     }
 }
+
+/// Whether a signal asked work that blocks to end.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked(std::sync::Arc<std::sync::OnceLock<Signal>>);
+
+impl Asked {
+    /// Listens on a thread of its own from now on. The second signal ends the process on the spot.
+    pub(super) fn listen() -> io::Result<Self> {
+        let asked = Asked::default();
+        let told = asked.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut signals = {
+            let _in_runtime = runtime.enter();
+            Signals::new()?
+        };
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let first = signals.next().await;
+                told.0.get_or_init(|| first);
+                let second = signals.next().await;
+                std::process::exit(i32::from(second.status()));
+            });
+        })?;
+        Ok(asked)
+    }
+
+    /// The signal, if there was one.
+    pub(super) fn by(&self) -> Option<Signal> {
+        self.0.get().copied()
+    }
+}

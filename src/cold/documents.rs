@@ -39,7 +39,7 @@ const WAITING_BYTES_LEAST: usize = 4 * 1024;
 /// block until the running commit is through.
 #[derive(Debug)]
 pub struct Documents {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     thread: Mutex<Option<JoinHandle<()>>>,
     repaired: bool,
 }

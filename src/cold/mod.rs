@@ -6,6 +6,8 @@
 //! | `database` | makes and opens a database file |
 //! | `documents` | the store of documents: put, get, close |
 //! | `writer` | its thread, which commits everything that waits in one transaction |
+//! | `verify` | every byte of both files, for the offline check |
+//! | `bulk` | many documents in one commit, for the loader |
 //! | `orders` | the store of orders: write, get, list, count |
 //!
 //! Only this room knows redb.
@@ -22,9 +24,11 @@
 //!   its way out, and a panic of redb over a damaged page is caught and told as damage.
 
 mod backend;
+mod bulk;
 mod database;
 mod documents;
 mod orders;
+mod verify;
 mod writer;
 
 #[cfg(test)]

@@ -64,7 +64,6 @@ pub struct Counts {
 }
 
 /// What a check of the whole file found sound.
-#[cfg(test)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verified {
     /// Rows.
@@ -76,9 +75,9 @@ pub struct Verified {
 /// Orders at rest, in one redb file. All calls block on the disk, but `is_empty` and `len`.
 #[derive(Debug)]
 pub struct Orders {
-    health: Arc<Health>,
+    pub(super) health: Arc<Health>,
     /// Taken out on close. A lock for reading is held over each write, so that closing waits for it.
-    database: RwLock<Option<Database>>,
+    pub(super) database: RwLock<Option<Database>>,
     len: AtomicU64,
     repaired: bool,
 }
@@ -402,7 +401,6 @@ impl View {
         })
     }
 
-    #[cfg(test)]
     /// Checks every row, and that lists and counts are those of the rows. `progress` is told the rows so far.
     ///
     /// # Errors

@@ -98,7 +98,7 @@ impl Store {
 }
 
 /// Whether anything had to be written.
-fn commit(database: &Database, documents: &[(DocumentHash, &[u8])]) -> Result<bool, redb::Error> {
+pub(super) fn commit(database: &Database, documents: &[(DocumentHash, &[u8])]) -> Result<bool, redb::Error> {
     let transaction = begin_write(database)?;
     let mut table = transaction.open_table(DOCUMENTS)?;
     let mut written = false;

@@ -2,7 +2,7 @@
 //!
 //! Journal and snapshots reach their files through [`Disk`], so that tests can lose, tear and fail
 //! any single operation. [`RealDisk`] is the machine's disk; [`MemoryDisk`] is a file system in
-//! memory for engines that keep nothing.
+//! memory for engines that keep nothing; `OverlayDisk` shows another disk and keeps every change to itself.
 //!
 //! An engine on a disk of one's own making is opened with [`Storage::Disk`](crate::Storage::Disk); no file is locked
 //! there, so whoever opens it sees to it that no second engine does. [`Disk`] and [`DiskFile`] may get new methods,
@@ -15,6 +15,7 @@
 //! - A rename replaces its target in one step: afterwards there is the old file or the new one.
 
 mod memory;
+mod overlay;
 mod real;
 
 use std::fmt::Debug;
@@ -23,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use memory::MemoryDisk;
+pub(crate) use overlay::OverlayDisk;
 pub use real::RealDisk;
 
 /// How a file is opened.
@@ -190,6 +192,11 @@ mod tests {
     fn the_real_disk_behaves() {
         let dir = tempfile::tempdir().unwrap();
         behaves_like_a_disk(&RealDisk, dir.path());
+    }
+
+    #[test]
+    fn an_overlay_behaves() {
+        behaves_like_a_disk(&OverlayDisk::new(Arc::new(MemoryDisk::new())), Path::new("/nowhere"));
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl Store {
         self.places = (0..).zip(&self.books).map(|(place, book)| (book.id.clone(), BookNo(place))).collect();
     }
 
+    /// Where a book stands.
+    pub fn place(&self, id: &str) -> Option<BookNo> {
+        self.places.get(id).copied()
+    }
+
     fn find(&self, id: &Arc<str>) -> Result<BookNo, Refusal> {
         self.places.get(id).copied().ok_or_else(|| Refusal::NoBook(id.clone()))
     }

@@ -4,19 +4,23 @@
 //! - `open`: lock, recover, start; `image`: the state while it is recovered; `close`: drain, last snapshot, end.
 //! - `accounts`, `stores`, `orders`: the calls, each in the contract's order of checks.
 //! - `credential`: passwords and tokens become a value that entities judge.
-//! - `snapshots`: the walk beside the traffic; `audit`: all money and all copies while nothing moves.
+//! - `chunks`: what is in a snapshot's chunks; `snapshots`: the walk beside the traffic; `audit`: all money and all
+//!   copies while nothing moves.
 //! - `overflow`: orders at rest leave memory.
+//! - `offline`: work on data directories that no engine has open.
 //! - `background`: ticks, sleep, snapshots by time and size, free disk.
 
 mod accounts;
 mod audit;
 mod background;
+mod chunks;
 mod close;
 mod config;
 mod credential;
 mod error;
 mod image;
 mod names;
+pub mod offline;
 mod open;
 mod orders;
 mod overflow;

@@ -65,12 +65,25 @@ impl Engine {
         config: Config,
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Engine, OpenError> {
-        config.check()?;
-        let runtime = tokio::runtime::Handle::current();
-        let opened = tokio::task::spawn_blocking(move || prepare(config, runtime, &progress)).await;
-        let prepared = opened.map_err(|error| OpenError::Damaged(format!("recovery panicked: {error}")))??;
+        Ok(recover(config, progress).await?.start())
+    }
+
+    /// As [`Engine::open`], but no order is canceled by its deadline: what is found stays as it is.
+    pub(super) async fn open_still(
+        config: Config,
+        progress: impl Fn(Progress) + Send + Sync + 'static,
+    ) -> Result<Engine, OpenError> {
+        let prepared = recover(config, progress).await?;
+        prepared.core.system.pause_deadlines();
         Ok(prepared.start())
     }
+}
+
+async fn recover(config: Config, progress: impl Fn(Progress) + Send + Sync + 'static) -> Result<Prepared, OpenError> {
+    config.check()?;
+    let runtime = tokio::runtime::Handle::current();
+    let opened = tokio::task::spawn_blocking(move || prepare(config, runtime, &progress)).await;
+    opened.map_err(|error| OpenError::Damaged(format!("recovery panicked: {error}")))?
 }
 
 /// Everything but the actors, which need the runtime.

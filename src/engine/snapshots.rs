@@ -9,51 +9,22 @@ use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::chunks::{self, CHUNK_BYTES, CHUNK_ROWS, Part, chunk};
 use super::image::Image;
 use super::{Core, Engine, Error, Result, SnapshotReport, Storage};
 use crate::cold::Orders;
 use crate::disk::Disk;
-use crate::domain::{Blob, Order, OrderId, SHARDS, encode_row};
+use crate::domain::SHARDS;
 use crate::journal::{Lsn, decode_frames};
 use crate::snapshot::{SnapshotError, SnapshotSummary, SnapshotWriter, list_snapshots, read_snapshot, retain};
-
-/// Chunk kinds of the file.
-mod chunk {
-    pub(super) const HEADER: u8 = 1;
-    pub(super) const ACCOUNTS: u8 = 2;
-    pub(super) const STORES: u8 = 3;
-    pub(super) const ORDERS: u8 = 4;
-    pub(super) const EVENTS: u8 = 5;
-}
 
 /// Snapshots that are kept. The older one is what a damaged newer one falls back to.
 const KEPT: usize = 2;
 
-/// Rows that one chunk holds.
-const CHUNK_ROWS: usize = 512;
-
-/// Bytes after which a chunk is full before it has that many rows.
-const CHUNK_BYTES: usize = 1 << 20;
-
 /// Rest after each chunk, so that the walk takes about half of a core at most.
 const PACE: Duration = Duration::from_millis(1);
-
-/// The file's first chunk, a map with names, so that the file explains itself.
-#[derive(Debug, Serialize, Deserialize)]
-struct Header {
-    format: String,
-    version: u32,
-    /// The journal's epoch when it was taken.
-    epoch: u32,
-    /// Engine time when the walk began, in ms since the Unix epoch.
-    taken_ms: u64,
-}
-
-const FORMAT: &str = "bookstore snapshot";
-const VERSION: u32 = 1;
 
 /// What is known of snapshots in this process.
 pub(super) struct Snapshots {
@@ -199,21 +170,14 @@ impl Core {
     fn write_chunks(
         &self,
         start_lsn: Lsn,
-        mut chunks: mpsc::Receiver<(u8, Vec<u8>)>,
+        mut rows: mpsc::Receiver<(u8, Vec<u8>)>,
         events: &Receiver<Vec<u8>>,
     ) -> std::result::Result<(crate::snapshot::PublishedSnapshot, Lsn), SnapshotWriteError> {
         let mut writer = SnapshotWriter::create(self.disk.clone(), &self.dir, start_lsn)?;
-        let header = Header {
-            format: FORMAT.into(),
-            version: VERSION,
-            epoch: self.snapshots.epoch,
-            taken_ms: self.system.clock.now(),
-        };
-        let header = rmp_serde::to_vec_named(&header).map_err(|error| SnapshotWriteError::Other(error.to_string()))?;
-        writer.chunk(chunk::HEADER, &header)?;
+        writer.chunk(chunk::HEADER, &chunks::header(self.snapshots.epoch, self.system.clock.now()))?;
         let mut last = start_lsn;
         let mut complete = false;
-        while let Some((kind, payload)) = chunks.blocking_recv() {
+        while let Some((kind, payload)) = rows.blocking_recv() {
             // An empty chunk of rows is the walk's word that it came to its end.
             complete = payload.is_empty();
             if !complete {
@@ -261,7 +225,7 @@ impl Core {
         let accounts = system.accounts.end();
         for number in 1..accounts {
             if let Some(row) = system.accounts.row(number).await.map_err(|gone| gone.to_string())? {
-                chunk.extend(named_row(system.accounts.name(number), row));
+                chunks::put_named(&mut chunk, system.accounts.name(number), row);
                 count += 1;
             }
             let full = (number as usize).is_multiple_of(CHUNK_ROWS) || chunk.len() >= CHUNK_BYTES;
@@ -275,8 +239,9 @@ impl Core {
         }
         for number in 1..system.stores.end() {
             if let Some(row) = system.stores.row(number).await.map_err(|gone| gone.to_string())? {
-                let row = named_row(system.stores.name(number), row);
-                rows.send((chunk::STORES, row)).await.map_err(|_| gone())?;
+                let mut chunk = Vec::new();
+                chunks::put_named(&mut chunk, system.stores.name(number), row);
+                rows.send((chunk::STORES, chunk)).await.map_err(|_| gone())?;
                 count += 1;
                 tokio::time::sleep(PACE).await;
             }
@@ -301,7 +266,7 @@ impl Core {
                 let mut chunk = Vec::new();
                 for id in some {
                     if let Some(order) = shard.orders.get(&id) {
-                        chunk.extend(encode_row(&(id, order)));
+                        chunks::put_order(&mut chunk, id, order);
                     }
                 }
                 chunk
@@ -314,10 +279,6 @@ impl Core {
         }
         Ok(ids.len() as u64)
     }
-}
-
-fn named_row(name: Option<&Arc<str>>, row: Box<[u8]>) -> Vec<u8> {
-    encode_row(&(name.cloned().unwrap_or_default(), Blob(row)))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -367,20 +328,17 @@ pub(super) fn load(
     // Rows come at different times of the walk, so events are applied when all are there.
     let mut events: Vec<Vec<u8>> = Vec::new();
     let mut visit = |kind: u8, payload: &[u8]| {
-        let visited = match kind {
-            chunk::HEADER => read_header(payload).map(|header| epoch = header.epoch),
-            chunk::ACCOUNTS => each(payload, &mut rows, |(name, Blob(row))| image.account_row(name, row)),
-            chunk::STORES => each(payload, &mut rows, |(name, Blob(row))| image.store_row(name, &row)),
-            chunk::ORDERS => each(payload, &mut rows, |(id, order): (OrderId, Order)| {
-                image.order_row(id, order);
-                Ok(())
-            }),
-            chunk::EVENTS => {
-                events.push(payload.to_vec());
-                Ok(())
+        let visited = chunks::read(kind, payload, &mut |part| {
+            rows += u64::from(part.is_row());
+            match part {
+                Part::Header(header) => epoch = header.epoch,
+                Part::Account(name, row) => image.account_row(name, row)?,
+                Part::Store(name, row) => image.store_row(name, &row)?,
+                Part::Order(id, order) => image.order_row(id, order),
+                Part::Events(frames) => events.push(frames.to_vec()),
             }
-            _ => Err(format!("unknown chunk kind {kind}")),
-        };
+            Ok(())
+        });
         progress(rows);
         visited.map_err(SnapshotError::Visit)
     };
@@ -393,26 +351,4 @@ pub(super) fn load(
     }
     image.applied = 0;
     Ok(Loaded { image, lsn: final_lsn, epoch })
-}
-
-fn read_header(payload: &[u8]) -> std::result::Result<Header, String> {
-    let header: Header = rmp_serde::from_slice(payload).map_err(|error| format!("the header: {error}"))?;
-    if header.format != FORMAT || header.version != VERSION {
-        return Err(format!("a {:?} of version {}, not of version {VERSION}", header.format, header.version));
-    }
-    Ok(header)
-}
-
-/// Decodes the MessagePack values that a chunk holds one after the other.
-fn each<T: for<'de> Deserialize<'de>>(
-    payload: &[u8],
-    rows: &mut u64,
-    mut take: impl FnMut(T) -> std::result::Result<(), String>,
-) -> std::result::Result<(), String> {
-    let mut rest = std::io::Cursor::new(payload);
-    while (rest.position() as usize) < payload.len() {
-        take(rmp_serde::from_read(&mut rest).map_err(|error| error.to_string())?)?;
-        *rows += 1;
-    }
-    Ok(())
 }

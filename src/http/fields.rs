@@ -22,8 +22,9 @@ const COUNT_DIGITS_MAX: usize = 18;
 const NESTING_MAX: usize = 64;
 
 /// A field as it stands in the body, `None` when it is missing.
-type Raw<'a> = Option<&'a RawValue>;
-type Extracted<T> = Result<T, Refusal>;
+pub(crate) type Raw<'a> = Option<&'a RawValue>;
+/// A value, or a 530 that names its field.
+pub(crate) type Extracted<T> = Result<T, Refusal>;
 
 /// A key of an object, borrowed unless it holds escapes.
 struct Key<'de>(Cow<'de, str>);
@@ -124,7 +125,7 @@ fn not_an_object(field: &'static str) -> Refusal {
 }
 
 /// A field that must be there. `null` is as good as missing.
-fn required<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<&'a RawValue> {
+pub(crate) fn required<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<&'a RawValue> {
     given(raw).ok_or_else(|| Refusal::invalid(field, "is missing"))
 }
 
@@ -134,7 +135,7 @@ fn given(raw: Raw<'_>) -> Raw<'_> {
 }
 
 /// A string of any content.
-fn text<'a>(raw: &'a RawValue, field: &'static str) -> Extracted<Cow<'a, str>> {
+pub(crate) fn text<'a>(raw: &'a RawValue, field: &'static str) -> Extracted<Cow<'a, str>> {
     let quoted = raw.get();
     let inner = quoted
         .strip_prefix('"')
@@ -149,13 +150,13 @@ fn text<'a>(raw: &'a RawValue, field: &'static str) -> Extracted<Cow<'a, str>> {
 }
 
 /// A string that is not empty, of any length.
-fn required_text<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<Cow<'a, str>> {
+pub(crate) fn required_text<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<Cow<'a, str>> {
     let text = text(required(raw, field)?, field)?;
     if text.is_empty() { Err(Refusal::invalid(field, "must not be empty")) } else { Ok(text) }
 }
 
 /// An id: 1 to 256 bytes without control characters.
-pub(super) fn id<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<Cow<'a, str>> {
+pub(crate) fn id<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<Cow<'a, str>> {
     let id = required_text(raw, field)?;
     if id.len() > ID_BYTES_MAX {
         return Err(Refusal::invalid(field, format!("must be at most {ID_BYTES_MAX} bytes long")));
@@ -167,7 +168,7 @@ pub(super) fn id<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<Cow<'a, str
 }
 
 /// A password: 1 to 1,024 bytes.
-pub(super) fn password<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<Cow<'a, str>> {
+pub(crate) fn password<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<Cow<'a, str>> {
     let password = required_text(raw, field)?;
     if password.len() > PASSWORD_BYTES_MAX {
         return Err(Refusal::invalid(field, format!("must be at most {PASSWORD_BYTES_MAX} bytes long")));
@@ -189,7 +190,7 @@ pub(super) fn optional_id<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<()
 }
 
 /// A signed 64-bit integer, written as one.
-pub(super) fn integer(raw: Raw<'_>, field: &'static str) -> Extracted<i64> {
+pub(crate) fn integer(raw: Raw<'_>, field: &'static str) -> Extracted<i64> {
     to_integer(required(raw, field)?, field)
 }
 
@@ -204,18 +205,18 @@ fn to_integer(raw: &RawValue, field: &'static str) -> Extracted<i64> {
 }
 
 /// An integer of 0 or more.
-fn amount(raw: &RawValue, field: &'static str) -> Extracted<i64> {
+pub(crate) fn amount(raw: &RawValue, field: &'static str) -> Extracted<i64> {
     let amount = to_integer(raw, field)?;
     if amount < 0 { Err(Refusal::invalid(field, "must be 0 or more")) } else { Ok(amount) }
 }
 
 /// An integer of 0 or more that is 0 when missing.
-pub(super) fn optional_amount(raw: Raw<'_>, field: &'static str) -> Extracted<i64> {
+pub(crate) fn optional_amount(raw: Raw<'_>, field: &'static str) -> Extracted<i64> {
     given(raw).map_or(Ok(0), |raw| amount(raw, field))
 }
 
 /// Copies: 1 or more, a number or a string of 1 to 18 digits.
-pub(super) fn count(raw: Raw<'_>) -> Extracted<i64> {
+pub(crate) fn count(raw: Raw<'_>) -> Extracted<i64> {
     const FIELD: &str = "count";
     let raw = required(raw, FIELD)?;
     let count = if raw.get().starts_with('"') {
@@ -249,15 +250,15 @@ pub(super) fn lines<'a>(raw: Raw<'a>, lines_max: usize, may_be_empty: bool) -> E
 }
 
 /// A `book_info` that was checked.
-pub(super) struct Book<'a> {
-    pub(super) id: Cow<'a, str>,
-    pub(super) price: i64,
+pub(crate) struct Book<'a> {
+    pub(crate) id: Cow<'a, str>,
+    pub(crate) price: i64,
     /// The whole object as it stands in the body, unknown keys included.
-    pub(super) document: &'a str,
+    pub(crate) document: &'a str,
 }
 
 /// Checks a `book_info`. Unknown keys may hold anything that is not nested too deep.
-pub(super) fn book<'a>(raw: Raw<'a>) -> Extracted<Book<'a>> {
+pub(crate) fn book<'a>(raw: Raw<'a>) -> Extracted<Book<'a>> {
     const FIELD: &str = "book_info";
     let document = required(raw, FIELD)?.get();
     if !document.starts_with('{') {

@@ -35,14 +35,16 @@
 //! - `auth`, `seller`, `buyer`, `ops`: the handlers.
 //! - `fields`: typed extraction of a body's fields; each failure names its field.
 //! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
+//! - `client`: the other end, for the command line.
 //! - `metrics`: counters without locks, and their Prometheus text.
 
 mod answer;
 mod auth;
 mod body;
 mod buyer;
+pub(crate) mod client;
 mod connection;
-mod fields;
+pub(crate) mod fields;
 mod io;
 mod metrics;
 mod openapi;

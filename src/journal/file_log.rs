@@ -291,7 +291,7 @@ fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {
     }
 }
 
-fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<VecDeque<Lsn>, LogError> {
+pub(super) fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<VecDeque<Lsn>, LogError> {
     let mut segments = Vec::new();
     for name in disk.list(dir).map_err(LogError::io("list", dir))? {
         segments.extend(parse_name(dir, &name)?);

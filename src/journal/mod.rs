@@ -5,6 +5,7 @@
 //! - `batch`: the frames of one write; whole on the disk or not there.
 //! - `segment`: files of batches, written as zeros beforehand.
 //! - `scan`, `replay`: reading back, and the rule for a torn end.
+//! - `inspect`: one segment by itself, for tools.
 //! - `store`: [`LogStore`], the seam below group commit; `file_log` and `memory_log` implement it.
 //! - `spare`: the next segment, prepared in the background.
 //! - `handle`, `shared`, `commit`: [`Journal`], what its callers and its thread share, and the
@@ -28,6 +29,7 @@ mod error;
 mod file_log;
 mod frame;
 mod handle;
+mod inspect;
 mod memory_log;
 mod replay;
 mod scan;
@@ -48,6 +50,7 @@ pub use error::{JournalFailed, LogError};
 pub use file_log::{FileLog, FileLogOptions};
 pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Frames, decode_frames, encode_frame};
 pub use handle::{Durability, Journal, JournalOptions, Observer};
+pub use inspect::{SegmentSummary, list_segments, read_segment};
 pub use memory_log::{MemoryLog, MemoryMedium};
 pub use shared::JournalStats;
 pub use store::{LogStore, Recovered};

@@ -13,15 +13,18 @@
 pub mod answer;
 pub mod audit;
 pub mod client;
+pub mod files;
 pub mod http;
 pub mod server;
 pub mod shop;
+pub mod tool;
 
 pub use answer::Answer;
 pub use client::{Client, User};
 pub use http::{Conn, Response, request};
 pub use server::Server;
 pub use shop::{Shop, book};
+pub use tool::{Done, bookstore, bookstore_fed};
 
 use std::time::{Duration, Instant};
 

@@ -47,6 +47,19 @@ impl Server {
         Server { directory, flags, child, stopped: false, port, starts: 1, printed }
     }
 
+    /// As `start`, on data that a tool has made: `make` is given the directory that is to be the server's.
+    pub fn start_on(flags: &[&str], make: impl FnOnce(&Path)) -> Server {
+        let directory = TempDir::new().unwrap();
+        make(&directory.path().join("data"));
+        let flags = with_defaults(flags);
+        let (child, port, printed) = spawn(directory.path(), &flags, 1);
+        Server { directory, flags, child, stopped: false, port, starts: 1, printed }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn port(&self) -> u16 {
         self.port
     }

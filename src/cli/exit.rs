@@ -1,0 +1,37 @@
+//! The exit statuses. Beside these, 2 is wrong usage, which clap tells.
+
+use std::process::ExitCode;
+
+/// Something failed; the reason stands on stderr.
+const FAILURE: u8 = 1;
+/// The journal failed while the service ran (`EX_SOFTWARE`). Whatever restarts the service may do so.
+const ENGINE_FAILED: u8 = 70;
+/// Nothing is known of what was to be checked: it cannot be read, or is in use (`EX_TEMPFAIL`).
+const NOT_CHECKED: u8 = 75;
+
+/// Why the program ends other than well, with its exit status.
+#[derive(Debug)]
+pub(super) struct Exit {
+    pub(super) status: u8,
+    pub(super) why: String,
+}
+
+impl Exit {
+    pub(super) fn failure(why: impl Into<String>) -> Self {
+        Exit { status: FAILURE, why: why.into() }
+    }
+
+    pub(super) fn engine(why: impl Into<String>) -> Self {
+        Exit { status: ENGINE_FAILED, why: why.into() }
+    }
+
+    pub(super) fn not_checked(why: impl Into<String>) -> Self {
+        Exit { status: NOT_CHECKED, why: why.into() }
+    }
+
+    /// Tells the reason and gives the status.
+    pub(super) fn end(&self) -> ExitCode {
+        eprintln!("bookstore: {}", self.why);
+        ExitCode::from(self.status)
+    }
+}

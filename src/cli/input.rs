@@ -1,0 +1,94 @@
+//! Lines of a file or of stdin, read ahead on a thread, so that a signal is heard while stdin is silent.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// The longest line: a book with its pictures.
+const LINE_BYTES_MAX: usize = 64 << 20;
+
+/// Lines are handed over in parts of about this size.
+const PART_BYTES: usize = 1 << 20;
+
+/// Parts that wait.
+const PARTS_MAX: usize = 4;
+
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Lines with their numbers, counted from 1, without the ends of lines.
+pub(super) type Part = Vec<(u64, Vec<u8>)>;
+
+pub(super) struct Input {
+    parts: Receiver<Result<Part, String>>,
+}
+
+/// What comes next.
+pub(super) enum Next {
+    Part(Part),
+    /// Nothing yet; look at signals.
+    Nothing,
+    End,
+}
+
+impl Input {
+    /// `-` is stdin.
+    pub(super) fn open(path: &Path) -> Result<Self, String> {
+        let name = path.display().to_string();
+        let source: Box<dyn Read + Send> = if path.as_os_str() == "-" {
+            Box::new(std::io::stdin())
+        } else {
+            Box::new(File::open(path).map_err(|error| format!("cannot open {name}: {error}"))?)
+        };
+        let (sender, parts) = sync_channel(PARTS_MAX);
+        let reading = thread::Builder::new().name("input".to_owned()).spawn(move || {
+            if let Err(why) = read(source, &sender) {
+                // Who does not listen any more does not want to know.
+                let _ = sender.send(Err(format!("cannot read {name}: {why}")));
+            }
+        });
+        reading.map_err(|error| format!("cannot start a thread: {error}"))?;
+        Ok(Input { parts })
+    }
+
+    /// Waits a moment at most.
+    pub(super) fn next(&self) -> Result<Next, String> {
+        match self.parts.recv_timeout(LOOK_AGAIN) {
+            Ok(part) => part.map(Next::Part),
+            Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
+            Err(RecvTimeoutError::Disconnected) => Ok(Next::End),
+        }
+    }
+}
+
+fn read(source: Box<dyn Read + Send>, sender: &SyncSender<Result<Part, String>>) -> Result<(), String> {
+    let mut source = BufReader::with_capacity(256 << 10, source);
+    let (mut part, mut bytes, mut number) = (Part::new(), 0, 0);
+    loop {
+        let mut line = Vec::new();
+        let read = source.by_ref().take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line);
+        let read = read.map_err(|error| error.to_string())?;
+        if read == 0 {
+            break;
+        }
+        number += 1;
+        if line.len() > LINE_BYTES_MAX {
+            return Err(format!("line {number} is longer than {LINE_BYTES_MAX} bytes"));
+        }
+        bytes += line.len();
+        while line.last().is_some_and(|end| matches!(end, b'\n' | b'\r')) {
+            line.pop();
+        }
+        part.push((number, line));
+        if bytes >= PART_BYTES {
+            bytes = 0;
+            if sender.send(Ok(std::mem::take(&mut part))).is_err() {
+                return Ok(());
+            }
+        }
+    }
+    let _ = sender.send(Ok(part));
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! Work on data directories that no engine has open: making one from rows, checking one, looking into its files.
+//!
+//! # Layout
+//! - `loader`: [`Loader`], a data directory from rows of another system; `rows`: what it takes. `building`: the
+//!   directory while it is made; `output`: its files. `hashing`: passwords in clear, hashed on all cores meanwhile.
+//! - `check`: every byte of a data directory, and what adds up in it.
+//! - `inspect`: a journal segment or a snapshot, row by row.
+//!
+//! All but [`check()`] blocks on the disk and needs no runtime: call it from a thread that may wait.
+
+mod building;
+mod check;
+mod hashing;
+#[cfg(feature = "server")]
+mod inspect;
+mod loader;
+mod output;
+mod rows;
+
+#[cfg(feature = "server")]
+pub(crate) use inspect::{InspectError, Inspected, Item, inspect};
+
+pub use check::{CheckError, CheckReport, Finding, check};
+
+pub use loader::Loader;
+pub use rows::{LoadAccount, LoadError, LoadLine, LoadOptions, LoadOrder, LoadPassword, LoadReport};

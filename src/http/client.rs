@@ -1,0 +1,142 @@
+//! The other end of the service, for the command line: one connection, one request at a time.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// An answer is a few hundred bytes, or an order list, which nobody asks for here.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Where a service is.
+#[derive(Debug, Clone)]
+pub(crate) struct Service {
+    /// Host and port, for the connection and for the header.
+    authority: String,
+    host: String,
+    port: u16,
+    /// In front of every route; without a slash at its end.
+    prefix: String,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    /// With it nothing was done, and trying again is safe.
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) body: Bytes,
+}
+
+impl Service {
+    /// Reads `http://HOST[:PORT][/PREFIX]`.
+    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err("https is not spoken here: name the service itself or a local proxy".into()),
+            _ => return Err(format!("{url}: must begin with http://")),
+        }
+        let authority = uri.authority().ok_or_else(|| format!("{url}: names no host"))?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let prefix = uri.path().trim_end_matches('/').to_owned();
+        Ok(Service { authority: authority.to_string(), host, port: authority.port_u16().unwrap_or(80), prefix })
+    }
+}
+
+/// A connection that is made when it is needed and kept while it works.
+#[derive(Debug)]
+pub(crate) struct Client {
+    service: Service,
+    timeout: Duration,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Client {
+    pub(crate) fn new(service: Service, timeout: Duration) -> Self {
+        Client { service, timeout, connection: None }
+    }
+
+    /// Sends one request and waits for its answer. An error means that nothing is known of the outcome.
+    pub(crate) async fn post(&mut self, path: &str, token: Option<&str>, body: Bytes) -> Result<Answered, String> {
+        // Taken out, so that a connection that was given up in the middle is not used again.
+        let connection = self.connection.take();
+        let asked = tokio::time::timeout(self.timeout, ask(&self.service, connection, path, token, body)).await;
+        let (connection, answered) = asked.map_err(|_late| format!("no answer within {:?}", self.timeout))??;
+        self.connection = Some(connection);
+        Ok(answered)
+    }
+}
+
+async fn ask(
+    service: &Service,
+    connection: Option<SendRequest<Full<Bytes>>>,
+    path: &str,
+    token: Option<&str>,
+    body: Bytes,
+) -> Result<(SendRequest<Full<Bytes>>, Answered), String> {
+    let mut connection = match connection {
+        Some(connection) if !connection.is_closed() => connection,
+        _ => connect(service).await?,
+    };
+    // A kept connection may have ended meanwhile; then nothing was sent yet.
+    if connection.ready().await.is_err() {
+        connection = connect(service).await?;
+    }
+    let mut request = Request::post(format!("{}{path}", service.prefix)).header(HOST, &service.authority);
+    request = request.header(CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        request = request.header("token", token);
+    }
+    let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+    let response = connection.send_request(request).await.map_err(|error| told(&error))?;
+    let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+    let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| error.to_string())?.to_bytes();
+    Ok((connection, Answered { status, retry_after, body }))
+}
+
+async fn connect(service: &Service) -> Result<SendRequest<Full<Bytes>>, String> {
+    let stream = TcpStream::connect((service.host.as_str(), service.port)).await;
+    let stream = stream.map_err(|error| format!("cannot connect to {}: {error}", service.authority))?;
+    // A request is written whole; waiting for more would only cost time.
+    let _ = stream.set_nodelay(true);
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
+    // It ends when the sender is dropped or the other side goes away; whoever sends then hears of it.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+/// hyper keeps the cause to itself.
+fn told(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_read_or_refused() {
+        let service = Service::parse("http://127.0.0.1:5000/").unwrap();
+        assert_eq!((service.host.as_str(), service.port, service.prefix.as_str()), ("127.0.0.1", 5000, ""));
+        let service = Service::parse("http://[::1]:81/shop/").unwrap();
+        assert_eq!((service.host.as_str(), service.port, service.prefix.as_str()), ("::1", 81, "/shop"));
+        assert_eq!(Service::parse("http://books.example").unwrap().port, 80);
+        for bad in ["", "127.0.0.1:5000", "https://books.example", "ftp://x", "/path"] {
+            assert!(Service::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
