@@ -49,6 +49,37 @@ async fn closing_twice_is_closing_once() {
     again.close().await.unwrap();
 }
 
+/// An audit that runs when an engine is closed lets go of the deadlines in the end, but they stay with the close: an order
+/// that expired after the last snapshot would make the next open replay something.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_expires_between_the_last_snapshot_and_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.durability = bookstore::Durability::Buffered;
+    config.order_ttl = Duration::from_millis(900);
+    let engine = Engine::open(config).await.unwrap();
+    let hash = hash();
+    for number in 0..8_000 {
+        engine.register_hashed(&format!("u{number}"), &hash).await.unwrap();
+    }
+    engine.create_store("u0", TRUSTED, "s").await.unwrap();
+    let document = r#"{"id":"b","title":"b","price":1}"#;
+    engine.add_book("u0", TRUSTED, "s", NewBook { id: "b", price: 1, document }, 1_000).await.unwrap();
+    let lines = [NewLine { book_id: "b", count: 1 }];
+    let began = std::time::Instant::now();
+    // One deadline a millisecond or so, so that some come while the engine ends.
+    while began.elapsed() < Duration::from_millis(850) {
+        engine.new_order("u1", TRUSTED, "s", &lines).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let auditor = engine.clone();
+    let (audit, closed) = tokio::join!(auditor.audit(), engine.close());
+    assert!(audit.is_ok_and(|audit| audit.is_conserved()));
+    closed.unwrap();
+    assert_eq!(open(dir.path()).await.recovered().replayed_events, 0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_engine_says_so_and_did_not_fail() {
     let dir = tempfile::tempdir().unwrap();

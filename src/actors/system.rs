@@ -36,8 +36,8 @@ pub(crate) struct System {
     /// The earliest deadline of all shards; `u64::MAX` if there is none.
     earliest: AtomicU64,
     earlier: Notify,
-    /// Deadlines are not looked at while this is true; the lock is held while `Due` is sent.
-    paused: Mutex<bool>,
+    /// How many hold deadlines up; they are looked at when nobody does. The lock is held while `Due` is sent.
+    paused: Mutex<u32>,
     stopped: AtomicBool,
     seconds: AtomicU32,
     failure: watch::Sender<Option<String>>,
@@ -64,7 +64,7 @@ impl System {
             shards: OnceLock::new(),
             earliest: AtomicU64::new(u64::MAX),
             earlier: Notify::new(),
-            paused: Mutex::new(false),
+            paused: Mutex::new(0),
             stopped: AtomicBool::new(false),
             seconds: AtomicU32::new(0),
             failure: watch::Sender::new(None),
@@ -172,7 +172,7 @@ impl System {
     /// Each shard answers with its next deadline. False while deadlines are paused.
     fn send_due(self: &Arc<Self>) -> bool {
         let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        if *paused {
+        if *paused > 0 {
             return false;
         }
         self.earliest.store(u64::MAX, Ordering::Release);
@@ -182,14 +182,15 @@ impl System {
         true
     }
 
-    /// Starts no cancellation by deadline until [`System::resume_deadlines`]. Those that have started go on.
+    /// Starts no cancellation by deadline until [`System::resume_deadlines`] was called as often. Those that have
+    /// started go on.
     pub(crate) fn pause_deadlines(&self) {
-        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     }
 
-    /// Looks at deadlines again.
+    /// Looks at deadlines again, unless somebody else holds them up.
     pub(crate) fn resume_deadlines(&self) {
-        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.earlier.notify_one();
     }
 
