@@ -17,7 +17,7 @@ use std::ops::Range;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::fields::NAMES;
+use super::fields::{NAMES, TAGS};
 use crate::domain::DocumentHash;
 
 const CUT: u8 = 1;
@@ -50,8 +50,8 @@ impl Outline {
         let Some(span) = &self.texts[field] else { return Vec::new() };
         let json = &document[span.clone()];
         match json.as_bytes().first() {
-            Some(b'"') => text(json).into_iter().collect(),
-            Some(b'[') => {
+            Some(b'"') if field != TAGS => text(json).into_iter().collect(),
+            Some(b'[') if field == TAGS => {
                 let values: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
                 values.into_iter().filter_map(|value| text(value.get())).collect()
             }
@@ -297,7 +297,7 @@ mod tests {
             "content":"first","content":"last","book_intro":["y"]}"#;
         let outline = Outline::of(document).unwrap();
         let texts: Vec<Vec<_>> = (0..NAMES.len()).map(|field| outline.texts(document, field)).collect();
-        let expected: [&[&str]; 7] = [&["a米"], &[], &[], &[""], &["x", "\n"], &["last"], &["y"]];
+        let expected: [&[&str]; 7] = [&["a米"], &[], &[], &[""], &["x", "\n"], &["last"], &[]];
         assert_eq!(texts, expected);
     }
 

@@ -15,6 +15,9 @@ pub struct SearchFields(u8);
 /// The fields by their names in `book_info`, each at the place of its bit.
 pub(super) const NAMES: [&str; 7] = ["title", "author", "publisher", "isbn", "tags", "content", "book_intro"];
 
+/// The place of the one field that is a list.
+pub(super) const TAGS: usize = 4;
+
 impl SearchFields {
     /// The title.
     pub const TITLE: SearchFields = SearchFields(1);
@@ -102,5 +105,6 @@ mod tests {
             all | bit
         });
         assert_eq!(all, SearchFields::ALL.bits());
+        assert_eq!((NAMES[TAGS], SearchFields::at(TAGS)), ("tags", SearchFields::TAGS));
     }
 }

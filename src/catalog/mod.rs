@@ -20,6 +20,9 @@ mod library;
 mod postings;
 mod text;
 
+#[cfg(test)]
+mod model_tests;
+
 pub(crate) use document::{Outline, Stored, shown};
 pub use fields::SearchFields;
 pub(crate) use index::Place;

@@ -167,6 +167,9 @@ fn signs(after: &str) -> usize {
     if next.is_some_and(|next| class(next) == Class::Word) { 0 } else { length }
 }
 
+/// Digits of the oldest numbers of books.
+const ISBN_DIGITS_MIN: usize = 9;
+
 /// Digits of the longer kind of ISBN.
 const NUMBER_DIGITS_MAX: usize = 13;
 
@@ -248,7 +251,7 @@ impl Tokens {
     pub(super) fn of_isbn(&self, text: &str, take: &mut impl FnMut(u64)) {
         self.of_book(text, take);
         let digits: String = text.chars().filter(|letter| letter.is_ascii_digit() || *letter == 'x').collect();
-        if !digits.is_empty() {
+        if digits.len() >= ISBN_DIGITS_MIN {
             take(self.word(&digits));
         }
     }

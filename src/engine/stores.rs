@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{BookView, Credential, Engine, Error, NewBook, OrderView, Result, check_id};
 use crate::actors::System;
 use crate::catalog::Outline;
+use crate::cold::{ColdError, DOCUMENT_BYTES_MAX};
 use crate::domain::{self, AccountMsg, AccountNo, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
 
 impl Engine {
@@ -65,6 +66,10 @@ impl Engine {
         check_id("id", book.id)?;
         check_not_negative("price", book.price)?;
         check_not_negative("stock_level", stock_level)?;
+        let bytes = book.document.len();
+        if bytes > DOCUMENT_BYTES_MAX {
+            return Err(Refusal::invalid("book_info", ColdError::TooLarge { bytes }.to_string()).into());
+        }
         let outline = Outline::of(book.document)
             .map_err(|why| Refusal::invalid("book_info", format!("must be a JSON object: {why}")))?;
         let (store, user) = self.own_store(user_id, credential, store_id).await?;
