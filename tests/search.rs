@@ -333,6 +333,22 @@ async fn a_document_is_a_json_object_and_what_is_no_string_in_it_is_not_searched
 }
 
 #[tokio::test]
+async fn a_page_has_at_most_32_mib_but_a_single_book_is_always_shown() {
+    let engine = Engine::open(cheap(Config::memory())).await.unwrap();
+    shop(&engine).await;
+    for (id, mib) in [("a", 15), ("b", 15), ("c", 15), ("d", 40)] {
+        let document = format!(r#"{{"id":"{id}","title":"鲸","content":"{}"}}"#, "x".repeat(mib << 20));
+        engine.add_book("seller", T, "s0", NewBook { id, price: 1, document: &document }, 1).await.unwrap();
+    }
+    let page = |page, size| engine.search(Search::new("鲸").page(page, size));
+    assert_eq!(page(1, 2).await.unwrap().books.len(), 2);
+    let refused = page(1, 3).await.unwrap_err();
+    assert!(refused.to_string().starts_with("invalid parameter page_size: "), "{refused}");
+    assert_eq!(page(4, 1).await.unwrap().books.len(), 1);
+    assert_eq!(engine.stats().permits_in_use, 0);
+}
+
+#[tokio::test]
 async fn a_search_of_the_library_says_what_it_found() {
     let engine = Engine::open(cheap(Config::memory())).await.unwrap();
     shop(&engine).await;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use super::{Core, Engine, Error, FoundBook, Result, Search, SearchPage, Stats};
 use crate::actors::Then;
 use crate::catalog::{Library, Listed, Outline, Place, Stored, Unread, shown};
-use crate::cold::ColdError;
+use crate::cold::{ColdError, Documents};
 use crate::domain::{BookNo, DocumentHash, Outcome, Refusal, Send, StoreMsg, StoreNo};
 
 /// The longest keyword in bytes.
@@ -22,6 +22,9 @@ pub const KEYWORD_BYTES_MAX: usize = 1_024;
 
 /// The most books on one page.
 pub const PAGE_SIZE_MAX: u64 = 100;
+
+/// Bytes of the documents of one page, without pictures; a single book may be longer.
+const PAGE_BYTES_MAX: usize = 32 << 20;
 
 /// Books that are taken in without a pause.
 const REBUILD_CHUNK: usize = 64;
@@ -137,7 +140,8 @@ impl Engine {
     /// A book is found from the moment its `add_book` answers. A page past the end is empty.
     ///
     /// # Errors
-    /// 530 for a keyword, page or page size out of range; 524 (no such store); 525 or 523 when nothing is found.
+    /// 530 for a keyword, page or page size out of range; 524 (no such store); 525 or 523 when nothing is found; 530
+    /// (`page_size`) when the page's documents are longer than 32 MiB together, which a page of one book never is.
     /// [`Error::Overloaded`] until the index is complete after an open; see [`Engine::search_ready`].
     pub async fn search(&self, search: Search<'_>) -> Result<SearchPage> {
         check(&search)?;
@@ -194,6 +198,24 @@ fn check(search: &Search<'_>) -> Result<()> {
     Err(Error::Refused(Refusal::invalid(field, why)))
 }
 
+/// The documents of a page; `None` if they are too long together.
+fn read_page(documents: &Documents, wanted: &[DocumentHash]) -> Option<Vec<ReadDocument>> {
+    let (mut read, mut bytes) = (Vec::with_capacity(wanted.len()), 0);
+    for hash in wanted {
+        let document = documents.get_blocking(hash);
+        if let Ok(Some(document)) = &document {
+            bytes += document.len();
+        }
+        if bytes > PAGE_BYTES_MAX && wanted.len() > 1 {
+            return None;
+        }
+        read.push(document);
+    }
+    Some(read)
+}
+
+type ReadDocument = std::result::Result<Option<Vec<u8>>, ColdError>;
+
 /// What a store says of a book on its shelf.
 type Shelved = (Arc<str>, DocumentHash, i64);
 
@@ -202,8 +224,12 @@ impl Core {
     async fn show(self: &Arc<Self>, places: &[Place]) -> Result<Vec<FoundBook>> {
         let shelved = self.shelved(places).await?;
         let (core, wanted) = (self.clone(), shelved.iter().map(|(_, document, _)| *document).collect::<Vec<_>>());
-        let read = move || wanted.iter().map(|hash| core.documents.get_blocking(hash)).collect::<Vec<_>>();
+        let read = move || read_page(&core.documents, &wanted);
         let documents = tokio::task::spawn_blocking(read).await.map_err(|_| Error::Draining)?;
+        let documents = documents.ok_or_else(|| {
+            let why = format!("the books of this page are longer than {PAGE_BYTES_MAX} bytes, ask for fewer");
+            Refusal::invalid("page_size", why)
+        })?;
         let mut books = Vec::with_capacity(places.len());
         for ((place, (book_id, _, stock_level)), document) in places.iter().zip(shelved).zip(documents) {
             let document = match document {
