@@ -249,6 +249,7 @@
 //! - `domain`: the rules, pure: no I/O, no clock, no actor;
 //! - `actors`: the one shell that runs them on ractor, sleep and wake, the gate before answers;
 //! - `engine`: open, recover, close; the calls; limits, deadlines, audit;
+//! - `catalog`: what is in a book's document, and the search over all books;
 //! - `auth`: password hashes, tokens; `cold`: book documents by content hash;
 //! - `journal`, `snapshot`, [`disk`]: bytes in, durable bytes out;
 //! - `stats`: histograms;
@@ -267,6 +268,7 @@ pub mod internals;
 
 mod actors;
 mod auth;
+mod catalog;
 mod cold;
 // Reachable through `internals` only, which is no API; the fields of messages say by their names what they are.
 #[allow(missing_docs, clippy::len_without_is_empty, reason = "what is API stands below as `pub use`")]
@@ -277,12 +279,13 @@ mod snapshot;
 mod stats;
 
 pub use auth::{AuthError, PasswordHash, PasswordParams};
+pub use catalog::SearchFields;
 pub use domain::{Fen, Refusal};
 pub use engine::offline;
 pub use engine::{
-    AuditReport, BookView, Config, Credential, Engine, Error, ID_BYTES_MAX, Limits, LineView, NewBook, NewLine,
-    OpenError, OrderId, OrderStatus, OrderView, PASSWORD_BYTES_MAX, Progress, Recovered, Result, SnapshotReport, Stats,
-    Storage,
+    AuditReport, BookView, Config, Credential, Engine, Error, FoundBook, ID_BYTES_MAX, KEYWORD_BYTES_MAX, Limits,
+    LineView, NewBook, NewLine, OpenError, OrderId, OrderStatus, OrderView, PAGE_SIZE_MAX, PASSWORD_BYTES_MAX,
+    Progress, Recovered, Result, Search, SearchPage, SnapshotReport, Stats, Storage,
 };
 pub use journal::Durability;
 pub use stats::HistogramSnapshot;

@@ -41,6 +41,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("humantime", &["cli", "http"]),
     ("serde_json", &["http", "cli", "catalog"]),
+    ("unicode_normalization", &["catalog"]),
     ("redb", &["cold"]),
     ("argon2", &["auth"]),
     ("jsonwebtoken", &["auth"]),

@@ -23,8 +23,15 @@ enum Kind {
     OptionalLevel,
     Lines,
     Book,
+    Keyword,
+    OptionalFlag,
+    OptionalPage,
+    OptionalPageSize,
 }
-use Kind::{Book, Id, Integer, Lines, OptionalId, OptionalLevel, OptionalText, OrderId, Password};
+use Kind::{
+    Book, Id, Integer, Keyword, Lines, OptionalFlag, OptionalId, OptionalLevel, OptionalPage, OptionalPageSize,
+    OptionalText, OrderId, Password,
+};
 
 struct Route {
     path: &'static str,
@@ -43,7 +50,16 @@ const BOOK_ID: (&str, Kind) = ("book_id", Id);
 const ORDER: (&str, Kind) = ("order_id", OrderId);
 const PASSWORD: (&str, Kind) = ("password", Password);
 
-const ROUTES: [Route; 23] = [
+const SEARCH: &[(&str, Kind)] = &[
+    ("keyword", Keyword),
+    ("search_scope", OptionalText),
+    ("search_in_store", OptionalFlag),
+    ("store_id", OptionalId),
+    ("page", OptionalPage),
+    ("page_size", OptionalPageSize),
+];
+
+const ROUTES: [Route; 27] = [
     route("/auth/unregister", &[USER, PASSWORD], 401),
     route("/auth/login", &[USER, PASSWORD, ("terminal", OptionalText)], 401),
     route("/auth/password", &[USER, ("oldPassword", Password), ("newPassword", Password)], 401),
@@ -66,6 +82,10 @@ const ROUTES: [Route; 23] = [
     route("/buyer/check_stock_level", &[("user_id", OptionalId), STORE_ID, BOOK_ID], 513),
     route("/buyer/check_order_count", &[USER], 200),
     route("/buyer/query_balance", &[USER, PASSWORD], 401),
+    route("/buyer/query_book", &[STORE_ID, BOOK_ID], 513),
+    route("/buyer/search", SEARCH, 523),
+    route("/seller/search", SEARCH, 523),
+    route("/search/search_books", SEARCH, 523),
     // Last, for it leaves a user behind.
     route("/auth/register", &[USER, PASSWORD], 200),
 ];
@@ -79,11 +99,14 @@ impl Kind {
             Integer | OptionalLevel => "1",
             Lines => r#"[{"id": "b", "count": 1}]"#,
             Book => r#"{"id": "b", "title": "t", "price": 1}"#,
+            Keyword => r#""text""#,
+            OptionalFlag => "false",
+            OptionalPage | OptionalPageSize => "1",
         }
     }
 
     fn optional(self) -> bool {
-        matches!(self, OptionalId | OptionalText | OptionalLevel)
+        matches!(self, OptionalId | OptionalText | OptionalLevel | OptionalFlag | OptionalPage | OptionalPageSize)
     }
 
     /// Other values that are in order.
@@ -108,6 +131,10 @@ impl Kind {
                 r#"[{"id": "b", "count": 9223372036854775807}]"#,
                 r#"[{"id": "b", "count": 1}, {"count": 2, "id": "b", "note": [null]}]"#,
             ]),
+            Keyword => vec![r#"" ""#.into(), r#""a\u0000b""#.into(), format!(r#""{}""#, "x".repeat(1_024))],
+            OptionalFlag => vec![],
+            OptionalPage => texts(&["2", "9223372036854775807"]),
+            OptionalPageSize => texts(&["100"]),
             Book => texts(&[
                 r#"{"id": "b", "title": "t", "price": 0, "pages": null, "author": null, "x": {"y": 1.5}}"#,
                 r#"{"id": "书", "title": "t", "price": 9223372036854775807, "pages": 3, "tags": ["a"],
@@ -180,6 +207,12 @@ impl Kind {
                 }
                 values.push((r#"[{"count": 1}]"#.into(), "id"));
             }
+            Keyword => {
+                all(&["1", "true", "[]", "{}", r#""\ud800""#, &format!(r#""{}""#, "x".repeat(1_025))]);
+            }
+            OptionalFlag => all(&["0", "1", r#""true""#, r#""""#, "[]", "{}"]),
+            OptionalPage => all(&["0", "-1", "1.0", "1e0", "true", r#""1""#, "[]", "{}", "9223372036854775808"]),
+            OptionalPageSize => all(&["0", "-1", "101", "1.0", "true", r#""20""#, "[]", "{}"]),
             Book => {
                 all(&["1", "true", r#""x""#, "[]", r#"["b", "t", 1]"#]);
                 values.extend(bad_books());

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bookstore::disk::{Disk, DiskFile, OpenMode};
-use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, OrderStatus, Storage};
+use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, OrderStatus, Search, Storage};
 use sim_disk::{Crash, SimDisk};
 
 const T: Credential<'static> = Credential::Trusted;
@@ -47,9 +47,11 @@ fn book(index: usize) -> String {
     format!("book {index}")
 }
 
-/// A document of more than a page, another for each book.
+/// A document of more than a page, another for each book. Some have pictures, which are stored apart.
 fn document(index: usize) -> String {
-    format!(r#"{{"id":"book {index}","title":"米","price":{PRICE},"content":"{}"}}"#, "字".repeat(2_000 + index))
+    let pictures = if index.is_multiple_of(2) { format!(r#"["{}"]"#, "iVBO".repeat(1_500)) } else { "[]".into() };
+    let content = "字".repeat(2_000 + index);
+    format!(r#"{{"id":"book {index}","title":"米","price":{PRICE},"pictures":{pictures},"content":"{content}"}}"#)
 }
 
 /// What the callers were told, and what they asked for last without being told.
@@ -101,6 +103,10 @@ async fn work(engine: &Engine, told: &mut Told) -> Step {
         let (id, document) = (book(index), document(index));
         engine.add_book("seller", T, "store", NewBook { id: &id, price: PRICE, document: &document }, STOCK).await?;
         told.books += 1;
+        // Found as soon as it is listed, and by nobody who could not order it after a crash.
+        told.open = None;
+        let found = engine.search(Search::new("米")).await?;
+        assert_eq!(found.total as usize, told.books);
     }
     told.open = Some(Open::Snapshot);
     engine.snapshot().await?;
@@ -169,6 +175,9 @@ async fn check(engine: &Engine, told: &Told) -> u128 {
         }
     }
     assert!(maybe(&Open::Book, told.books).contains(&books), "{books} books");
+    engine.search_ready().await.unwrap();
+    let found = engine.search(Search::new("米").page(1, 100)).await;
+    assert_eq!(found.map_or(0, |page| page.books.len()), books, "found and listed");
     assert_eq!(audit.stock_put_in, i128::from(STOCK) * books as i128);
 
     for index in 0..told.registered.saturating_sub(1) {

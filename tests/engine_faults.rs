@@ -117,9 +117,11 @@ async fn a_token_of_a_lost_account_is_not_another_users() {
 async fn a_document_that_is_too_long_is_refused_and_nothing_more() {
     let engine = Engine::open(cheap(Config::memory())).await.unwrap();
     shop(&engine).await;
-    let document = "x".repeat((256 << 20) + 1);
+    let document = format!("{{\"x\":\"{}\"}}", "x".repeat(256 << 20));
     let put = engine.add_book("seller", T, "store", NewBook { id: "long", price: 1, document: &document }, 1).await;
-    assert!(matches!(put, Err(Error::Refused(_))), "{:?}", put.unwrap_err());
+    let refused = put.unwrap_err();
+    assert!(refused.to_string().contains("268435456"), "{refused}");
+    assert!(matches!(refused, Error::Refused(_)), "{refused:?}");
     assert_eq!(engine.balance("buyer", T).await.unwrap(), 1_000);
 }
 
@@ -129,7 +131,7 @@ async fn a_failed_engine_publishes_no_snapshot() {
     let engine = Engine::open(cheap(Config::directory(dir.path()))).await.unwrap();
     shop(&engine).await;
     // Any failure that is not the journal's; here a document.
-    let document = "x".repeat((256 << 20) + 1);
+    let document = format!("{{\"x\":\"{}\"}}", "x".repeat(256 << 20));
     let _ = engine.add_book("seller", T, "store", NewBook { id: "long", price: 1, document: &document }, 1).await;
     if engine.not_ready().is_some() {
         assert!(engine.snapshot().await.is_err(), "a snapshot of a failed engine was published");

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{Client, Dice, Server, User};
+use common::{Client, Dice, Server, User, wait_until};
 use serde_json::{Value, json};
 
 const STORES: [&str; 2] = ["新华书店", "store-2"];
@@ -165,8 +165,28 @@ impl Day {
         self.client = self.server.client();
     }
 
+    /// Finds some of the books by their titles, in both stores, with the stock of the ledger.
+    fn browse(&self) {
+        for title in ["红楼梦", "围城", "米", "马桥词典", "三国演义"] {
+            let body = json!({"keyword": title, "search_scope": "title", "page_size": 100});
+            let search = || self.client.post("/buyer/search", body.clone());
+            wait_until("the search index is complete", || search().status != 503);
+            let answer = search();
+            let found = answer.ok().body["books"].as_array().unwrap();
+            assert_eq!(found.len() as i64, answer.number("total"));
+            for (place, store) in STORES.iter().enumerate() {
+                assert!(found.iter().any(|book| book["store_id"] == json!(store) && book["title"] == json!(title)));
+                for book in found.iter().filter(|book| book["store_id"] == json!(store)) {
+                    let level = self.ledger.stock[&(place, book["id"].as_str().unwrap().to_owned())];
+                    assert_eq!(book["stock_level"], json!(level), "{title}");
+                }
+            }
+        }
+    }
+
     /// Holds the shop against the ledger.
     fn audit(&self) {
+        self.browse();
         let (client, ledger) = (&self.client, &self.ledger);
         for ((store, book), level) in &ledger.stock {
             assert_eq!(client.stock(STORES[*store], book), *level, "{book}");

@@ -14,8 +14,10 @@ mod machine;
 mod paid;
 mod pictures;
 mod recover;
+mod search;
 mod shop;
 mod snapshot;
+mod variations;
 
 use std::process::ExitCode;
 
@@ -54,6 +56,9 @@ history    resident bytes per finished order, and lists and lookups over them
 pictures   resident bytes with and without the books' pictures
   --books 2000  --bytes 200000
 
+search     p50, p99 and p99.9 of a search, bytes of its index, time to rebuild it after an open
+  --books 10000  --searches 20000  --callers 1
+
 All take --dir DIR: an existing directory on the disk to measure; what is built in it is removed again.
 The default is figures-PID in the directory for temporary files of the build, target/.
 ";
@@ -88,6 +93,7 @@ fn run(command: &str, mut flags: Flags) -> Result<(), Failure> {
         history::CHILD => runtime.block_on(history::child(flags)),
         "pictures" => runtime.block_on(pictures::run(flags)),
         pictures::CHILD => runtime.block_on(pictures::child(flags)),
+        "search" => runtime.block_on(search::run(flags)),
         "snapshot" => runtime.block_on(snapshot::run(flags)),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -131,14 +131,13 @@ impl Documents {
         }
     }
 
-    #[cfg(test)]
     /// The document of that name, or none if it was never stored. Blocks on the disk, and hashes
     /// what it read.
     ///
     /// # Errors
     /// [`ColdError::Damaged`] when the bytes are not those of the name, [`ColdError::Failed`],
     /// [`ColdError::Closed`].
-    pub(super) fn get_blocking(&self, hash: &DocumentHash) -> Result<Option<Vec<u8>>, ColdError> {
+    pub fn get_blocking(&self, hash: &DocumentHash) -> Result<Option<Vec<u8>>, ColdError> {
         self.store.get(hash)
     }
 

@@ -1,5 +1,7 @@
 //! What `handle` asks for. Whoever runs an entity interprets these, in their order, and knows nothing else of it.
 
+use std::sync::Arc;
+
 use super::event::{DocumentHash, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
 use super::message::{Cred, OrderMsg, Send};
@@ -34,6 +36,8 @@ pub enum Outcome {
     Level(i64),
     /// A book's document and stock level.
     Book(DocumentHash, i64),
+    /// For each place asked for: the book's id, document and stock level.
+    Shelf(Vec<(Arc<str>, DocumentHash, i64)>),
     /// A number of orders.
     Count(usize),
     /// A new order.

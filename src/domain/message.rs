@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::effect::Ticket;
 use super::event::{CreditCause, DocumentHash, Evidence, Facts, Line, PayKind, Secret};
-use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
+use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo};
 use super::refusal::Refusal;
 
 /// A credential after it was resolved at the door. `handle` judges it in the contract's order of checks.
@@ -90,6 +90,8 @@ pub enum StoreMsg {
     AddStock { ticket: Ticket, user: AccountNo, book_id: Arc<str>, delta: i64 },
     /// Gives a book's document hash and stock level.
     Book { ticket: Ticket, book_id: Arc<str> },
+    /// Gives id, document hash and stock level of the books at these places, which must exist.
+    Shelf { ticket: Ticket, places: Vec<BookNo> },
     /// Gives a stock level.
     Stock { ticket: Ticket, book_id: Arc<str> },
     /// First step of new_order.

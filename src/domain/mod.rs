@@ -22,7 +22,7 @@ pub use event::{
     AccountEvent, Blob, Credit, CreditCause, DocumentHash, Evidence, Hold, Line, OrderEvent, PayKind, Secret,
     StoreEvent,
 };
-pub use ids::{AccountNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo};
+pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;

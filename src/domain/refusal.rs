@@ -50,6 +50,20 @@ pub enum Refusal {
     /// 522: the user owns no store, or not this one.
     #[error("no store for user, user id {0}")]
     NoStoreForUser(String),
+    /// 523: no book with these words.
+    #[error("book with keyword {0} not found")]
+    NotFound(String),
+    /// 524: no such store to search in.
+    #[error("store with id {0} not found")]
+    NoStoreToSearch(String),
+    /// 525: no book with these words in the store.
+    #[error("book with keyword {keyword} not found in store {store_id}")]
+    NotFoundInStore {
+        /// What was looked for.
+        keyword: String,
+        /// Where.
+        store_id: String,
+    },
     /// 526: the order is canceled.
     #[error("order is canceled, order id {0}")]
     OrderCanceled(String),
@@ -95,6 +109,9 @@ impl Refusal {
             Refusal::NotPaid(_) => 520,
             Refusal::NotCancelable(_) => 521,
             Refusal::NoStoreForUser(_) => 522,
+            Refusal::NotFound(_) => 523,
+            Refusal::NoStoreToSearch(_) => 524,
+            Refusal::NotFoundInStore { .. } => 525,
             Refusal::OrderCanceled(_) => 526,
             Refusal::OrderPaid(_) => 527,
             Refusal::OrderConfirmed(_) => 528,

@@ -178,6 +178,13 @@ impl Entity for Store {
                 };
                 fx.push(Effect::Reply(ticket, outcome));
             }
+            StoreMsg::Shelf { ticket, places } => {
+                let shelf = places.into_iter().map(|place| {
+                    let book = self.book(place);
+                    (book.id.clone(), book.document, book.stock)
+                });
+                fx.push(Effect::Reply(ticket, Outcome::Shelf(shelf.collect())));
+            }
             StoreMsg::Stock { ticket, book_id } => {
                 let outcome = match self.find(&book_id) {
                     Ok(place) => Outcome::Level(self.book(place).stock),
@@ -243,6 +250,7 @@ impl Entity for Store {
             StoreMsg::AddBook { ticket, .. }
             | StoreMsg::AddStock { ticket, .. }
             | StoreMsg::Book { ticket, .. }
+            | StoreMsg::Shelf { ticket, .. }
             | StoreMsg::Stock { ticket, .. } => OnPanic::Reply(*ticket),
             StoreMsg::Reserve { order, buyer, .. } => OnPanic::NotReserved(*order, *buyer),
             StoreMsg::Release { order, .. } => OnPanic::NotReleased(*order),

@@ -37,6 +37,7 @@ impl Guard {
             task.abort();
         }
         self.core.system.answers.drain();
+        self.core.search.close();
         // Nobody writes any more when the lock is released: no snapshot is published, the journal's thread is joined.
         self.core.snapshots.stop();
         self.core.system.journal.abandon();

@@ -3,6 +3,7 @@
 //! # Layout
 //! - `open`: lock, recover, start; `image`: the state while it is recovered; `close`: drain, last snapshot, end.
 //! - `accounts`, `stores`, `orders`: the calls, each in the contract's order of checks.
+//! - `search`: the search, its index and the index's rebuild.
 //! - `credential`: passwords and tokens become a value that entities judge.
 //! - `chunks`: what is in a snapshot's chunks; `snapshots`: the walk beside the traffic; `audit`: all money and all
 //!   copies while nothing moves.
@@ -24,6 +25,7 @@ pub mod offline;
 mod open;
 mod orders;
 mod overflow;
+mod search;
 mod snapshots;
 mod stores;
 mod types;
@@ -40,9 +42,10 @@ use crate::domain::{AccountNo, Millis, ORDER_COUNT_BITS, Outcome, Refusal, Send,
 pub use config::{Config, Limits, Storage};
 pub use error::{Error, OpenError};
 pub use open::Progress;
+pub use search::{KEYWORD_BYTES_MAX, PAGE_SIZE_MAX};
 pub use types::{
-    AuditReport, BookView, Credential, LineView, NewBook, NewLine, OrderId, OrderStatus, OrderView, Recovered,
-    SnapshotReport, Stats,
+    AuditReport, BookView, Credential, FoundBook, LineView, NewBook, NewLine, OrderId, OrderStatus, OrderView,
+    Recovered, Search, SearchPage, SnapshotReport, Stats,
 };
 
 /// Result of a call.
@@ -112,6 +115,7 @@ pub(super) struct Core {
     memory: Arc<AuthMemory>,
     throttle: Throttle,
     documents: Documents,
+    search: search::SearchIndex,
     /// Sum over all accounts of what was put in, with deposits on their way.
     deposits: Arc<AtomicI64>,
     ids: IdSource,
@@ -178,7 +182,7 @@ impl Engine {
         let core = &self.core;
         let journal = core.system.journal.stats();
         let (accounts, stores) = (&core.system.accounts, &core.system.stores);
-        Stats {
+        let mut stats = Stats {
             journal_head: core.system.journal.head(),
             journal_durable: core.system.journal.durable(),
             journal_batches: journal.batches,
@@ -198,7 +202,15 @@ impl Engine {
             snapshots: core.snapshots.published(),
             snapshot_failures: core.snapshots.failures(),
             disk_low: core.disk_low.load(Ordering::Relaxed),
-        }
+            search_books: 0,
+            search_tokens: 0,
+            search_index_bytes: 0,
+            search_ready: false,
+            search_rebuild: std::time::Duration::ZERO,
+            search_unread: 0,
+        };
+        core.search.fill_stats(&mut stats);
+        stats
     }
 }
 

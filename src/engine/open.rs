@@ -12,13 +12,15 @@ use super::close::Guard;
 use super::image::{Image, Receive};
 use super::names::Names;
 use super::overflow::Overflow;
+use super::search::{self, SearchIndex};
 use super::snapshots::{Loaded, Snapshots, load};
 use super::{Config, Core, Engine, IdSource, OpenError, Recovered, Storage, background};
 use crate::actors::{Answers, Clock, Observer, Resident, System};
 use crate::auth::{AuthError, AuthMemory, Hasher, Throttle, TokenKey, Tokens, WAITERS_MAX_DEFAULT};
+use crate::catalog::{Listed, Place};
 use crate::cold::{Documents, Orders};
 use crate::disk::{Disk, MemoryDisk, RealDisk};
-use crate::domain::{AccountEvent, AccountNo, Store, StoreNo};
+use crate::domain::{AccountEvent, AccountNo, BookNo, Store, StoreNo};
 use crate::journal::{self, Durability, FileLog, FileLogOptions, Journal, JournalOptions, LogError, LogStore, Lsn};
 use crate::snapshot::{SnapshotError, list_snapshots, remove_leftovers};
 
@@ -90,6 +92,8 @@ async fn recover(config: Config, progress: impl Fn(Progress) + Send + Sync + 'st
 struct Prepared {
     core: Core,
     shards: Vec<crate::domain::OrderShard>,
+    /// Books that the search index has to take in.
+    listed: Vec<Listed>,
     lock: Option<File>,
 }
 
@@ -97,7 +101,8 @@ impl Prepared {
     fn start(self) -> Engine {
         let core = Arc::new(self.core);
         core.system.start(self.shards);
-        let tasks = background::start(&core);
+        let mut tasks = background::start(&core);
+        tasks.push(tokio::spawn(search::rebuild(core.clone(), self.listed)));
         let guard = Arc::new(Guard::new(core.clone(), tasks, self.lock));
         Engine { core, guard }
     }
@@ -164,8 +169,9 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
     let deposits = image.net_put_in();
     let system = Arc::new(System::new(journal, answers, clock, observer, resting, runtime));
     let _ = gate.system.set(Arc::downgrade(&system));
-    let mut indexing = Indexing { system: &system, names: &names, recovered: &mut recovered };
+    let mut indexing = Indexing { system: &system, names: &names, recovered: &mut recovered, listed: Vec::new() };
     let shards = image.hand_over(&mut indexing);
+    let listed = indexing.listed;
     recovered.orders = shards.iter().map(|shard| shard.len() as u64).sum();
     recovered.resting_orders = system.resting.len();
     recovered.took = start.elapsed();
@@ -182,6 +188,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         memory,
         throttle: Throttle::new(limits.throttle_user, limits.throttle_address),
         documents,
+        search: SearchIndex::new(listed.is_empty()),
         deposits: Arc::new(AtomicI64::new(deposits)),
         ids: IdSource::new(random()?),
         disk_low: AtomicBool::new(false),
@@ -190,7 +197,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         recovered,
         config,
     };
-    Ok(Prepared { core, shards, lock })
+    Ok(Prepared { core, shards, listed, lock })
 }
 
 /// Snapshots that were passed over, with the reason.
@@ -309,6 +316,7 @@ struct Indexing<'a> {
     system: &'a System,
     names: &'a Names,
     recovered: &'a mut Recovered,
+    listed: Vec<Listed>,
 }
 
 impl Receive for Indexing<'_> {
@@ -327,6 +335,10 @@ impl Receive for Indexing<'_> {
         let mut books = self.system.stores.extra(number.0).write().unwrap_or_else(std::sync::PoisonError::into_inner);
         *books = store.books.iter().map(|book| book.id.clone()).collect();
         drop(books);
+        self.listed.extend((0..).zip(&store.books).map(|(place, book)| {
+            let place = Place { store: number, book: BookNo(place) };
+            Listed { place, document: book.document }
+        }));
         self.system.stores.create(number.0, name, || store.encode());
         self.recovered.stores += 1;
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{BookView, Credential, Engine, Error, NewBook, OrderView, Result, check_id};
 use crate::actors::System;
-use crate::cold::ColdError;
+use crate::catalog::Outline;
+use crate::cold::{ColdError, DOCUMENT_BYTES_MAX};
 use crate::domain::{self, AccountMsg, AccountNo, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
 
 impl Engine {
@@ -43,15 +44,16 @@ impl Engine {
         core.change_then(2 * store_id.len(), Some(then), message).await.map(|_| ())
     }
 
-    /// Lists a book with `stock_level` copies. It is durable and can be ordered when this returns.
+    /// Lists a book with `stock_level` copies. It is durable, can be found and can be ordered when this returns.
     ///
     /// # Errors
-    /// 530 for a price or stock level below 0; 511, 401, 513, 401 (somebody else's store), 516, in this order; 530 for
-    /// a document of 4 GiB or a store that is full.
+    /// 530 for a price or stock level below 0, or a document that is no JSON object or longer than 256 MiB; 511, 401,
+    /// 513, 401 (somebody else's store), 516, in this order; 530 for a store that is full.
     ///
     /// # Cancellation
     /// A [change](Engine#cancellation), which is admitted only when the document is on the disk. If the future is
-    /// dropped before, the document may stay there without a book that names it; listing the book again uses it.
+    /// dropped before, the document may stay there without a book that names it; listing the book again uses it. Once
+    /// it is admitted the book will be found, too.
     pub async fn add_book(
         &self,
         user_id: &str,
@@ -64,6 +66,12 @@ impl Engine {
         check_id("id", book.id)?;
         check_not_negative("price", book.price)?;
         check_not_negative("stock_level", stock_level)?;
+        let bytes = book.document.len();
+        if bytes > DOCUMENT_BYTES_MAX {
+            return Err(Refusal::invalid("book_info", ColdError::TooLarge { bytes }.to_string()).into());
+        }
+        let outline = Outline::of(book.document)
+            .map_err(|why| Refusal::invalid("book_info", format!("must be a JSON object: {why}")))?;
         let (store, user) = self.own_store(user_id, credential, store_id).await?;
         let core = &self.core;
         core.check_disk()?;
@@ -74,19 +82,11 @@ impl Engine {
             Ok(_) => return core.refuse(Refusal::BookExists(id)).await,
             Err(error) => return Err(error),
         }
-        // Durable before the event that names it.
-        let document = core.documents.put(book.document.as_bytes().to_vec()).await.map_err(|error| match error {
-            ColdError::TooLarge { .. } => Refusal::invalid("book_info", error.to_string()).into(),
-            ColdError::Closed => Error::Draining,
-            error => {
-                core.system.fail(format!("a book document could not be stored: {error}"));
-                core.unknown()
-            }
-        })?;
+        let (document, then) = core.keep(book.document, outline, store, &id).await?;
         let listed = domain::NewBook { id, price: book.price, stock: stock_level, document };
         let books_max = core.config.limits.store_books_max;
         let message = |ticket| Send::Store(store, StoreMsg::AddBook { ticket, user, book: listed, books_max });
-        core.change(book.id.len(), message).await.map(|_| ())
+        core.change_then(book.id.len(), Some(then), message).await.map(|_| ())
     }
 
     /// Changes a stock level by `delta` copies; a negative one takes copies off the shelf.
@@ -236,19 +236,7 @@ impl Engine {
                 Outcome::Book(hash, stock_level) => (hash, stock_level),
                 outcome => return core.unexpected(&outcome),
             };
-        let document = match core.documents.get(&hash).await {
-            Ok(Some(document)) => String::from_utf8(document).ok(),
-            Ok(None) => None,
-            Err(error) => {
-                tracing::error!(%error, "a book document cannot be read");
-                None
-            }
-        };
-        match document {
-            Some(document) => Ok(BookView { document, stock_level }),
-            // An event names it, so it was durable once: the file is damaged.
-            None => Err(Error::Overloaded("the book's document cannot be read")),
-        }
+        Ok(BookView { document: core.document(&hash).await?, stock_level })
     }
 
     async fn level(&self, store: StoreNo, book_id: Arc<str>) -> Result<i64> {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::catalog::SearchFields;
 pub use crate::domain::{OrderId, OrderStatus};
 use crate::stats::HistogramSnapshot;
 
@@ -54,8 +55,10 @@ pub struct NewBook<'a> {
     pub id: &'a str,
     /// Price of a copy in fen, 0 or more.
     pub price: i64,
-    /// The whole `book_info`, kept byte for byte and given back. The service takes JSON objects only; the engine does
-    /// not read it.
+    /// The whole `book_info`, kept byte for byte and given back. It must be a JSON object, else listing it is refused
+    /// (530, `book_info`). Search looks at its strings `title`, `author`, `publisher`, `isbn`, `content` and
+    /// `book_intro` and its list of strings `tags`; what is of another type is not searched. The value of
+    /// `pictures` is stored apart, and once if other books have the same.
     pub document: &'a str,
 }
 
@@ -67,6 +70,90 @@ pub struct BookView {
     pub document: String,
     /// Copies on the shelf.
     pub stock_level: i64,
+}
+
+/// What to search for. [`Search::new`] gives the defaults; set fields or chain from there.
+///
+/// ```
+/// use bookstore::{Search, SearchFields};
+///
+/// let search = Search::new("红楼梦").in_fields(SearchFields::TITLE).in_store("corner").page(2, 50);
+/// assert_eq!((search.page, search.page_size), (2, 50));
+/// ```
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Search<'a> {
+    /// Words, all of which must match: 1 to [`crate::KEYWORD_BYTES_MAX`] bytes.
+    pub keyword: &'a str,
+    /// Where they may match. Default: all fields.
+    pub fields: SearchFields,
+    /// Only books of this store. Default: of all stores.
+    pub store_id: Option<&'a str>,
+    /// Which page, from 1. Default 1.
+    pub page: u64,
+    /// Books a page: 1 to [`crate::PAGE_SIZE_MAX`]. Default 20.
+    pub page_size: u64,
+}
+
+impl<'a> Search<'a> {
+    /// A search for `keyword` in all fields of all books; the first page of 20.
+    pub fn new(keyword: &'a str) -> Self {
+        Search { keyword, fields: SearchFields::ALL, store_id: None, page: 1, page_size: 20 }
+    }
+
+    /// Looks at these fields only.
+    pub fn in_fields(mut self, fields: SearchFields) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// As [`Search::in_fields`], with the contract's `search_scope`; see [`SearchFields::parse`].
+    pub fn in_scope(self, scope: &str) -> Self {
+        self.in_fields(SearchFields::parse(scope))
+    }
+
+    /// Looks at the books of this store only.
+    pub fn in_store(mut self, store_id: &'a str) -> Self {
+        self.store_id = Some(store_id);
+        self
+    }
+
+    /// Wants this page, with pages of this many books.
+    pub fn page(mut self, page: u64, page_size: u64) -> Self {
+        self.page = page;
+        self.page_size = page_size;
+        self
+    }
+}
+
+/// A book that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FoundBook {
+    /// The store that lists it.
+    pub store_id: std::sync::Arc<str>,
+    /// Its id there.
+    pub book_id: std::sync::Arc<str>,
+    /// The `book_info` as it was listed, a JSON object, but without the keys `pictures`, `store_id` and
+    /// `stock_level`. For the whole, ask [`crate::Engine::book`].
+    pub document: String,
+    /// Copies on the shelf.
+    pub stock_level: i64,
+}
+
+/// A page of what was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SearchPage {
+    /// The books of the page, in their order; empty past the end. A book whose document was damaged since it was
+    /// indexed is left out.
+    pub books: Vec<FoundBook>,
+    /// Books that match, on all pages.
+    pub total: u64,
+    /// The page that was asked for, from 1.
+    pub page: u64,
+    /// Books a page.
+    pub page_size: u64,
 }
 
 /// A line of an order that is placed. There will not be more fields.
@@ -227,4 +314,16 @@ pub struct Stats {
     pub snapshot_failures: u64,
     /// Free bytes on the data directory's disk are below the limit, so changes are refused.
     pub disk_low: bool,
+    /// Books that a search can find.
+    pub search_books: u64,
+    /// Different tokens in the search index.
+    pub search_tokens: u64,
+    /// Bytes of the search index, estimated.
+    pub search_index_bytes: u64,
+    /// The search index is complete, so that searches are answered.
+    pub search_ready: bool,
+    /// How long the search index took to be rebuilt after the open; zero until it is complete.
+    pub search_rebuild: Duration,
+    /// Times that a book's document could not be read for a search or the index.
+    pub search_unread: u64,
 }

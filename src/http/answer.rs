@@ -39,18 +39,24 @@ pub(super) enum Failure {
     StockLevel,
     OrderCount,
     Balance,
+    /// As [`Failure::StockLevel`], for a route that gives a whole book beside it.
+    Book,
+    /// A page of books, in place of which nothing is given.
+    Books,
+    /// As [`Failure::Books`]; in a success the message is the list of books.
+    BooksAsMessage,
 }
 
 impl Failure {
     /// The member of the JSON object, with the comma before it.
     fn member(self) -> &'static str {
         match self {
-            Failure::Nothing => "",
+            Failure::Nothing | Failure::Books | Failure::BooksAsMessage => "",
             Failure::Token => r#","token":"""#,
             Failure::OrderId => r#","order_id":"""#,
             Failure::OrderStatus => r#","order_status":"None""#,
             Failure::Orders => r#","orders":"None""#,
-            Failure::StockLevel => r#","stock_level":-1"#,
+            Failure::StockLevel | Failure::Book => r#","stock_level":-1"#,
             Failure::OrderCount => r#","order_count":-1"#,
             Failure::Balance => r#","balance":-1"#,
         }
@@ -90,6 +96,11 @@ impl Reply {
         put(&mut body, &format_args!(r#"{OK},"{name}":"#));
         put_text(&mut body, value);
         body.push(b'}');
+        Reply::json(200, body)
+    }
+
+    /// Success with a whole body that was made elsewhere.
+    pub(super) fn ok_body(body: String) -> Self {
         Reply::json(200, body)
     }
 
@@ -322,6 +333,7 @@ mod tests {
             (Failure::StockLevel, "stock_level", "-1"),
             (Failure::OrderCount, "order_count", "-1"),
             (Failure::Balance, "balance", "-1"),
+            (Failure::Book, "stock_level", "-1"),
         ];
         for (failure, name, value) in all {
             let text = body(Reply::failed(530, &"m", failure));

@@ -11,6 +11,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::domain::Refusal;
+use crate::engine::KEYWORD_BYTES_MAX;
 
 /// Bytes of an id.
 const ID_BYTES_MAX: usize = 256;
@@ -105,6 +106,13 @@ object! {
 object! {
     /// The body of `new_order`.
     NewOrder { user_id = "user_id", store_id = "store_id", books = "books" }
+}
+object! {
+    /// The body of a search.
+    SearchBody {
+        keyword = "keyword", search_scope = "search_scope", search_in_store = "search_in_store", store_id = "store_id",
+        page = "page", page_size = "page_size",
+    }
 }
 object! {
     /// An element of `books`.
@@ -213,6 +221,36 @@ pub(crate) fn amount(raw: &RawValue, field: &'static str) -> Extracted<i64> {
 /// An integer of 0 or more that is 0 when missing.
 pub(crate) fn optional_amount(raw: Raw<'_>, field: &'static str) -> Extracted<i64> {
     given(raw).map_or(Ok(0), |raw| amount(raw, field))
+}
+
+/// What is looked for: 1 to 1,024 bytes of any content.
+pub(super) fn keyword<'a>(raw: Raw<'a>) -> Extracted<Cow<'a, str>> {
+    const FIELD: &str = "keyword";
+    let keyword = required_text(raw, FIELD)?;
+    if keyword.len() > KEYWORD_BYTES_MAX {
+        return Err(Refusal::invalid(FIELD, format!("must be at most {KEYWORD_BYTES_MAX} bytes long")));
+    }
+    Ok(keyword)
+}
+
+/// `true` or `false`, which it is when missing.
+pub(super) fn flag(raw: Raw<'_>, field: &'static str) -> Extracted<bool> {
+    match given(raw).map(RawValue::get) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Refusal::invalid(field, "must be true or false")),
+    }
+}
+
+/// An integer from 1, with a default and perhaps an upper limit.
+pub(super) fn number_from_1(raw: Raw<'_>, field: &'static str, default: u64, max: Option<u64>) -> Extracted<u64> {
+    let Some(raw) = given(raw) else { return Ok(default) };
+    let number = u64::try_from(to_integer(raw, field)?).unwrap_or(0);
+    match max {
+        Some(max) if !(1..=max).contains(&number) => Err(Refusal::invalid(field, format!("must be 1 to {max}"))),
+        None if number == 0 => Err(Refusal::invalid(field, "must be 1 or more")),
+        _ => Ok(number),
+    }
 }
 
 /// Copies: 1 or more, a number or a string of 1 to 18 digits.

@@ -192,7 +192,16 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     gauge(encoder, "bookstore_permits_in_use", "Commands admitted and not answered", stats.permits_in_use as f64)?;
     gauge(encoder, "bookstore_permits_max", "The most commands that are admitted", stats.permits_max as f64)?;
     let help = "1 when the disk is too full for changes";
-    gauge(encoder, "bookstore_disk_low", help, f64::from(u8::from(stats.disk_low)))
+    gauge(encoder, "bookstore_disk_low", help, f64::from(u8::from(stats.disk_low)))?;
+    gauge(encoder, "bookstore_search_books", "Books that a search can find", stats.search_books as f64)?;
+    let help = "Bytes of the search index, estimated";
+    gauge(encoder, "bookstore_search_index_bytes", help, stats.search_index_bytes as f64)?;
+    let help = "1 when searches are answered, 0 while the index is rebuilt after a start";
+    gauge(encoder, "bookstore_search_ready", help, f64::from(u8::from(stats.search_ready)))?;
+    let help = "Time that the search index took to be rebuilt after the start, 0 until it is";
+    gauge(encoder, "bookstore_search_rebuild_seconds", help, stats.search_rebuild.as_secs_f64())?;
+    let help = "Times that a book's document could not be read for a search or its index";
+    counter(encoder, "bookstore_search_unread_documents", help, stats.search_unread)
 }
 
 /// `name` without `_total`: the encoder appends it.
@@ -271,6 +280,12 @@ mod tests {
             snapshots: 8,
             snapshot_failures: 9,
             disk_low: true,
+            search_books: 12,
+            search_tokens: 13,
+            search_index_bytes: 14,
+            search_ready: true,
+            search_rebuild: second,
+            search_unread: 15,
         };
         let metrics = Metrics::new();
         metrics.record(0, 517, Duration::from_millis(1));
@@ -304,6 +319,11 @@ mod tests {
             "bookstore_permits_in_use 6.0",
             "bookstore_permits_max 7.0",
             "bookstore_disk_low 1.0",
+            "bookstore_search_books 12.0",
+            "bookstore_search_index_bytes 14.0",
+            "bookstore_search_ready 1.0",
+            "bookstore_search_rebuild_seconds 1.0",
+            "bookstore_search_unread_documents_total 15",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -32,7 +32,7 @@
 //! - `service`: one request: transport limits, 404, 405, the body, the handler, the counters.
 //! - `body`: reads a request's body within its limits.
 //! - `routes`: **the** table of routes. Router, metrics, failure values and `openapi` all read it.
-//! - `auth`, `seller`, `buyer`, `ops`: the handlers.
+//! - `auth`, `seller`, `buyer`, `search`, `ops`: the handlers.
 //! - `fields`: typed extraction of a body's fields; each failure names its field.
 //! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
 //! - `client`: the other end, for the command line.
@@ -51,6 +51,7 @@ mod openapi;
 mod ops;
 mod orders;
 mod routes;
+mod search;
 mod seller;
 mod server;
 mod service;

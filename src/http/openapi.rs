@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::answer::Failure;
 use super::routes::{ROUTES, Route, Verb};
+use crate::engine::{KEYWORD_BYTES_MAX, PAGE_SIZE_MAX};
 
 /// A field of a request's body.
 pub(super) struct Field {
@@ -28,6 +29,12 @@ pub(super) enum Kind {
     /// The lines of an order.
     Lines,
     BookInfo,
+    Keyword,
+    Flag,
+    /// A page, from 1.
+    Page,
+    /// Elements of a page, 1 to 100.
+    PageSize,
 }
 
 /// A field that must be there.
@@ -59,6 +66,10 @@ impl Kind {
                     ]},
                 },
             }}),
+            Kind::Keyword => json!({"type": "string", "minLength": 1, "maxLength": KEYWORD_BYTES_MAX}),
+            Kind::Flag => json!({"type": "boolean", "default": false}),
+            Kind::Page => json!({"type": "integer", "format": "int64", "minimum": 1, "default": 1}),
+            Kind::PageSize => json!({"type": "integer", "minimum": 1, "maximum": PAGE_SIZE_MAX, "default": 20}),
             Kind::BookInfo => json!({
                 "type": "object",
                 "required": ["id", "title", "price"],
@@ -75,8 +86,8 @@ impl Kind {
     }
 }
 
-/// The result that a route gives beside code and message.
-fn result_of(failure: Failure) -> Option<(&'static str, Value)> {
+/// The results that a route gives beside code and message.
+fn results_of(failure: Failure) -> Vec<(&'static str, Value)> {
     let order = json!({"type": "object", "properties": {
         "order_id": {"type": "string"}, "user_id": {"type": "string"}, "store_id": {"type": "string"},
         "status": {"type": "string"}, "total_price": {"type": "integer", "format": "int64"},
@@ -88,25 +99,46 @@ fn result_of(failure: Failure) -> Option<(&'static str, Value)> {
     }});
     let list = json!({"type": "array", "items": order});
     match failure {
-        Failure::Nothing => None,
-        Failure::Token => Some(("token", json!({"type": "string"}))),
-        Failure::OrderId => Some(("order_id", json!({"type": "string", "format": "uuid"}))),
-        Failure::OrderStatus => Some((
-            "order_status",
-            json!({"type": "string", "enum": ["pending", "paid", "shipped", "received", "completed", "canceled", "None"]}),
-        )),
-        Failure::Orders => Some(("orders", json!({"oneOf": [list, {"type": "object", "additionalProperties": list}]}))),
-        Failure::StockLevel => Some(("stock_level", Kind::Integer.schema())),
-        Failure::OrderCount => Some(("order_count", Kind::Integer.schema())),
-        Failure::Balance => Some(("balance", Kind::Integer.schema())),
+        Failure::Nothing => vec![],
+        Failure::Token => vec![("token", json!({"type": "string"}))],
+        Failure::OrderId => vec![("order_id", json!({"type": "string", "format": "uuid"}))],
+        Failure::OrderStatus => {
+            let words = ["pending", "paid", "shipped", "received", "completed", "canceled", "None"];
+            vec![("order_status", json!({"type": "string", "enum": words}))]
+        }
+        Failure::Orders => {
+            vec![("orders", json!({"oneOf": [list, {"type": "object", "additionalProperties": list}]}))]
+        }
+        Failure::StockLevel => vec![("stock_level", Kind::Integer.schema())],
+        Failure::OrderCount => vec![("order_count", Kind::Integer.schema())],
+        Failure::Balance => vec![("balance", Kind::Integer.schema())],
+        Failure::Book => vec![("book_info", Kind::BookInfo.schema()), ("stock_level", Kind::Integer.schema())],
+        Failure::Books | Failure::BooksAsMessage => vec![
+            ("books", found_books()),
+            ("total", Kind::Integer.schema()),
+            ("page", Kind::Integer.schema()),
+            ("page_size", Kind::Integer.schema()),
+        ],
     }
+}
+
+/// Books without pictures, each with its store and stock level.
+fn found_books() -> Value {
+    let mut book = Kind::BookInfo.schema();
+    if let Some(properties) = book["properties"].as_object_mut() {
+        properties.remove("pictures");
+        properties.insert("store_id".into(), Kind::Id.schema());
+        properties.insert("stock_level".into(), Kind::Integer.schema());
+    }
+    json!({"type": "array", "items": book})
 }
 
 fn answer_schema(failure: Failure) -> Value {
     let mut properties = Map::new();
     properties.insert("code".into(), json!({"type": "integer"}));
-    properties.insert("message".into(), json!({"type": "string"}));
-    if let Some((name, schema)) = result_of(failure) {
+    let message = if failure == Failure::BooksAsMessage { found_books() } else { json!({"type": "string"}) };
+    properties.insert("message".into(), message);
+    for (name, schema) in results_of(failure) {
         properties.insert(name.into(), schema);
     }
     json!({"type": "object", "required": ["code", "message"], "properties": properties})
@@ -173,6 +205,9 @@ mod tests {
             Kind::Integer | Kind::Amount => json!(1),
             Kind::Lines => json!([{"id": "b", "count": 1}]),
             Kind::BookInfo => json!({"id": "b", "title": "t", "price": 1}),
+            Kind::Keyword => json!("x"),
+            Kind::Flag => json!(false),
+            Kind::Page | Kind::PageSize => json!(1),
         }
     }
 
@@ -198,7 +233,7 @@ mod tests {
                 body.insert(field.name.into(), Value::Null);
                 let missing = format!("invalid parameter {}: is missing", field.name);
                 assert_eq!(message(&shared, route, &body).await == missing, field.required, "{}", route.path);
-                body.insert(field.name.into(), json!(true));
+                body.insert(field.name.into(), if field.kind == Kind::Flag { json!(1) } else { json!(true) });
                 let wrong = message(&shared, route, &body).await;
                 assert!(wrong.starts_with(&format!("invalid parameter {}: ", field.name)), "{}: {wrong}", route.path);
             }

@@ -8,8 +8,9 @@ use tracing::warn;
 
 use super::answer::{Failure, Reply};
 use super::openapi::{self, Field, Kind, may, need};
+use super::search::Message;
 use super::server::Shared;
-use super::{HttpConfig, Mode, auth, buyer, ops, seller};
+use super::{HttpConfig, Mode, auth, buyer, ops, search, seller};
 use crate::domain::Refusal;
 use crate::engine::{Credential, Engine, Error};
 
@@ -108,6 +109,10 @@ enum Handler {
     CheckStockLevel,
     CheckOrderCount,
     QueryBalance,
+    QueryBook,
+    BuyerSearch,
+    SellerSearch,
+    SearchBooks,
     Health,
     Ready,
     Metrics,
@@ -121,6 +126,16 @@ const ORDER: Field = need("order_id", Kind::Id);
 const PASSWORD: Field = need("password", Kind::Password);
 /// The fields of the routes that are about one order of a buyer.
 const BUYERS_ORDER: &[Field] = &[USER, ORDER, PASSWORD];
+
+/// The fields of a search.
+const SEARCH: &[Field] = &[
+    need("keyword", Kind::Keyword),
+    may("search_scope", Kind::Text),
+    may("search_in_store", Kind::Flag),
+    may("store_id", Kind::Id),
+    may("page", Kind::Page),
+    may("page_size", Kind::PageSize),
+];
 
 const fn post(
     path: &'static str,
@@ -176,6 +191,8 @@ pub(super) static ROUTES: &[Route] = &[
     post("/buyer/query_order_status", Handler::OrderStatus, Failure::OrderStatus, Authority::Body, BUYERS_ORDER),
     post("/buyer/query_buyer_all_orders", Handler::BuyerOrders, Failure::Orders, Authority::Body, &[USER, PASSWORD]),
     post("/buyer/query_balance", Handler::QueryBalance, Failure::Balance, Authority::Body, &[USER, PASSWORD]),
+    post("/buyer/search", Handler::BuyerSearch, Failure::Books, Authority::Body, SEARCH),
+    post("/buyer/query_book", Handler::QueryBook, Failure::Book, Authority::Body, &[STORE, BOOK]),
     post("/buyer/auto_cancel_expired_orders", Handler::CancelExpired, Failure::Nothing, Authority::Body, &[]),
     post("/auth/register", Handler::Register, Failure::Nothing, Authority::Body, &[USER, PASSWORD]),
     post(
@@ -227,6 +244,8 @@ pub(super) static ROUTES: &[Route] = &[
         &[USER, PASSWORD],
     ),
     post("/seller/get_stock_level", Handler::GetStockLevel, Failure::StockLevel, Authority::Body, &[STORE, BOOK]),
+    post("/seller/search", Handler::SellerSearch, Failure::Books, Authority::Body, SEARCH),
+    post("/search/search_books", Handler::SearchBooks, Failure::BooksAsMessage, Authority::Body, SEARCH),
     get("/healthz", Handler::Health),
     get("/readyz", Handler::Ready),
     get("/metrics", Handler::Metrics),
@@ -291,6 +310,9 @@ impl Route {
             Handler::CheckOrderCount => buyer::check_order_count(call).await,
             Handler::OrderStatus => buyer::query_order_status(call).await,
             Handler::BuyerOrders => buyer::query_buyer_all_orders(call).await,
+            Handler::QueryBook => search::query_book(call).await,
+            Handler::BuyerSearch | Handler::SellerSearch => search::search(call, Message::Ok).await,
+            Handler::SearchBooks => search::search(call, Message::Books).await,
             Handler::QueryBalance => buyer::query_balance(call).await,
             Handler::CancelExpired => buyer::auto_cancel_expired_orders(call).await,
             Handler::Register => auth::register(call).await,

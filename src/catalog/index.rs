@@ -1,0 +1,222 @@
+//! The lists of all tokens: add a book, find books in their order.
+//!
+//! # The order of what is found
+//! 1. The keyword is the whole title.
+//! 2. Every word is in the title.
+//! 3. Every word is in the title, author, publisher, ISBN or tags.
+//! 4. The rest.
+//!
+//! Within each, by the store's number and the book's place in the store, which never change: so pages are stable, also
+//! over a restart, and a book that is added moves others, but never past one another.
+
+use std::collections::HashMap;
+
+use super::fields::SearchFields;
+use super::postings::{Entry, Postings};
+use crate::domain::{BookNo, StoreNo};
+
+/// Where a book is: its store, and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) store: StoreNo,
+    pub(crate) book: BookNo,
+}
+
+/// What a book brings to the index.
+pub(crate) struct Entrance {
+    pub(super) tokens: Box<[(u64, SearchFields)]>,
+    /// What the title says, as a number.
+    pub(super) title: u32,
+}
+
+/// What is looked for.
+pub(super) struct Wanted<'a> {
+    /// Each word is the tokens that one of the fields must have.
+    pub(super) words: &'a [Vec<u64>],
+    /// What the keyword says, as a number.
+    pub(super) whole: u32,
+    pub(super) fields: SearchFields,
+    pub(super) store: Option<StoreNo>,
+    /// Results before the first that is wanted.
+    pub(super) skip: usize,
+    /// Results that are wanted.
+    pub(super) take: usize,
+}
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// How many books match.
+    pub(crate) total: usize,
+    /// Those that are wanted, in their order.
+    pub(crate) places: Vec<Place>,
+}
+
+/// Parts of the dictionary, so that only a part of it moves when it grows.
+const PARTS: usize = 256;
+
+pub(super) struct Index {
+    parts: Box<[HashMap<u64, Postings>]>,
+    /// By number, which begins at 1.
+    books: Vec<Book>,
+    /// Bytes of the lists beside the dictionary.
+    list_bytes: usize,
+}
+
+struct Book {
+    place: Place,
+    title: u32,
+}
+
+/// A book that has all tokens looked at so far.
+struct Candidate {
+    book: u32,
+    /// The fields that have all tokens of the word that is looked at.
+    word: u8,
+    /// The fields that have every word.
+    all: u8,
+    /// Every word is in a field that names the book.
+    is_named: bool,
+}
+
+/// The class of a result, then its place.
+type Rank = (u8, Place);
+
+impl Index {
+    pub(super) fn new() -> Self {
+        Index { parts: (0..PARTS).map(|_| HashMap::new()).collect(), books: Vec::new(), list_bytes: 0 }
+    }
+
+    /// Takes in a book.
+    pub(super) fn add(&mut self, place: Place, entrance: &Entrance) {
+        self.books.push(Book { place, title: entrance.title });
+        let book = self.books.len() as u32;
+        for (token, fields) in &entrance.tokens {
+            let list = self.parts[part(*token)].entry(*token).or_default();
+            let before = list.heap_bytes();
+            list.push(Entry { book, fields: fields.bits() });
+            self.list_bytes += list.heap_bytes() - before;
+        }
+    }
+
+    /// Books in the index.
+    pub(super) fn books(&self) -> usize {
+        self.books.len()
+    }
+
+    /// Tokens in the index.
+    pub(super) fn tokens(&self) -> usize {
+        self.parts.iter().map(HashMap::len).sum()
+    }
+
+    /// Bytes that it takes, but for what the allocator adds.
+    pub(super) fn bytes(&self) -> usize {
+        // A map has a slot and a byte of control for each place, an eighth of which stay free.
+        let slot = size_of::<(u64, Postings)>() + 1;
+        let slots: usize = self.parts.iter().map(|part| part.capacity() * 8 / 7 * slot).sum();
+        slots + self.list_bytes + self.books.capacity() * size_of::<Book>()
+    }
+
+    /// Finds books. Nothing is found without words.
+    pub(super) fn find(&self, wanted: &Wanted<'_>) -> Found {
+        let mut ranks: Vec<Rank> = self
+            .candidates(wanted)
+            .into_iter()
+            .map(|candidate| (&self.books[candidate.book as usize - 1], candidate))
+            .filter(|(book, _)| wanted.store.is_none_or(|store| store == book.place.store))
+            .map(|(book, candidate)| (class(&candidate, book, wanted), book.place))
+            .collect();
+        let total = ranks.len();
+        let end = wanted.skip.saturating_add(wanted.take);
+        // Only the page is sorted, not all that comes before and after it.
+        if end < total {
+            ranks.select_nth_unstable(end);
+            ranks.truncate(end);
+        }
+        let skip = wanted.skip.min(ranks.len());
+        if skip > 0 && skip < ranks.len() {
+            ranks.select_nth_unstable(skip);
+        }
+        let mut page = ranks.split_off(skip);
+        page.sort_unstable();
+        Found { total, places: page.into_iter().map(|(_, place)| place).collect() }
+    }
+
+    /// The books that match, by number.
+    fn candidates(&self, wanted: &Wanted<'_>) -> Vec<Candidate> {
+        let mut words = Vec::with_capacity(wanted.words.len());
+        for word in wanted.words {
+            let mut lists = Vec::with_capacity(word.len());
+            for token in word {
+                match self.parts[part(*token)].get(token) {
+                    Some(list) => lists.push(list),
+                    None => return Vec::new(),
+                }
+            }
+            // Short lists first: they leave little to look for in the long ones.
+            lists.sort_unstable_by_key(|list| list.weight());
+            words.push(lists);
+        }
+        words.sort_unstable_by_key(|lists| lists.first().map(|list| list.weight()));
+        let fields = wanted.fields.bits();
+        let mut found: Option<Vec<Candidate>> = None;
+        for lists in words {
+            if let Some(candidates) = &mut found {
+                candidates.iter_mut().for_each(|candidate| candidate.word = fields);
+            }
+            for list in lists {
+                match &mut found {
+                    None => found = Some(all_of(list, fields)),
+                    Some(candidates) => keep_common(candidates, list),
+                }
+            }
+            for candidate in found.iter_mut().flatten() {
+                candidate.all &= candidate.word;
+                candidate.is_named &= candidate.word & SearchFields::NAMING.bits() != 0;
+            }
+        }
+        found.unwrap_or_default()
+    }
+}
+
+/// Neighbouring characters are neighbouring numbers, so the bits are mixed.
+fn part(token: u64) -> usize {
+    (token.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+}
+
+fn class(candidate: &Candidate, book: &Book, wanted: &Wanted<'_>) -> u8 {
+    if candidate.all & SearchFields::TITLE.bits() != 0 {
+        u8::from(book.title != wanted.whole)
+    } else if candidate.is_named {
+        2
+    } else {
+        3
+    }
+}
+
+/// The books of a list that have its token in one of the fields.
+fn all_of(list: &Postings, fields: u8) -> Vec<Candidate> {
+    let entries = list.entries().filter(|entry| entry.fields & fields != 0);
+    entries
+        .map(|entry| Candidate { book: entry.book, word: entry.fields & fields, all: fields, is_named: true })
+        .collect()
+}
+
+/// Keeps the candidates that are in the list, in one of the fields that the word is in so far.
+fn keep_common(candidates: &mut Vec<Candidate>, list: &Postings) {
+    if candidates.is_empty() {
+        return;
+    }
+    let mut entries = list.entries();
+    let mut entry = entries.next();
+    candidates.retain_mut(|candidate| {
+        while let Some(Entry { book, fields }) = entry {
+            if book >= candidate.book {
+                candidate.word &= if book == candidate.book { fields } else { 0 };
+                return candidate.word != 0;
+            }
+            entry = entries.next();
+        }
+        false
+    });
+}
