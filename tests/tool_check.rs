@@ -94,12 +94,32 @@ fn a_flipped_byte_in_an_order_at_rest_is_found() {
 }
 
 #[test]
+fn a_flipped_byte_in_pictures_is_found() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("data");
+    let picture = "aGVsbG8".repeat(3_000);
+    let lines = format!(
+        r#"{{"type":"account","user_id":"u","password":"p"}}
+        {{"type":"store","store_id":"s","user_id":"u"}}
+        {{"type":"book","store_id":"s","book_info":{{"id":"b","title":"t","price":1,"pictures":["{picture}"]}}}}"#
+    );
+    bookstore_fed(&[&"load", &"--argon2-memory-kib", &"64", &"-", &dir], lines.as_bytes()).ok();
+    // The book's text and its pictures are two documents.
+    check(&dir).ok().says("2 documents");
+    let file = dir.join("documents.redb");
+    let bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(14).position(|window| window == b"aGVsbG8aGVsbG8").unwrap();
+    flip(&file, at + 9_000);
+    check(&dir).ends_with_status(1).says("the pictures ").says("of book \"b\" in store \"s\": not there");
+}
+
+#[test]
 fn what_is_missing_is_found() {
     let shop = killed_shop();
     let dir = shop.server.data_dir();
     let (_parent, copied) = copy(&dir);
     fs::remove_file(copied.join("documents.redb")).unwrap();
-    check(&copied).ends_with_status(1).says("of book \"cheap\" in store \"store\" is not there");
+    check(&copied).ends_with_status(1).says("of book \"cheap\" in store \"store\": not there");
 
     let (_parent, copied) = copy(&dir);
     for snapshot in files(&copied, ".snap") {

@@ -104,7 +104,7 @@ impl Stored {
             return Some(Stored { text: String::from_utf8(bytes).ok()?, cut: None });
         }
         let at = usize::try_from(u64::from_le_bytes(bytes.get(1..9)?.try_into().ok()?)).ok()?;
-        let pictures = DocumentHash(bytes.get(9..CUT_HEADER_BYTES)?.try_into().ok()?);
+        let pictures = pictures_of(&bytes)?;
         bytes.drain(..CUT_HEADER_BYTES);
         let text = String::from_utf8(bytes).ok()?;
         let is_cut = text.get(at..)?.starts_with(NO_PICTURES);
@@ -123,6 +123,14 @@ impl Stored {
         }
         self.text
     }
+}
+
+/// The name under which the pictures of a stored document are stored, if there are any.
+pub(crate) fn pictures_of(stored: &[u8]) -> Option<DocumentHash> {
+    if stored.first() != Some(&CUT) {
+        return None;
+    }
+    Some(DocumentHash(stored.get(9..CUT_HEADER_BYTES)?.try_into().ok()?))
 }
 
 /// The document as a search shows it: an object without pictures, and without what the answer says beside it.

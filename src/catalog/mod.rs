@@ -23,7 +23,7 @@ mod text;
 #[cfg(test)]
 mod model_tests;
 
-pub(crate) use document::{Outline, Stored, shown};
+pub(crate) use document::{Outline, Stored, pictures_of, shown};
 pub use fields::SearchFields;
 pub(crate) use index::Place;
 pub(crate) use library::{Library, Listed, Unread};

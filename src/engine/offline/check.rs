@@ -1,7 +1,7 @@
 //! Every byte of a data directory, and what adds up in it. Reads the files themselves and recovers over them in memory:
 //! the directory stays as it is, to the byte.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::actors::Resident;
 use crate::auth::TokenKey;
+use crate::catalog::pictures_of;
 use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
 use crate::domain::{Account, DocumentHash, Store, decode};
@@ -121,7 +122,7 @@ pub async fn check(dir: &Path, progress: impl Fn(Progress) + Send + Sync + 'stat
     let (path, teller) = (dir.to_path_buf(), tell.clone());
     let files = tokio::task::spawn_blocking(move || {
         let lock = lock(&path)?;
-        let mut files = Files { dir: path, report: CheckReport::default(), documents: HashSet::new(), tell: teller };
+        let mut files = Files { dir: path, report: CheckReport::default(), documents: HashMap::new(), tell: teller };
         files.verify()?;
         Ok((lock, files))
     });
@@ -163,7 +164,8 @@ struct Files {
     dir: PathBuf,
     report: CheckReport,
     /// Those that are sound.
-    documents: HashSet<DocumentHash>,
+    /// Each with the name of its pictures, if it has any.
+    documents: HashMap<DocumentHash, Option<DocumentHash>>,
     tell: Tell,
 }
 
@@ -305,12 +307,12 @@ impl Files {
     }
 
     fn documents(&mut self) -> Result<(), CheckError> {
-        let mut hashes = HashSet::new();
+        let mut hashes = HashMap::new();
         let tell = self.tell.clone();
         let verify = |disk: Arc<dyn Disk>, path: &Path| {
             let documents = Documents::open(disk, path, COLD_CACHE_BYTES)?;
-            let damaged = documents.verify(&mut |hash, _| {
-                hashes.insert(hash);
+            let damaged = documents.verify(&mut |hash, document| {
+                hashes.insert(hash, pictures_of(document));
                 tell(Progress { stage: "documents", done: hashes.len() as u64 });
             })?;
             Ok((hashes.len() as u64, damaged))
@@ -433,17 +435,24 @@ async fn recover(dir: &Path, files: &mut Files, tell: Tell) -> Result<(), CheckE
     find_missing_documents(&engine, dir, files).await
 }
 
-/// A book whose document is not there, or damaged.
+/// A book whose document is not there, or damaged, or whose pictures are.
 async fn find_missing_documents(engine: &Engine, dir: &Path, files: &mut Files) -> Result<(), CheckError> {
     let stores = &engine.core.system.stores;
     for number in 1..stores.end() {
         let row = stores.row(number).await.or_else(|error| unreadable("a store", &error))?;
         let Some(row) = row else { continue };
         let store = Store::decode(&row).or_else(|error| unreadable("a store's row", &error))?;
-        for book in store.books.iter().filter(|book| !files.documents.contains(&book.document)) {
-            let name = stores.name(number).map_or("", |name| name);
-            let what = format!("the document {} of book {:?} in store {name:?} is not there", book.document, book.id);
-            files.report.find(&dir.join("documents.redb"), None, what);
+        for book in &store.books {
+            let missing = match files.documents.get(&book.document) {
+                None => Some(("document", book.document)),
+                Some(Some(pictures)) if !files.documents.contains_key(pictures) => Some(("pictures", *pictures)),
+                Some(_) => None,
+            };
+            if let Some((kind, hash)) = missing {
+                let name = stores.name(number).map_or("", |name| name);
+                let what = format!("the {kind} {hash} of book {:?} in store {name:?}: not there", book.id);
+                files.report.find(&dir.join("documents.redb"), None, what);
+            }
         }
     }
     Ok(())

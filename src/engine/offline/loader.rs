@@ -17,6 +17,7 @@ use super::output::{Output, Rows};
 use super::rows::{LoadAccount, LoadError, LoadLine, LoadOptions, LoadOrder, LoadPassword, LoadReport};
 use crate::actors::Resident;
 use crate::auth::PASSWORD_BYTES_MAX;
+use crate::catalog::Outline;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Blob, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS, ORDER_TOTAL_MAX,
     Order, OrderId, OrderStatus, PayKind, Refusal, Secret, Store, StoreEvent, StoreNo, encode_row,
@@ -194,8 +195,8 @@ impl Loader {
     /// Takes a book with the copies that are on the shelf now. Orders that are loaded do not change them.
     ///
     /// # Errors
-    /// [`LoadError::Row`] if id, price or level is out of its bounds, there is no such store, the store has this book
-    /// or 100,000 books; [`LoadError::Failed`] if the document could not be stored.
+    /// [`LoadError::Row`] if id, price or level is out of its bounds, the document is no JSON object, there is no such
+    /// store, the store has this book or 100,000 books; [`LoadError::Failed`] if the document could not be stored.
     pub fn book(&mut self, store_id: &str, book: &NewBook<'_>, stock_level: i64) -> Result<(), LoadError> {
         check("id", book.id)?;
         check_not_negative("price", book.price)?;
@@ -211,7 +212,13 @@ impl Loader {
                 format!("the store has {STORE_BOOKS_MAX} books, which is the limit"),
             ));
         }
-        let document = self.output.document(book.document.as_bytes())?;
+        let outline = Outline::of(book.document)
+            .map_err(|why| LoadError::row("book_info", format!("must be a JSON object: {why}")))?;
+        let (document, pictures) = outline.cut(book.document);
+        if let Some(pictures) = pictures {
+            self.output.document(pictures)?;
+        }
+        let document = self.output.document(document)?;
         let (id, price) = (book.id.into(), book.price);
         let (_, store) = &mut self.stores[number.0 as usize - 1];
         store.apply(&StoreEvent::BookAdded { id, price, stock: stock_level, document });

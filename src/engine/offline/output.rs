@@ -74,14 +74,15 @@ impl Output {
         })
     }
 
-    /// Takes a book's document; it is durable when all is finished.
-    pub(super) fn document(&mut self, document: &[u8]) -> Result<DocumentHash, LoadError> {
-        self.waiting.push(document.to_vec());
+    /// Takes a book's document, or its pictures; it is durable when all is finished.
+    pub(super) fn document(&mut self, document: Vec<u8>) -> Result<DocumentHash, LoadError> {
+        let hash = DocumentHash::of(&document);
         self.waiting_bytes += document.len();
+        self.waiting.push(document);
         if self.waiting.len() >= DOCUMENTS_AT_ONCE || self.waiting_bytes >= DOCUMENT_BYTES_AT_ONCE {
             self.put_documents()?;
         }
-        Ok(DocumentHash::of(document))
+        Ok(hash)
     }
 
     fn put_documents(&mut self) -> Result<(), LoadError> {
