@@ -230,8 +230,8 @@
 //!
 //! - Errors, settings and whatever the engine gives out are `#[non_exhaustive]`: they will grow. Settings start from a
 //!   constructor ([`Config::memory`], [`Config::directory`], `Default`) and are set field by field. [`NewBook`],
-//!   [`NewLine`], [`PasswordParams`] and [`OrderStatus`] are complete: they can be written and matched as they
-//!   stand.
+//!   [`NewLine`], [`PasswordParams`], [`OrderStatus`] and the rows that [`offline::Loader`] takes are complete: they can
+//!   be written and matched as they stand.
 //! - No type of another crate is in the signatures, but for those of hyper and tower-service in [`http`], where they
 //!   are the point, and tokio's `TcpListener` there. serde's traits on ids and hashes serve the engine's own files;
 //!   what they write is no format to rely on.
@@ -253,6 +253,7 @@
 //! - `auth`: password hashes, tokens; `cold`: book documents by content hash;
 //! - `journal`, `snapshot`, [`disk`]: bytes in, durable bytes out;
 //! - `stats`: histograms;
+//! - [`offline`]: a data directory from rows of another system, and the check of one;
 //! - [`http`] and `cli` (feature `server`): the service and its command line.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking"))]

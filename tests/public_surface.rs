@@ -60,6 +60,7 @@ fn the_names_at_the_root_are_those() {
             "hidden internals",
             "disk",
             "http",
+            "offline",
             "AuditReport",
             "AuthError",
             "BookView",
@@ -141,6 +142,8 @@ fn what_grows_is_marked() {
         ("src/engine/config.rs", &["Config", "Limits", "Storage"]),
         ("src/engine/error.rs", &["Error", "OpenError"]),
         ("src/engine/open.rs", &["Progress"]),
+        ("src/engine/offline/check.rs", &["CheckError", "CheckReport", "Finding"]),
+        ("src/engine/offline/rows.rs", &["LoadError", "LoadOptions", "LoadPassword", "LoadReport"]),
         (
             "src/engine/types.rs",
             &["AuditReport", "BookView", "Credential", "LineView", "OrderView", "Recovered", "SnapshotReport", "Stats"],
@@ -179,6 +182,12 @@ fn the_types_are_what_people_expect() {
     error::<OpenError>();
     error::<Refusal>();
     error::<AuthError>();
+    error::<bookstore::offline::LoadError>();
+    error::<bookstore::offline::CheckError>();
+    data::<(bookstore::offline::CheckReport, bookstore::offline::LoadOptions, bookstore::offline::LoadReport)>();
+    data::<(bookstore::offline::LoadAccount<'static>, bookstore::offline::LoadOrder<'static>)>();
+    sent::<Option<bookstore::offline::Loader>>(None);
+    sent(bookstore::offline::check(Path::new("nowhere"), |_| {}));
     #[cfg(feature = "server")]
     {
         use bookstore::http::{HttpConfig, HttpService, Mode, PeerAddr, ResponseBody, ResponseFuture};

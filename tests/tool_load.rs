@@ -87,6 +87,12 @@ fn a_loaded_shop_is_served() {
         // The order past its deadline gave its two copies back.
         assert_eq!((client.stock("corner", "b1"), client.stock("corner", "b2")), (12, 0));
 
+        let whole = client.post("/buyer/query_book", json!({"store_id": "corner", "book_id": "b1"}));
+        assert_eq!(whole.ok().body["book_info"], book("b1", 10)["book_info"], "pictures and unknown keys included");
+        let search = || client.post("/search/search_books", json!({"keyword": "米", "search_scope": "title"}));
+        wait_until("the books can be found", || search().status == 200);
+        assert_eq!(search().ok().number("total"), 2);
+
         let orders = client.query_buyer_all_orders(&buyer).ok().orders().clone();
         let mut states: Vec<&str> = orders.iter().map(|order| order["status"].as_str().unwrap()).collect();
         assert_eq!(states.pop(), Some("canceled"), "the oldest comes last and has expired: {orders:?}");

@@ -70,13 +70,16 @@ impl Engine {
         Ok(recover(config, progress).await?.start())
     }
 
-    /// As [`Engine::open`], but no order is canceled by its deadline: what is found stays as it is.
+    /// As [`Engine::open`], but no order is canceled by its deadline: what is found stays as it is. Nor are books
+    /// searched.
     pub(super) async fn open_still(
         config: Config,
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<Engine, OpenError> {
-        let prepared = recover(config, progress).await?;
+        let mut prepared = recover(config, progress).await?;
         prepared.core.system.pause_deadlines();
+        // Nobody searches it.
+        prepared.listed.clear();
         Ok(prepared.start())
     }
 }

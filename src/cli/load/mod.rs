@@ -28,6 +28,9 @@ const WRONG_LINES_MAX: usize = 20;
 
 /// Flags of `load`.
 #[derive(Debug, Clone, Args)]
+#[command(
+    override_usage = "bookstore load [OPTIONS] <FILE> <DIR>\n       bookstore load [OPTIONS] --generate <SPEC> <DIR>"
+)]
 pub(super) struct LoadArgs {
     /// JSON lines to load (`-`: stdin), and the directory to make; with --generate the directory alone
     #[arg(value_names = ["FILE", "DIR"], num_args = 1..=2, required = true)]

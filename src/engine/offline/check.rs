@@ -109,8 +109,8 @@ type Tell = Arc<dyn Fn(Progress) + Send + Sync>;
 
 /// Verifies every frame of every segment, every snapshot, every document, every order at rest, and what else there
 /// is; recovers the state
-/// over the files in memory, and counts money and copies. Changes nothing. `progress` is told about each thousandth
-/// thing, on another thread. Must be called within a tokio runtime.
+/// over the files in memory, and counts money and copies. Changes nothing. `progress` is called often, on another
+/// thread. Must be called within a tokio runtime.
 ///
 /// Dropping the future lets a check that is under way go on in the background, which harms nobody.
 ///
@@ -163,8 +163,7 @@ fn lock(dir: &Path) -> Result<Option<File>, CheckError> {
 struct Files {
     dir: PathBuf,
     report: CheckReport,
-    /// Those that are sound.
-    /// Each with the name of its pictures, if it has any.
+    /// Those that are sound, each with the name of its pictures, if it has any.
     documents: HashMap<DocumentHash, Option<DocumentHash>>,
     tell: Tell,
 }

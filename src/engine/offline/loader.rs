@@ -18,6 +18,7 @@ use super::rows::{LoadAccount, LoadError, LoadLine, LoadOptions, LoadOrder, Load
 use crate::actors::Resident;
 use crate::auth::PASSWORD_BYTES_MAX;
 use crate::catalog::Outline;
+use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Blob, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS, ORDER_TOTAL_MAX,
     Order, OrderId, OrderStatus, PayKind, Refusal, Secret, Store, StoreEvent, StoreNo, encode_row,
@@ -195,8 +196,9 @@ impl Loader {
     /// Takes a book with the copies that are on the shelf now. Orders that are loaded do not change them.
     ///
     /// # Errors
-    /// [`LoadError::Row`] if id, price or level is out of its bounds, the document is no JSON object, there is no such
-    /// store, the store has this book or 100,000 books; [`LoadError::Failed`] if the document could not be stored.
+    /// [`LoadError::Row`] if id, price or level is out of its bounds, the document is no JSON object or longer than 256
+    /// MiB, there is no such store, the store has this book or 100,000 books; [`LoadError::Failed`] if the document
+    /// could not be stored.
     pub fn book(&mut self, store_id: &str, book: &NewBook<'_>, stock_level: i64) -> Result<(), LoadError> {
         check("id", book.id)?;
         check_not_negative("price", book.price)?;
@@ -211,6 +213,9 @@ impl Loader {
                 "store_id",
                 format!("the store has {STORE_BOOKS_MAX} books, which is the limit"),
             ));
+        }
+        if book.document.len() > DOCUMENT_BYTES_MAX {
+            return Err(LoadError::row("book_info", format!("must be at most {DOCUMENT_BYTES_MAX} bytes")));
         }
         let outline = Outline::of(book.document)
             .map_err(|why| LoadError::row("book_info", format!("must be a JSON object: {why}")))?;
