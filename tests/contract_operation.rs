@@ -172,7 +172,7 @@ fn after_sigterm_nobody_new_is_served() {
 #[test]
 fn a_second_server_on_the_same_directory_is_refused() {
     let server = Server::start(&[]);
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bookstore"))
+    let output = std::process::Command::new(common::binary())
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(server.data_dir())
         .output()

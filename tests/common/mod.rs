@@ -53,3 +53,10 @@ impl Dice {
         (self.0 >> 11) % below
     }
 }
+
+/// The program that is tested. `BOOKSTORE_TEST_BINARY` names another build of it: a release build, for what is big.
+pub fn binary() -> std::path::PathBuf {
+    let built = || env!("CARGO_BIN_EXE_bookstore").into();
+    std::env::var_os("BOOKSTORE_TEST_BINARY")
+        .map_or_else(built, |named| std::path::PathBuf::from(named).canonicalize().unwrap())
+}

@@ -178,7 +178,7 @@ fn log_path(directory: &Path, start: u32) -> PathBuf {
 
 fn spawn(directory: &Path, flags: &[String], start: u32) -> (Child, u16, Arc<Mutex<String>>) {
     let log = log_path(directory, start);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bookstore"));
+    let mut command = Command::new(super::binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("BOOKSTORE_") {
             command.env_remove(name);

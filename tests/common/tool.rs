@@ -40,7 +40,7 @@ impl Done {
 
 /// The binary, with the flags of the caller's environment taken away.
 pub fn command(args: &[&dyn AsRef<OsStr>]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bookstore"));
+    let mut command = Command::new(super::binary());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("BOOKSTORE_") {
             command.env_remove(name);
