@@ -5,6 +5,8 @@
 
 #[path = "common/sim_disk.rs"]
 mod sim_disk;
+#[path = "common/watched_disk.rs"]
+mod watched_disk;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,9 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bookstore::disk::{Disk, DiskFile, OpenMode};
 use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, OrderStatus, Search, Storage};
 use sim_disk::{Crash, SimDisk};
+use watched_disk::{Watch, WatchedDisk};
 
 const T: Credential<'static> = Credential::Trusted;
 const BUYERS: usize = 3;
@@ -281,71 +283,17 @@ struct Syncs {
     seen: AtomicU64,
 }
 
-/// The simulated disk, where one sync fails.
-#[derive(Debug)]
-struct FailingSync(SimDisk, Arc<Syncs>);
-
-#[derive(Debug)]
-struct WatchedFile(Arc<dyn DiskFile>, Arc<Syncs>);
-
-impl Disk for FailingSync {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.0.open(path, mode)?;
-        let is_watched = path.to_string_lossy().contains(self.1.of);
-        Ok(if is_watched { Arc::new(WatchedFile(file, self.1.clone())) } else { file })
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.0.list(dir)
-    }
-
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.0.create_dir_all(dir)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.0.free_bytes(dir)
-    }
-}
-
-impl DiskFile for WatchedFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf)
-    }
-
-    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(offset, bytes)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
+impl Watch for Syncs {
+    fn sync(&self, path: &Path) -> io::Result<()> {
         // The thread that prepares spare segments comes when it likes.
-        if std::thread::current().name() == Some("journal-spare") {
-            return self.0.sync_data();
+        let is_watched = path.to_string_lossy().contains(self.of);
+        if !is_watched || std::thread::current().name() == Some("journal-spare") {
+            return Ok(());
         }
-        if self.1.seen.fetch_add(1, Ordering::SeqCst) == self.1.fails_at {
-            return Err(io::Error::from_raw_os_error(5));
+        match self.seen.fetch_add(1, Ordering::SeqCst) == self.fails_at {
+            true => Err(io::Error::from_raw_os_error(5)),
+            false => Ok(()),
         }
-        self.0.sync_data()
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
     }
 }
 
@@ -355,7 +303,7 @@ async fn with_failing_sync(of: &'static str, fails_at: u64, how: Crash) -> Optio
     let disk = SimDisk::new();
     let syncs = Arc::new(Syncs { of, fails_at, seen: AtomicU64::new(0) });
     let mut config = config(&disk);
-    config.storage = Storage::Disk(Arc::new(FailingSync(disk.clone(), syncs.clone())), PathBuf::from("/data"));
+    config.storage = Storage::Disk(Arc::new(WatchedDisk::new(disk.clone(), syncs.clone())), PathBuf::from("/data"));
     let mut told = Told::default();
     let mut failure = None;
     if let Ok(engine) = Engine::open(config).await

@@ -2,14 +2,18 @@
 //! never got an answer, tokens that opened another account, snapshots published by an engine that had failed or gone.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "common/watched_disk.rs"]
+mod watched_disk;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use bookstore::disk::{Disk, DiskFile, MemoryDisk, OpenMode};
+use bookstore::disk::{Disk, MemoryDisk, OpenMode};
 use bookstore::{Config, Credential, Durability, Engine, Error, Limits, NewBook, NewLine, Storage};
+use watched_disk::{Watch, WatchedDisk};
 
 const T: Credential<'static> = Credential::Trusted;
 
@@ -180,48 +184,33 @@ async fn no_answer_is_stuck_without_a_journal() {
 }
 
 /// Holds the creation of each snapshot file until it is let go.
-#[derive(Debug, Clone)]
-struct Slow(MemoryDisk, Arc<(Mutex<(usize, usize)>, Condvar)>);
+#[derive(Debug, Default)]
+struct Slow {
+    /// Files that wait or waited, and how many may go on.
+    state: Mutex<(usize, usize)>,
+    changed: Condvar,
+}
 
 impl Slow {
     fn let_go(&self, upto: usize) {
-        self.1.0.lock().unwrap().1 = upto;
-        self.1.1.notify_all();
+        self.state.lock().unwrap().1 = upto;
+        self.changed.notify_all();
     }
+
     fn waiting(&self) -> usize {
-        self.1.0.lock().unwrap().0
+        self.state.lock().unwrap().0
     }
 }
 
-impl Disk for Slow {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+impl Watch for Slow {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<()> {
         if mode == OpenMode::CreateNew && path.to_string_lossy().ends_with(".snap.tmp") {
-            let mut state = self.1.0.lock().unwrap();
+            let mut state = self.state.lock().unwrap();
             state.0 += 1;
             let mine = state.0;
-            while state.1 < mine {
-                state = self.1.1.wait(state).unwrap();
-            }
+            drop(self.changed.wait_while(state, |state| state.1 < mine).unwrap());
         }
-        self.0.open(path, mode)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.0.list(dir)
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.0.create_dir_all(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.0.free_bytes(dir)
+        Ok(())
     }
 }
 
@@ -233,17 +222,19 @@ async fn until(what: impl Fn() -> bool) {
     }
 }
 
-fn slow() -> (Slow, Config) {
-    let disk = Slow(MemoryDisk::new(), Arc::default());
-    let mut config = cheap(Config::with(Storage::Disk(Arc::new(disk.clone()), PathBuf::from("/data"))));
+/// What holds the snapshots, the disk beneath, and an engine's settings on it.
+fn slow() -> (Arc<Slow>, MemoryDisk, Config) {
+    let (slow, disk) = (Arc::new(Slow::default()), MemoryDisk::new());
+    let watched = Arc::new(WatchedDisk::new(disk.clone(), slow.clone()));
+    let mut config = cheap(Config::with(Storage::Disk(watched, PathBuf::from("/data"))));
     config.durability = Durability::Snapshot;
     config.snapshot_interval = Duration::from_secs(3_600);
-    (disk, config)
+    (slow, disk, config)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_whose_caller_went_away_does_not_spoil_the_next() {
-    let (disk, config) = slow();
+    let (slow, disk, config) = slow();
     let engine = Engine::open(config.clone()).await.unwrap();
     shop(&engine).await;
     let id = order(&engine, 7).await.unwrap();
@@ -251,7 +242,7 @@ async fn a_snapshot_whose_caller_went_away_does_not_spoil_the_next() {
         let engine = engine.clone();
         async move { engine.snapshot().await }
     });
-    until(|| disk.waiting() == 1).await;
+    until(|| slow.waiting() == 1).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     first.abort();
     let _ = first.await;
@@ -264,13 +255,13 @@ async fn a_snapshot_whose_caller_went_away_does_not_spoil_the_next() {
     });
     // The second begins when the first, whose caller has gone, is through.
     tokio::time::sleep(Duration::from_millis(100)).await;
-    disk.let_go(1);
-    until(|| disk.waiting() == 2).await;
+    slow.let_go(1);
+    until(|| slow.waiting() == 2).await;
     until(|| disk.list(Path::new("/data")).unwrap().iter().any(|name| name.ends_with(".snap"))).await;
     engine.pay("buyer", &id, T).await.unwrap();
-    disk.let_go(2);
+    slow.let_go(2);
     second.await.unwrap().unwrap();
-    disk.let_go(100);
+    slow.let_go(100);
     drop(engine);
     let engine = Engine::open(config).await.unwrap();
     let audit = engine.audit().await.unwrap();
@@ -285,7 +276,7 @@ async fn a_snapshot_whose_caller_went_away_does_not_spoil_the_next() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_engine_publishes_nothing_any_more() {
-    let (disk, config) = slow();
+    let (slow, _, config) = slow();
     let engine = Engine::open(config.clone()).await.unwrap();
     engine.register("old", "pw").await.unwrap();
     for _ in 0..20 {
@@ -295,7 +286,7 @@ async fn a_dropped_engine_publishes_nothing_any_more() {
         let engine = engine.clone();
         async move { engine.snapshot().await }
     });
-    until(|| disk.waiting() == 1).await;
+    until(|| slow.waiting() == 1).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     snapshot.abort();
     let _ = snapshot.await;
@@ -303,9 +294,9 @@ async fn a_dropped_engine_publishes_nothing_any_more() {
     drop(engine);
     let engine = Engine::open(config.clone()).await.unwrap();
     engine.register("new", "pw").await.unwrap();
-    disk.let_go(1);
+    slow.let_go(1);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    disk.let_go(100);
+    slow.let_go(100);
     engine.close().await.unwrap();
     drop(engine);
     let engine = Engine::open(config).await.unwrap();

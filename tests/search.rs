@@ -2,6 +2,9 @@
 //! answer may say, and going on without a document that is damaged.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "common/watched_disk.rs"]
+mod watched_disk;
+
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io;
@@ -12,8 +15,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bookstore::disk::{Disk, DiskFile, MemoryDisk, OpenMode};
+use bookstore::disk::MemoryDisk;
 use bookstore::{Config, Credential, Engine, Error, NewBook, Search, SearchFields, Storage};
+use watched_disk::{Watch, WatchedDisk};
 
 const T: Credential<'static> = Credential::Trusted;
 
@@ -181,9 +185,6 @@ async fn a_book_whose_caller_went_away_is_listed_and_found_or_neither() {
 }
 
 /// Holds the syncs of the journal, and lets them fail.
-#[derive(Debug, Clone)]
-struct Held(MemoryDisk, Arc<Hold>);
-
 #[derive(Debug, Default)]
 struct Hold {
     is_held: Mutex<bool>,
@@ -191,55 +192,17 @@ struct Hold {
     fails: AtomicBool,
 }
 
-#[derive(Debug)]
-struct HeldFile(Arc<dyn DiskFile>, Arc<Hold>);
-
-impl Disk for Held {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.0.open(path, mode)?;
-        let is_journal = path.parent().is_some_and(|dir| dir.ends_with("journal"));
-        Ok(if is_journal { Arc::new(HeldFile(file, self.1.clone())) } else { file })
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.0.list(dir)
-    }
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.0.create_dir_all(dir)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
-        self.0.free_bytes(dir)
-    }
-}
-
-impl DiskFile for HeldFile {
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(offset, bytes)
-    }
-    fn sync_data(&self) -> io::Result<()> {
-        let held = self.1.is_held.lock().unwrap();
-        drop(self.1.changed.wait_while(held, |held| *held).unwrap());
-        if self.1.fails.load(Ordering::SeqCst) {
-            return Err(io::Error::other("lost"));
+impl Watch for Hold {
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        if !path.parent().is_some_and(|dir| dir.ends_with("journal")) {
+            return Ok(());
         }
-        self.0.sync_data()
-    }
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        let held = self.is_held.lock().unwrap();
+        drop(self.changed.wait_while(held, |held| *held).unwrap());
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(io::Error::other("lost")),
+            false => Ok(()),
+        }
     }
 }
 
@@ -253,8 +216,8 @@ async fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_search_never_tells_of_a_book_that_a_crash_takes_back() {
-    let disk = Held(MemoryDisk::new(), Arc::default());
-    let hold = disk.1.clone();
+    let hold = Arc::new(Hold::default());
+    let disk = WatchedDisk::new(MemoryDisk::new(), hold.clone());
     let storage = Storage::Disk(Arc::new(disk), "/data".into());
     let engine = Engine::open(cheap(Config::with(storage))).await.unwrap();
     shop(&engine).await;

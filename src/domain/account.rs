@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::DEPOSITS_MAX;
-use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Ticket};
+use super::effect::{Effect, Effects, Entity, OnPanic, Outcome};
 use super::event::{AccountEvent, Credit, CreditCause, Evidence, Hold, PayKind, Secret};
-use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
+use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::message::{AccountMsg, Cred, OrderMsg, Send, StoreMsg};
 use super::refusal::Refusal;
 

@@ -3,19 +3,10 @@
 use std::sync::Arc;
 
 use super::event::{DocumentHash, Secret};
-use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
+use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::message::{Cred, OrderMsg, Send};
 use super::order::{Order, OrderStatus};
 use super::refusal::Refusal;
-
-/// Names the caller that waits for an answer; 0 is nobody.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Ticket(pub u64);
-
-impl Ticket {
-    /// Nobody waits: timers and recovery.
-    pub const NOBODY: Ticket = Ticket(0);
-}
 
 /// An answer.
 #[derive(Debug, Clone)]

@@ -30,6 +30,15 @@ pub struct StoreNo(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BookNo(pub u32);
 
+/// Names the caller that waits for an answer; 0 is nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+impl Ticket {
+    /// Nobody waits: timers and recovery.
+    pub const NOBODY: Ticket = Ticket(0);
+}
+
 /// An order's id: a version 7 UUID, so ids sort by time. Calls take it as text, which is what `Display` gives.
 ///
 /// After the 48 bits of milliseconds come 20 bits that count

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use super::effect::Ticket;
 use super::event::{CreditCause, DocumentHash, Evidence, Facts, Line, PayKind, Secret};
-use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo};
+use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::refusal::Refusal;
 
 /// A credential after it was resolved at the door. `handle` judges it in the contract's order of checks.

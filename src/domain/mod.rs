@@ -17,12 +17,12 @@ mod store;
 
 pub use account::Account;
 pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
-pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting, Ticket};
+pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting};
 pub use event::{
     AccountEvent, Blob, Credit, CreditCause, DocumentHash, Evidence, Hold, Line, OrderEvent, PayKind, Secret,
     StoreEvent,
 };
-pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo};
+pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::fmt::Display;
-use std::io::Write;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,6 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
+use super::json::{put, put_text};
 use super::orders::OrderList;
 use crate::domain::OrderId;
 use crate::engine::Error;
@@ -250,16 +250,6 @@ pub(super) fn raw(code: u16, reason: &str, message: &str) -> Vec<u8> {
     );
     out.extend_from_slice(&body);
     out
-}
-
-/// Appends what `value` displays as. Writing to memory does not fail.
-pub(super) fn put(out: &mut Vec<u8>, value: &dyn Display) {
-    let _ = write!(out, "{value}");
-}
-
-/// Appends a JSON string. Writing to memory does not fail.
-pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
-    let _ = serde_json::to_writer(out, text);
 }
 
 /// The body of an answer on its way out: JSON, or the text of `/metrics`. A long list of orders comes in pieces, as

@@ -1,8 +1,8 @@
 //! `/auth`: accounts, logins, tokens.
 
 use super::answer::Reply;
+use super::call::{Call, Handled};
 use super::fields::{Common, id, optional_text, parse, password as password_of};
-use super::routes::{Call, Handled};
 
 pub(super) async fn register(call: Call<'_>) -> Handled {
     let body: Common<'_> = parse(call.body)?;

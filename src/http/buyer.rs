@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::answer::Reply;
+use super::call::{Call, Handled};
 use super::fields::{Common, NewOrder, id, integer, lines, optional_id, parse, password};
 use super::orders::OrderList;
-use super::routes::{Call, Handled};
 use crate::domain::Refusal;
 use crate::engine::{Error, NewLine};
 

@@ -1,5 +1,6 @@
 //! One task a connection.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
@@ -9,15 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use hyper::body::Incoming;
 use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::answer::ResponseBody;
 use super::io::Io;
-use super::server::{Gate, Phase, Shared};
+use super::shared::{Gate, Phase, Shared};
 use super::{answer, routes, service};
 
 /// hyper's buffer is at least this large, so that bodies are read in few pieces.
@@ -85,12 +89,22 @@ impl Future for Due {
 
 impl Sleep for Due {}
 
+/// Answers a request of one of our own connections.
+async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    let mut reply = service::answer(&conn.shared, Some(conn.peer), request).await;
+    if reply.close {
+        conn.linger.store(true, Ordering::Relaxed);
+    }
+    reply.close |= conn.shared.is_ending();
+    Ok(reply.into_response())
+}
+
 /// Serves a connection to its end.
 pub(super) async fn run(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
     let conn = Arc::new(Conn::new(Arc::clone(&shared), peer));
     let service = service_fn({
         let conn = Arc::clone(&conn);
-        move |request| service::handle(Arc::clone(&conn), request)
+        move |request| handle(Arc::clone(&conn), request)
     });
     let mut http = http1::Builder::new()
         .timer(HeadTimer(Arc::clone(&conn)))

@@ -12,7 +12,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::routes::{ROUTES, UNROUTED};
-use super::server::Shared;
 use crate::engine::Stats;
 use crate::stats::{Histogram, HistogramSnapshot};
 
@@ -83,16 +82,11 @@ fn route_label(row: usize) -> &'static str {
     ROUTES.get(row).map_or(UNROUTED, |route| route.path)
 }
 
-/// The text of all metrics.
-pub(super) fn scrape(shared: &Shared) -> String {
-    let connections = shared.connections_max - shared.connections.available_permits();
-    let snapshot = Snapshot {
-        rows: shared.metrics.rows.iter().map(RowSnapshot::of).collect(),
-        connections: connections as u64,
-        body_bytes: shared.budget.used() as u64,
-        engine: shared.engine.stats(),
-    };
-    text(snapshot)
+impl Metrics {
+    /// The text of all metrics, with what the service and the engine say at this moment.
+    pub(super) fn scrape(&self, connections: u64, body_bytes: u64, engine: Stats) -> String {
+        text(Snapshot { rows: self.rows.iter().map(RowSnapshot::of).collect(), connections, body_bytes, engine })
+    }
 }
 
 fn text(snapshot: Snapshot) -> String {

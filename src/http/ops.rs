@@ -1,13 +1,11 @@
 //! `/readyz` and `/metrics`: for those who operate the service.
 
 use super::answer::{Failure, Reply};
-use super::metrics;
-use super::routes::Call;
-use super::server::Phase;
+use super::call::Call;
 
 /// Whether requests should be sent here.
 pub(super) fn ready(call: Call<'_>) -> Reply {
-    if call.shared.gate.phase() != Phase::Serving {
+    if call.shared.is_ending() {
         return Reply::transport(503, "draining", Failure::Nothing);
     }
     call.engine().not_ready().map_or_else(Reply::ok, |why| Reply::transport(503, why, Failure::Nothing))
@@ -15,5 +13,7 @@ pub(super) fn ready(call: Call<'_>) -> Reply {
 
 /// All counters as Prometheus text.
 pub(super) fn metrics(call: Call<'_>) -> Reply {
-    Reply::metrics(metrics::scrape(call.shared))
+    let shared = call.shared;
+    let connections = shared.connections_max - shared.connections.available_permits();
+    Reply::metrics(shared.metrics.scrape(connections as u64, shared.budget.used() as u64, shared.engine.stats()))
 }

@@ -7,7 +7,7 @@ use std::vec;
 
 use bytes::Bytes;
 
-use super::answer::{put, put_text};
+use super::json::{put, put_text};
 use crate::domain::OrderStatus;
 use crate::engine::OrderView;
 

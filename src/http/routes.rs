@@ -1,18 +1,10 @@
 //! The one table of routes. The router, the metrics and the failure values read it.
 
-use std::net::IpAddr;
-use std::sync::atomic::Ordering;
-
 use hyper::Method;
-use tracing::warn;
 
-use super::answer::{Failure, Reply};
-use super::openapi::{self, Field, Kind, may, need};
-use super::search::Message;
-use super::server::Shared;
-use super::{HttpConfig, Mode, auth, buyer, ops, search, seller};
-use crate::domain::Refusal;
-use crate::engine::{Credential, Engine, Error};
+use super::HttpConfig;
+use super::answer::Failure;
+use super::schema::{Field, Kind, may, need};
 
 /// The label of requests that belong to no route.
 pub(super) const UNROUTED: &str = "other";
@@ -21,11 +13,11 @@ pub(super) const UNROUTED: &str = "other";
 pub(super) struct Route {
     pub(super) path: &'static str,
     pub(super) verb: Verb,
-    handler: Handler,
+    pub(super) handler: Handler,
     /// What stands in for the result with every answer but 200.
     pub(super) failure: Failure,
     pub(super) limit: BodyLimit,
-    authority: Authority,
+    pub(super) authority: Authority,
     /// The fields of the body, for the document; the handlers extract them by themselves.
     pub(super) fields: &'static [Field],
 }
@@ -74,7 +66,7 @@ impl BodyLimit {
 
 /// Whether a route looks at the `token` header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Authority {
+pub(super) enum Authority {
     /// A password in the body, or nothing at all.
     Body,
     /// The token, unless the mode is compat.
@@ -84,7 +76,7 @@ enum Authority {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Handler {
+pub(super) enum Handler {
     Register,
     Unregister,
     Login,
@@ -257,100 +249,10 @@ pub(super) fn find(path: &str) -> Option<(usize, &'static Route)> {
     ROUTES.iter().enumerate().find(|(_, route)| route.path == path)
 }
 
-/// A request whose body has been read, as the handlers see it.
-#[derive(Clone, Copy)]
-pub(super) struct Call<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) body: &'a [u8],
-    /// The `token` header, empty when it is missing or no text.
-    pub(super) token: &'a str,
-    /// Where wrong passwords are counted; `None` if it is not known.
-    pub(super) peer: Option<IpAddr>,
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn engine(&self) -> &'a Engine {
-        &self.shared.engine
-    }
-
-    pub(super) fn is_compat(&self) -> bool {
-        self.shared.config.mode == Mode::Compat
-    }
-
-    /// The credential of a route that is authorised by the token.
-    pub(super) fn by_token(&self) -> Credential<'a> {
-        if self.is_compat() { Credential::Trusted } else { Credential::Token(self.token) }
-    }
-
-    /// The credential of a route that is authorised by a password.
-    pub(super) fn by_password(&self, password: &'a str) -> Credential<'a> {
-        Credential::Password { password, from: self.peer }
-    }
-}
-
-/// What a handler comes to: an answer, or what the engine or a field refused.
-pub(super) type Handled = Result<Reply, Error>;
-
 impl Route {
     /// Whether the handler wants the `token` header.
     pub(super) fn wants_token(&self) -> bool {
         self.authority != Authority::Body
-    }
-
-    /// Runs the handler.
-    pub(super) async fn run(&self, call: Call<'_>) -> Reply {
-        let handled = match self.handler {
-            Handler::NewOrder => buyer::new_order(call).await,
-            Handler::Payment => buyer::payment(call).await,
-            Handler::PayToPlatform => buyer::pay_to_platform(call).await,
-            Handler::Confirm => buyer::confirm(call).await,
-            Handler::AddFunds => buyer::add_funds(call).await,
-            Handler::CancelOrder => buyer::cancel_order(call).await,
-            Handler::CheckStockLevel => buyer::check_stock_level(call).await,
-            Handler::CheckOrderCount => buyer::check_order_count(call).await,
-            Handler::OrderStatus => buyer::query_order_status(call).await,
-            Handler::BuyerOrders => buyer::query_buyer_all_orders(call).await,
-            Handler::QueryBook => search::query_book(call).await,
-            Handler::BuyerSearch | Handler::SellerSearch => search::search(call, Message::Ok).await,
-            Handler::SearchBooks => search::search(call, Message::Books).await,
-            Handler::QueryBalance => buyer::query_balance(call).await,
-            Handler::CancelExpired => buyer::auto_cancel_expired_orders(call).await,
-            Handler::Register => auth::register(call).await,
-            Handler::Login => auth::login(call).await,
-            Handler::Logout => auth::logout(call).await,
-            Handler::Password => auth::password(call).await,
-            Handler::Unregister => auth::unregister(call).await,
-            Handler::CreateStore => seller::create_store(call).await,
-            Handler::AddBook => seller::add_book(call).await,
-            Handler::AddStockLevel => seller::add_stock_level(call).await,
-            Handler::Ship => seller::ship(call).await,
-            Handler::StoreOrders => seller::query_one_store_orders(call).await,
-            Handler::AllStoreOrders => seller::query_all_store_orders(call).await,
-            Handler::GetStockLevel => seller::get_stock_level(call).await,
-            Handler::Health => Ok(Reply::ok()),
-            Handler::Ready => Ok(ops::ready(call)),
-            Handler::Metrics => Ok(ops::metrics(call)),
-            Handler::OpenApi => Ok(Reply::document(openapi::document())),
-        };
-        handled.unwrap_or_else(|error| {
-            self.hint_at_compat(&call, &error);
-            Reply::refused(&error, self.failure)
-        })
-    }
-
-    /// Somebody who runs an old client against the strict mode should learn about the other one, once.
-    fn hint_at_compat(&self, call: &Call<'_>, error: &Error) {
-        let is_empty_token = self.authority == Authority::Token
-            && call.token.is_empty()
-            && !call.is_compat()
-            && *error == Error::Refused(Refusal::Unauthorized);
-        if is_empty_token && !call.shared.compat_hinted.swap(true, Ordering::Relaxed) {
-            warn!(
-                path = self.path,
-                "a request with an empty token was refused; clients that send none need --mode compat \
-                 (said once)"
-            );
-        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! `/buyer/search`, `/seller/search`, `/search/search_books` and `/buyer/query_book`.
 
 use super::answer::Reply;
+use super::call::{Call, Handled};
 use super::fields::{Common, SearchBody, flag, id, keyword, number_from_1, optional_id, optional_text, parse};
-use super::routes::{Call, Handled};
 use crate::engine::{BookView, Search, SearchPage};
 
 /// The contract's size of a page that does not say one.
@@ -72,7 +72,7 @@ fn found_body(found: &SearchPage, message: Message) -> String {
 
 fn quoted(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len() + 2);
-    super::answer::put_text(&mut out, text);
+    super::json::put_text(&mut out, text);
     // JSON text is UTF-8.
     String::from_utf8(out).unwrap_or_default()
 }

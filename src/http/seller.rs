@@ -1,9 +1,9 @@
 //! `/seller`: stores, books, stock, shipping.
 
 use super::answer::Reply;
+use super::call::{Call, Handled};
 use super::fields::{AddBook, Common, book, id, integer, optional_amount, parse, password};
 use super::orders::OrderList;
-use super::routes::{Call, Handled};
 use crate::engine::NewBook;
 
 pub(super) async fn create_store(call: Call<'_>) -> Handled {

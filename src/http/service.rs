@@ -2,42 +2,25 @@
 //!
 //! The order of judgement: transport limits, 404, 405, the body and every field, then the engine.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use hyper::body::{Body, Incoming};
+use hyper::Request;
+use hyper::body::Body;
 use hyper::header::{EXPECT, HeaderName};
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
 
-use super::answer::{Failure, Reply, ResponseBody};
+use super::answer::{Failure, Reply};
 use super::body::{self, BodyError};
-use super::connection::Conn;
-use super::routes::{self, BodyLimit, Call, ROUTES, Route};
-use super::server::{Phase, Shared};
+use super::call::Call;
+use super::dispatch;
+use super::routes::{self, BodyLimit, ROUTES, Route};
+use super::shared::Shared;
 
 static TOKEN: HeaderName = HeaderName::from_static("token");
 /// What `: ` and the end of the line add to a header.
 const HEADER_LINE_BYTES: usize = 4;
-
-/// Answers a request of one of our own connections.
-pub(super) async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    let mut reply = answer(&conn.shared, Some(conn.peer), request).await;
-    if reply.close {
-        conn.linger.store(true, Ordering::Relaxed);
-    }
-    reply.close |= is_ending(&conn.shared);
-    Ok(reply.into_response())
-}
-
-/// A client that keeps the connection should learn that there is no next request on it.
-pub(super) fn is_ending(shared: &Shared) -> bool {
-    shared.gate.phase() != Phase::Serving
-}
 
 /// Judges a request and counts it, whoever's connection it came on.
 pub(super) async fn answer<B: Body>(shared: &Shared, peer: Option<IpAddr>, request: Request<B>) -> Reply {
@@ -85,7 +68,7 @@ async fn judge<B: Body + Unpin>(
         Err(error) => return unread(request, error, body_max, failure).await,
     };
     let token = if route.wants_token() { token(head) } else { "" };
-    route.run(Call { shared, body: &body, token, peer }).await
+    dispatch::run(route, Call { shared, body: &body, token, peer }).await
 }
 
 /// The `token` header; one that is no text belongs to nobody, as an empty one.

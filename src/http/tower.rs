@@ -11,7 +11,7 @@ use hyper::{Request, Response, Version};
 use tower_service::Service;
 
 use super::answer::ResponseBody;
-use super::server::{Phase, Shared};
+use super::shared::{Phase, Shared};
 use super::{HttpConfig, service};
 use crate::engine::Engine;
 
@@ -125,7 +125,7 @@ where
             // HTTP/2 has no such header.
             let may_close = request.version() < Version::HTTP_2;
             let mut reply = service::answer(&shared, peer, request).await;
-            reply.close = may_close && (reply.close || service::is_ending(&shared));
+            reply.close = may_close && (reply.close || shared.is_ending());
             Ok(reply.into_response())
         }))
     }

@@ -1,7 +1,7 @@
 //! What is asked of many orders at once: lists, the sweep of expired ones, and whether a buyer may go.
 
-use super::super::effect::{Effect, Effects, OrdersOf, Outcome, Resting, Ticket};
-use super::super::ids::{AccountNo, Millis, OrderId};
+use super::super::effect::{Effect, Effects, OrdersOf, Outcome, Resting};
+use super::super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::super::message::{AccountMsg, Cred, OrderMsg, Send};
 use super::super::order::OrderStatus;
 use super::super::refusal::Refusal;

@@ -16,9 +16,9 @@ pub use index::OrderShard;
 pub use resting::Leaving;
 pub use work::Work;
 
-use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Resting, Ticket};
+use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Resting};
 use super::event::{CreditCause, Evidence, OrderEvent, PayKind};
-use super::ids::{AccountNo, Millis, OrderId};
+use super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
 use super::order::{Command, Judgement, Order, OrderStatus, judge};
 use super::refusal::Refusal;

@@ -4,8 +4,8 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::super::effect::{Effect, Effects, Outcome, Resting, Ticket};
-use super::super::ids::{Millis, OrderId};
+use super::super::effect::{Effect, Effects, Outcome, Resting};
+use super::super::ids::{Millis, OrderId, Ticket};
 use super::super::message::OrderMsg;
 use super::super::order::{Order, OrderStatus};
 use super::super::refusal::Refusal;

@@ -2,9 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::effect::{Effect, Effects, Outcome, Ticket};
+use super::super::effect::{Effect, Effects, Outcome};
 use super::super::event::Evidence;
-use super::super::ids::{AccountNo, OrderId};
+use super::super::ids::{AccountNo, OrderId, Ticket};
 use super::super::message::{Address, OrderMsg, Send};
 use super::OrderShard;
 
