@@ -83,6 +83,34 @@
 //!
 //! One engine holds a directory at a time; a second one is refused with [`OpenError::Locked`].
 //!
+//! # Search
+//!
+//! A book is found from the moment [`Engine::add_book`] answers: by words, by any part of a Chinese title, by ISBN.
+//!
+//! ```
+//! use bookstore::{Config, Credential, Engine, NewBook, Search, SearchFields};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let mut config = Config::memory();
+//! # config.password_params.memory_kib = 64;
+//! # let engine = Engine::open(config).await?;
+//! # engine.register("seller", "secret").await?;
+//! # engine.create_store("seller", Credential::Trusted, "store").await?;
+//! let document = r#"{"id":"1","title":"红楼梦","author":"曹雪芹","price":5970}"#;
+//! let book = NewBook { id: "1", price: 5_970, document };
+//! engine.add_book("seller", Credential::Trusted, "store", book, 10).await?;
+//!
+//! engine.search_ready().await?; // after an open the index is rebuilt in the background
+//! let page = engine.search(Search::new("红楼 曹雪芹").page(1, 20)).await?;
+//! assert_eq!((page.total, page.books[0].stock_level), (1, 10));
+//! let in_titles = Search::new("曹雪芹").in_fields(SearchFields::TITLE).in_store("store");
+//! assert_eq!(engine.search(in_titles).await.unwrap_err().code(), 525); // nothing found in that store
+//! # engine.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Errors
 //!
 //! [`Error`] says of each kind what happened and what to do. In short: a [`Refusal`] is an answer for the user, what

@@ -8,9 +8,9 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use bookstore::{
-    AuditReport, AuthError, BookView, Config, Credential, Durability, Engine, Error, HistogramSnapshot, Limits,
-    LineView, NewBook, NewLine, OpenError, OrderId, OrderStatus, OrderView, PasswordHash, PasswordParams, Progress,
-    Recovered, Refusal, SnapshotReport, Stats, Storage,
+    AuditReport, AuthError, BookView, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot,
+    Limits, LineView, NewBook, NewLine, OpenError, OrderId, OrderStatus, OrderView, PasswordHash, PasswordParams,
+    Progress, Recovered, Refusal, Search, SearchFields, SearchPage, SnapshotReport, Stats, Storage,
 };
 
 /// What the file's `pub` items and `pub use` lists name, without those that are for the crate only. A hidden module is
@@ -144,6 +144,7 @@ fn what_grows_is_marked() {
         ("src/engine/open.rs", &["Progress"]),
         ("src/engine/offline/check.rs", &["CheckError", "CheckReport", "Finding"]),
         ("src/engine/offline/rows.rs", &["LoadError", "LoadOptions", "LoadPassword", "LoadReport"]),
+        ("src/engine/types.rs", &["FoundBook", "Search", "SearchPage"]),
         (
             "src/engine/types.rs",
             &["AuditReport", "BookView", "Credential", "LineView", "OrderView", "Recovered", "SnapshotReport", "Stats"],
@@ -176,6 +177,8 @@ fn the_types_are_what_people_expect() {
     data::<(Config, Limits, Storage, Credential<'static>)>();
     data::<(Recovered, SnapshotReport, Stats)>();
     compared::<(AuditReport, BookView, LineView, OrderView, HistogramSnapshot, Progress)>();
+    compared::<(SearchFields, SearchPage, FoundBook)>();
+    data::<Search<'static>>();
     compared::<(NewBook<'static>, NewLine<'static>, PasswordHash, PasswordParams)>();
     compared::<(OrderId, OrderStatus, Durability, Error, Refusal)>();
     error::<Error>();
@@ -205,6 +208,8 @@ async fn every_call_can_be_spawned() {
     let book = NewBook { id: "b", price: 1, document: "{}" };
     sent(Engine::open(Config::memory()));
     sent(Engine::open_with_progress(Config::memory(), |_| {}));
+    sent(engine.search(Search::new("k")));
+    sent(engine.search_ready());
     sent(engine.register("u", "p"));
     sent(engine.unregister("u", who));
     sent(engine.login("u", who, "t"));

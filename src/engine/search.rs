@@ -143,6 +143,9 @@ impl Engine {
     /// 530 for a keyword, page or page size out of range; 524 (no such store); 525 or 523 when nothing is found; 530
     /// (`page_size`) when the page's documents are longer than 32 MiB together, which a page of one book never is.
     /// [`Error::Overloaded`] until the index is complete after an open; see [`Engine::search_ready`].
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn search(&self, search: Search<'_>) -> Result<SearchPage> {
         check(&search)?;
         let core = &self.core;
@@ -170,11 +173,15 @@ impl Engine {
         Ok(SearchPage { books, total: found.total as u64, page: search.page, page_size: search.page_size })
     }
 
-    /// Waits until the index is complete after an open. Nothing else has to wait for it. Cancel-safe.
+    /// Waits until the search index is complete after an open, which rebuilds it in the background. Nothing but
+    /// searches has to wait for it.
     ///
     /// # Errors
-    /// [`Error::Overloaded`] if it cannot be rebuilt before the next open; [`Error::Draining`] if the engine was
-    /// closed meanwhile.
+    /// [`Error::Overloaded`] if it cannot be rebuilt before the next open, because the documents cannot be read;
+    /// [`Error::Draining`] if the engine was closed meanwhile.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
     pub async fn search_ready(&self) -> Result<()> {
         let mut state = self.core.search.state.subscribe();
         // The sender lives in the core, so the wait ends with a state.
