@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use super::database::guarded;
 use super::documents::DOCUMENT_BYTES_MAX;
-use super::writer::commit;
+use super::store::commit;
 use super::{ColdError, Documents};
 use crate::domain::DocumentHash;
 

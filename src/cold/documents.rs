@@ -1,6 +1,5 @@
 //! The store of documents by content hash.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 #[cfg(test)]
@@ -8,20 +7,16 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
-use redb::{Database, ReadableDatabase, TableDefinition};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
 use super::ColdError;
 use super::backend::Health;
-use crate::domain::DocumentHash;
-
 use super::database::{self, guarded};
-use super::writer::{Put, Queue, run};
+use super::queue::{Put, Queue};
+use super::store::{DOCUMENTS, Store, run};
 use crate::disk::Disk;
-
-/// The documents by the blake3 hash of their bytes.
-pub(super) const DOCUMENTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("documents");
+use crate::domain::DocumentHash;
 
 /// The longest document, in bytes.
 pub const DOCUMENT_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -42,25 +37,6 @@ pub struct Documents {
     pub(super) store: Arc<Store>,
     thread: Mutex<Option<JoinHandle<()>>>,
     repaired: bool,
-}
-
-/// What callers and the writer thread share.
-pub(super) struct Store {
-    pub(super) health: Arc<Health>,
-    /// Taken out on close. A lock for reading is held over each use, so that closing waits for
-    /// reads that run.
-    pub(super) database: RwLock<Option<Database>>,
-    pub(super) queue: Queue,
-    /// One permit for each byte that may wait; closed with the store.
-    budget: Arc<Semaphore>,
-    waiting_bytes_max: usize,
-    pub(super) commits: AtomicU64,
-}
-
-impl fmt::Debug for Store {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("health", &self.health).finish_non_exhaustive()
-    }
 }
 
 impl Documents {
@@ -192,24 +168,5 @@ impl Drop for Documents {
     fn drop(&mut self) {
         // Nobody is left to hear of an error; what was acknowledged is durable without this.
         let _ = self.close();
-    }
-}
-
-impl Store {
-    fn get(&self, hash: &DocumentHash) -> Result<Option<Vec<u8>>, ColdError> {
-        self.health.check()?;
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = database.as_ref().ok_or(ColdError::Closed)?;
-        let found = guarded(|| {
-            let table = database.begin_read()?.open_table(DOCUMENTS)?;
-            Ok(table.get(&hash.0)?.map(|document| document.value().to_vec()))
-        });
-        let found = found.map_err(|fault| fault.report(&self.health))?;
-        match found {
-            Some(document) if DocumentHash::of(&document) != *hash => {
-                Err(ColdError::Damaged { what: format!("the document {hash} has other bytes") })
-            }
-            found => Ok(found),
-        }
     }
 }

@@ -5,7 +5,8 @@
 //! | `backend` | redb's storage trait over the engine's [`Disk`](crate::disk::Disk), and the fail-stop |
 //! | `database` | makes and opens a database file |
 //! | `documents` | the store of documents: put, get, close |
-//! | `writer` | its thread, which commits everything that waits in one transaction |
+//! | `queue` | documents that wait |
+//! | `store` | what calls and the writing thread share, and the thread: it commits everything that waits in one transaction |
 //! | `verify` | every byte of both files, for the offline check |
 //! | `bulk` | many documents in one commit, for the loader |
 //! | `orders` | the store of orders: write, get, list, count |
@@ -28,8 +29,9 @@ mod bulk;
 mod database;
 mod documents;
 mod orders;
+mod queue;
+mod store;
 mod verify;
-mod writer;
 
 #[cfg(test)]
 mod orders_tests;

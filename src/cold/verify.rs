@@ -6,7 +6,7 @@ use redb::{Database, ReadableDatabase, ReadableTable};
 
 use super::backend::Health;
 use super::database::guarded;
-use super::documents::DOCUMENTS;
+use super::store::DOCUMENTS;
 use super::{ColdError, Documents, Orders};
 use crate::domain::DocumentHash;
 

@@ -1,67 +1,38 @@
-//! The thread that writes: it takes all that wait and commits them in one transaction, so that
-//! the two syncs of a commit are shared by all who came during the last one.
+//! What the calls and the writing thread share, and the thread itself: it takes all that wait and commits them in one
+//! transaction, so that the two syncs of a commit are shared by all who came during the last one.
 
-use std::mem;
-use std::sync::atomic::Ordering;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use redb::{Database, ReadableTable};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use tokio::sync::Semaphore;
 
 use super::ColdError;
+use super::backend::Health;
 use super::database::{begin_write, guarded};
-use super::documents::{DOCUMENTS, Store};
+use super::queue::{Put, Queue};
 use crate::domain::DocumentHash;
 
-/// A document that waits to be stored.
-pub(super) struct Put {
-    /// Whatever holds the bytes, so that nobody has to copy them.
-    pub(super) document: Box<dyn AsRef<[u8]> + Send>,
-    pub(super) reply: oneshot::Sender<Result<DocumentHash, ColdError>>,
-    /// Its share of the waiting bytes, given back when it is dropped.
-    pub(super) _room: OwnedSemaphorePermit,
+/// The documents by the blake3 hash of their bytes.
+pub(super) const DOCUMENTS: TableDefinition<'static, &[u8; 32], &[u8]> = TableDefinition::new("documents");
+
+/// What callers and the writer thread share.
+pub(super) struct Store {
+    pub(super) health: Arc<Health>,
+    /// Taken out on close. A lock for reading is held over each use, so that closing waits for
+    /// reads that run.
+    pub(super) database: RwLock<Option<Database>>,
+    pub(super) queue: Queue,
+    /// One permit for each byte that may wait; closed with the store.
+    pub(super) budget: Arc<Semaphore>,
+    pub(super) waiting_bytes_max: usize,
+    pub(super) commits: AtomicU64,
 }
 
-/// The documents that wait for the next commit. A std mutex and condition variable, because the
-/// thread has no runtime; the lock is held for a push or a swap only.
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Waiting {
-    puts: Vec<Put>,
-    closed: bool,
-}
-
-impl Queue {
-    pub(super) fn push(&self, put: Put) -> Result<(), ColdError> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.closed {
-            return Err(ColdError::Closed);
-        }
-        waiting.puts.push(put);
-        drop(waiting);
-        self.changed.notify_one();
-        Ok(())
-    }
-
-    pub(super) fn close(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
-        self.changed.notify_one();
-    }
-
-    /// Waits for documents; none once the queue is closed and empty.
-    fn take(&self) -> Option<Vec<Put>> {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut waiting = self
-            .changed
-            .wait_while(waiting, |waiting| waiting.puts.is_empty() && !waiting.closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        let puts = mem::take(&mut waiting.puts);
-        (!puts.is_empty()).then_some(puts)
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("health", &self.health).finish_non_exhaustive()
     }
 }
 
@@ -78,6 +49,23 @@ pub(super) fn run(store: &Store) {
 }
 
 impl Store {
+    pub(super) fn get(&self, hash: &DocumentHash) -> Result<Option<Vec<u8>>, ColdError> {
+        self.health.check()?;
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or(ColdError::Closed)?;
+        let found = guarded(|| {
+            let table = database.begin_read()?.open_table(DOCUMENTS)?;
+            Ok(table.get(&hash.0)?.map(|document| document.value().to_vec()))
+        });
+        let found = found.map_err(|fault| fault.report(&self.health))?;
+        match found {
+            Some(document) if DocumentHash::of(&document) != *hash => {
+                Err(ColdError::Damaged { what: format!("the document {hash} has other bytes") })
+            }
+            found => Ok(found),
+        }
+    }
+
     /// Stores a batch durably and gives the names in its order.
     fn commit(&self, batch: &[Put]) -> Result<Vec<DocumentHash>, ColdError> {
         self.health.check()?;
