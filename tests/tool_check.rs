@@ -117,9 +117,15 @@ fn a_flipped_byte_in_pictures_is_found() {
 fn what_is_missing_is_found() {
     let shop = killed_shop();
     let dir = shop.server.data_dir();
-    let (_parent, copied) = copy(&dir);
-    fs::remove_file(copied.join("documents.redb")).unwrap();
-    check(&copied).ends_with_status(1).says("of book \"cheap\" in store \"store\": not there");
+    for file in ["documents.redb", "orders.redb"] {
+        let (_parent, copied) = copy(&dir);
+        fs::remove_file(copied.join(file)).unwrap();
+        check(&copied).ends_with_status(1).says(&format!("{file}: not there"));
+        // A service that began with an empty one would have lost books and orders, and said nothing.
+        let before = content(&copied);
+        bookstore(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &copied]).ends_with_status(1).says(file);
+        assert_eq!(content(&copied).len(), before.len(), "the start made a file");
+    }
 
     let (_parent, copied) = copy(&dir);
     for snapshot in files(&copied, ".snap") {
