@@ -136,6 +136,11 @@ fn what_is_missing_is_found() {
     let first = files(&copied, ".seg")[0].ends_with("00000000000000000001.seg");
     done.ends_with_status(i32::from(!first));
 
+    // Nothing tells a journal that is gone from one that never was; so it is said, and is no damage.
+    let (_parent, copied) = copy(&dir);
+    fs::remove_dir_all(copied.join("journal")).unwrap();
+    check(&copied).ok().says("journal: no segments");
+
     let (_parent, copied) = copy(&dir);
     let key = copied.join("token.key");
     fs::write(&key, b"short").unwrap();
