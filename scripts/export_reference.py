@@ -119,6 +119,13 @@ def main():
     except Stop as why:
         print(f"export_reference: {why}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # Who reads stdout has seen enough; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as why:
+        print(f"export_reference: cannot write {args.output}: {why}", file=sys.stderr)
+        return 1
     return 0
 
 

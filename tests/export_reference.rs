@@ -169,5 +169,9 @@ fn what_it_cannot_read_it_says() {
     let lost = export(&["-o", output.to_str().unwrap()], &database);
     assert_eq!(lost.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&lost.stderr).contains("order buyer_corner_2 has the status 'lost'"));
+    let nowhere = export(&["-o", parent.path().join("no/shop.jsonl").to_str().unwrap()], &database);
+    assert_eq!(nowhere.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&nowhere.stderr);
+    assert!(told.starts_with("export_reference: cannot write ") && !told.contains("Traceback"), "{told}");
     assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 2, "half a file does not stay: passwords are in it");
 }

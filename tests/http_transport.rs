@@ -354,6 +354,34 @@ fn all_bodies_together_have_a_limit() {
     }
 }
 
+/// Clients that ask for a book with large pictures and do not read would hold all of them in memory.
+#[test]
+fn all_long_answers_together_have_a_limit() {
+    let service = Service::start(|config| config.bodies_in_flight_bytes_max = 20_000_000);
+    service.ask(post("/auth/register", r#"{"user_id":"s","password":"p"}"#)).json(200);
+    let login = service.ask(post("/auth/login", r#"{"user_id":"s","password":"p","terminal":"t"}"#)).json(200);
+    let token = format!("HTTP/1.1\r\ntoken: {}\r\n", login["token"].as_str().unwrap());
+    let asked = |path, body: &str| service.ask(post(path, body).replacen("HTTP/1.1\r\n", &token, 1)).json(200);
+    asked("/seller/create_store", r#"{"user_id":"s","store_id":"store"}"#);
+    let info = format!(r#"{{"id":"large","title":"t","price":1,"pictures":["{}"]}}"#, "x".repeat(12_000_000));
+    asked("/seller/add_book", &format!(r#"{{"user_id":"s","store_id":"store","book_info":{info}}}"#));
+    let wanted = post("/buyer/query_book", r#"{"store_id":"store","book_id":"large"}"#);
+    let mut unread = service.connect();
+    unread.write_all(wanted.as_bytes()).unwrap();
+    // Its head is there, so its answer is made; most of it fits into no socket's buffer.
+    let mut first = [0; 12];
+    unread.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let refused = service.ask(&wanted);
+    assert_eq!(refused.json(503)["stock_level"], -1);
+    assert!(refused.header("retry-after").is_some());
+    drop(unread);
+    let deadline = Instant::now() + PATIENCE;
+    while service.ask(&wanted).status != 200 {
+        assert!(Instant::now() < deadline, "the share was not given back");
+    }
+}
+
 #[test]
 fn a_drain_finishes_what_was_begun() {
     let mut service = Service::start(|_| {});

@@ -117,9 +117,15 @@ fn a_flipped_byte_in_pictures_is_found() {
 fn what_is_missing_is_found() {
     let shop = killed_shop();
     let dir = shop.server.data_dir();
-    let (_parent, copied) = copy(&dir);
-    fs::remove_file(copied.join("documents.redb")).unwrap();
-    check(&copied).ends_with_status(1).says("of book \"cheap\" in store \"store\": not there");
+    for file in ["documents.redb", "orders.redb"] {
+        let (_parent, copied) = copy(&dir);
+        fs::remove_file(copied.join(file)).unwrap();
+        check(&copied).ends_with_status(1).says(&format!("{file}: not there"));
+        // A service that began with an empty one would have lost books and orders, and said nothing.
+        let before = content(&copied);
+        bookstore(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &copied]).ends_with_status(1).says(file);
+        assert_eq!(content(&copied).len(), before.len(), "the start made a file");
+    }
 
     let (_parent, copied) = copy(&dir);
     for snapshot in files(&copied, ".snap") {
@@ -129,6 +135,11 @@ fn what_is_missing_is_found() {
     // If the journal still begins with the first event it is all there is to need; else something is missing.
     let first = files(&copied, ".seg")[0].ends_with("00000000000000000001.seg");
     done.ends_with_status(i32::from(!first));
+
+    // Nothing tells a journal that is gone from one that never was; so it is said, and is no damage.
+    let (_parent, copied) = copy(&dir);
+    fs::remove_dir_all(copied.join("journal")).unwrap();
+    check(&copied).ok().says("journal: no segments");
 
     let (_parent, copied) = copy(&dir);
     let key = copied.join("token.key");

@@ -290,12 +290,28 @@ fn a_directory_with_something_in_it_is_refused_and_an_empty_one_is_filled() {
     assert_eq!(names(parent.path()), ["data"]);
 }
 
+/// Programs of Windows begin a file with a mark that no editor shows, and end lines in their own way.
+#[test]
+fn a_file_from_windows_is_loaded() {
+    let parent = tempfile::tempdir().unwrap();
+    let lines = text(&shop());
+    let windows = format!("\u{feff}{}", lines.replace('\n', "\r\n"));
+    load(&windows, &parent.path().join("data")).ok().says("2 stores, 2 books, 8 orders");
+    // In the middle of a file it is an error as any other.
+    let twice = format!("{lines}\u{feff}{{}}\n");
+    load(&twice, &parent.path().join("other")).ends_with_status(1).says("line 15: is not a JSON object");
+}
+
 #[test]
 fn wrong_usage_is_told_as_such() {
     bookstore(&[&"load"]).ends_with_status(2);
-    bookstore(&[&"load", &"only one"]).ends_with_status(2).says("directory to make");
+    let done = bookstore(&[&"load", &"only one"]).ends_with_status(2).says("directory to make");
+    done.says("bookstore load [OPTIONS] <FILE> <DIR>");
     bookstore(&[&"load", &"--generate", &"users=1", &"a", &"b"]).ends_with_status(2).says("directory alone");
     bookstore(&[&"load", &"--generate", &"users", &"a"]).ends_with_status(2);
+    bookstore(&[&"load", &"--generate", &"users=1,users=2", &"a"])
+        .ends_with_status(2)
+        .says("`users` stands there twice");
     let parent = tempfile::tempdir().unwrap();
     let dir = parent.path().join("data");
     bookstore(&[&"load", &parent.path().join("no file"), &dir]).ends_with_status(1).says("cannot open");

@@ -103,7 +103,7 @@ struct TransportArgs {
     /// Size of an add_book body, pictures included; more is a 413
     #[arg(long, env = "BOOKSTORE_BOOK_BODY_LIMIT", value_name = "BYTES", default_value_t = 16 << 20)]
     book_body_limit: usize,
-    /// Size of all bodies in flight together; more is a 503
+    /// Size of all bodies in flight together, and, counted apart, of all long answers in flight; more is a 503
     #[arg(long, env = "BOOKSTORE_BODIES_IN_FLIGHT", value_name = "BYTES", default_value_t = 256 << 20)]
     bodies_in_flight: usize,
     /// Size of a request's target and headers; more is a 431

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The longest line: a book with its pictures.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
+/// Some programs begin a file of UTF-8 with it. It is not seen in an editor, so a complaint would not be understood.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Lines are handed over in parts of about this size.
 const PART_BYTES: usize = 1 << 20;
 
@@ -36,8 +39,9 @@ pub(super) enum Next {
 impl Input {
     /// `-` is stdin.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
-        let name = path.display().to_string();
+        let mut name = path.display().to_string();
         let source: Box<dyn Read + Send> = if path.as_os_str() == "-" {
+            name = "stdin".to_owned();
             Box::new(std::io::stdin())
         } else {
             Box::new(File::open(path).map_err(|error| format!("cannot open {name}: {error}"))?)
@@ -78,6 +82,9 @@ fn read(source: Box<dyn Read + Send>, sender: &SyncSender<Result<Part, String>>)
             return Err(format!("line {number} is longer than {LINE_BYTES_MAX} bytes"));
         }
         bytes += line.len();
+        if number == 1 && line.starts_with(BYTE_ORDER_MARK) {
+            line.drain(..BYTE_ORDER_MARK.len());
+        }
         while line.last().is_some_and(|end| matches!(end, b'\n' | b'\r')) {
             line.pop();
         }

@@ -91,6 +91,22 @@ async fn recover(config: Config, progress: impl Fn(Progress) + Send + Sync + 'st
     opened.map_err(|error| OpenError::Damaged(format!("recovery panicked: {error}")))?
 }
 
+/// A snapshot or a journal rests on documents and orders in files of their own, which are made before either. Empty
+/// ones in their place would be a shop whose books and old orders are gone, and nobody told.
+fn refuse_if_files_are_missing(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+    let names = disk.list(dir).map_err(|source| io(format!("list {}", dir.display()), source))?;
+    let journal = disk.list(&dir.join("journal")).unwrap_or_default();
+    if !names.iter().any(|name| name.ends_with(".snap")) && !journal.iter().any(|name| name.ends_with(".seg")) {
+        return Ok(());
+    }
+    match ["documents.redb", "orders.redb"].into_iter().find(|file| !names.iter().any(|name| name == file)) {
+        Some(missing) => Err(OpenError::Damaged(format!(
+            "{missing}: not there, but a snapshot or a journal is, which needs it; they belong together"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Everything but the actors, which need the runtime.
 struct Prepared {
     core: Core,
@@ -126,6 +142,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         Storage::Directory(_) => Some(lock(&dir)?),
         _ => None,
     };
+    refuse_if_files_are_missing(&*disk, &dir)?;
     let key = match config.storage {
         Storage::Directory(_) => TokenKey::load_or_create(&dir.join("token.key")).map_err(auth)?,
         _ => TokenKey::from_bytes(random()?),

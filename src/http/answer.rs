@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
+use super::body::Budget;
 use super::json::{put, put_text};
 use super::orders::OrderList;
 use crate::domain::OrderId;
@@ -63,6 +65,10 @@ impl Failure {
     }
 }
 
+/// An answer longer than this leaves in pieces of this size and counts until it has left: clients that read slowly, or
+/// not at all, hold it. Only reads have such answers, so nothing was done when one is refused.
+const LONG_ANSWER_BYTES: usize = 64 << 10;
+
 /// An answer before it becomes HTTP.
 pub(super) struct Reply {
     /// The outcome code, which is also the HTTP status.
@@ -83,6 +89,19 @@ enum ReplyBody {
 impl Reply {
     fn json(code: u16, body: impl Into<Bytes>) -> Self {
         Reply { code, body: ReplyBody::Json(body.into()), retry_after_s: None, allow: None, close: false }
+    }
+
+    /// The same, if it is short or there is room for it among the long ones that have not left; else 503.
+    pub(super) fn weighed(mut self, budget: &Arc<Budget>, failure: Failure) -> Self {
+        if let ReplyBody::Json(body) = &mut self.body
+            && body.len() > LONG_ANSWER_BYTES
+        {
+            match budget.weigh(std::mem::take(body)) {
+                Some(weighed) => *body = weighed,
+                None => return Reply::transport(503, "overloaded: long answers in flight; nothing was done", failure),
+            }
+        }
+        self
     }
 
     /// Success without a result.
@@ -252,8 +271,8 @@ pub(super) fn raw(code: u16, reason: &str, message: &str) -> Vec<u8> {
     out
 }
 
-/// The body of an answer on its way out: JSON, or the text of `/metrics`. A long list of orders comes in pieces, as
-/// fast as they are polled; everything else is one piece of a known length. It never fails.
+/// The body of an answer on its way out: JSON, or the text of `/metrics`. A long answer comes in pieces, as fast as they
+/// are polled. All but a list of orders has a known length. It never fails.
 pub struct ResponseBody(Content);
 
 enum Content {
@@ -273,6 +292,10 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.get_mut().0 {
+            // hyper copies what it is given, so a slow client would have a copy that does not count.
+            Content::Whole(Some(rest)) if rest.len() > LONG_ANSWER_BYTES => {
+                Poll::Ready(Some(Ok(Frame::data(rest.split_to(LONG_ANSWER_BYTES)))))
+            }
             Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Content::Orders(list) => Poll::Ready(list.next_chunk().map(|bytes| Ok(Frame::data(bytes)))),
         }

@@ -1,7 +1,8 @@
-//! Reads the body of a request within its limits.
+//! Reads the body of a request within its limits, and limits the bytes of long answers.
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
@@ -46,6 +47,33 @@ impl Budget {
 
     fn hold(&self) -> Held<'_> {
         Held { budget: self, bytes: 0 }
+    }
+
+    /// The same bytes, with a share of the budget that comes back when they are dropped: when they were sent, or their
+    /// reader is gone. `None` if all together are too many; one alone never is.
+    pub(super) fn weigh(self: &Arc<Self>, bytes: Bytes) -> Option<Bytes> {
+        let weighed = Weighed { budget: self.clone(), bytes };
+        let before = self.used.fetch_add(weighed.bytes.len(), Ordering::Relaxed);
+        let fits = before == 0 || before.saturating_add(weighed.bytes.len()) <= self.max;
+        fits.then(|| Bytes::from_owner(weighed))
+    }
+}
+
+/// Bytes that count.
+struct Weighed {
+    budget: Arc<Budget>,
+    bytes: Bytes,
+}
+
+impl AsRef<[u8]> for Weighed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Weighed {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -165,6 +193,20 @@ mod tests {
         drop(second);
         assert_eq!(budget.used(), 10);
         drop(first);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn long_answers_are_limited_together_and_one_alone_is_not() {
+        let budget = Arc::new(Budget::new(10));
+        let long = budget.weigh(Bytes::from(vec![1; 20])).unwrap();
+        assert!(budget.weigh(Bytes::from_static(b"x")).is_none());
+        assert_eq!((long.len(), budget.used()), (20, 20));
+        drop(long);
+        let two = [budget.weigh(Bytes::from(vec![1; 5])), budget.weigh(Bytes::from(vec![1; 5]))];
+        assert!(two.iter().all(Option::is_some));
+        assert!(budget.weigh(Bytes::from_static(b"x")).is_none());
+        drop(two);
         assert_eq!(budget.used(), 0);
     }
 }

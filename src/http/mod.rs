@@ -102,7 +102,8 @@ pub struct HttpConfig {
     pub body_bytes_max: usize,
     /// Bytes of an `add_book` body, pictures included. Default 16 MiB.
     pub book_body_bytes_max: usize,
-    /// Bytes of all bodies that are read and not answered yet; beyond it requests get 503. Default 256 MiB.
+    /// Bytes of all bodies that are read and not answered yet, and, counted apart, of all answers above 64 KiB that have
+    /// not left; beyond it requests get 503. Default 256 MiB.
     pub bodies_in_flight_bytes_max: usize,
     /// Bytes of a request's target and headers together; more is a 431. Default 64 KiB.
     pub header_bytes_max: usize,

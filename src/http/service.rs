@@ -29,6 +29,7 @@ pub(super) async fn answer<B: Body>(shared: &Shared, peer: Option<IpAddr>, reque
     let found = routes::find(head.uri.path());
     let mut incoming = Incomplete { shared, head: &head, body: pin!(body) };
     let reply = judge(&mut incoming, peer, found.map(|(_, route)| route)).await;
+    let reply = reply.weighed(&shared.answers, found.map_or(Failure::Nothing, |(_, route)| route.failure));
     let index = found.map_or(ROUTES.len(), |(index, _)| index);
     shared.metrics.record(index, reply.code, began.elapsed());
     reply

@@ -17,6 +17,8 @@ pub(super) struct Shared {
     pub(super) config: HttpConfig,
     pub(super) metrics: Metrics,
     pub(super) budget: Budget,
+    /// Bytes of long answers that have not left.
+    pub(super) answers: Arc<Budget>,
     pub(super) gate: Gate,
     /// One permit a connection. All permits back means that nobody is connected.
     pub(super) connections: Arc<Semaphore>,
@@ -34,6 +36,7 @@ impl Shared {
             engine,
             metrics: Metrics::new(),
             budget: Budget::new(config.bodies_in_flight_bytes_max),
+            answers: Arc::new(Budget::new(config.bodies_in_flight_bytes_max)),
             gate: Gate::default(),
             connections: Arc::new(Semaphore::new(connections_max)),
             connections_max,

@@ -58,9 +58,15 @@ impl FromStr for Spec {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut spec = Spec { users: 0, stores: 0, books: 0, orders: 0 };
+        let mut seen = Vec::new();
         for part in text.split(',') {
             let (name, number) = part.split_once('=').ok_or_else(|| format!("`{part}` is not NAME=N"))?;
-            let number: u64 = number.parse().map_err(|_not_one| format!("`{number}` is not a number"))?;
+            let number: u64 =
+                number.parse().map_err(|_not_one| format!("`{number}` is not a whole number below 2^64"))?;
+            if seen.contains(&name) {
+                return Err(format!("`{name}` stands there twice"));
+            }
+            seen.push(name);
             *match name {
                 "users" => &mut spec.users,
                 "stores" => &mut spec.stores,

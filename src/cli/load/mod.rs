@@ -106,7 +106,10 @@ pub(super) fn run(args: &LoadArgs) -> Result<(), Exit> {
 
 fn usage(why: &str) -> ! {
     use clap::CommandFactory;
-    super::Cli::command().error(clap::error::ErrorKind::WrongNumberOfValues, why).exit()
+    // The subcommand's own usage, not that of all of them.
+    let mut all = super::Cli::command();
+    let command = all.find_subcommand_mut("load").map_or_else(super::Cli::command, |load| load.clone());
+    command.bin_name("bookstore load").error(clap::error::ErrorKind::WrongNumberOfValues, why).exit()
 }
 
 fn summary(report: &LoadReport) -> String {

@@ -193,6 +193,14 @@ impl Files {
             self.snapshot(path)?;
         }
         self.segments(&segments)?;
+        match snapshots.first() {
+            Some((lsn, _)) if *lsn > 0 && segments.is_empty() => self.report.notes.push(format!(
+                "{}: no segments, so what was changed after event {lsn} is not here, if anything was; it is as \
+                 `--durability snapshot` leaves it",
+                journal.display(),
+            )),
+            _ => {}
+        }
         self.documents()?;
         self.orders()?;
         self.token_key()
