@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, OrderStatus, Storage};
+use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, OpenError, OrderStatus, Storage};
 use sim_disk::{Crash, SimDisk};
 
 const T: Credential<'static> = Credential::Trusted;
@@ -360,6 +360,76 @@ async fn a_damaged_row_is_told_and_the_others_are_served() {
     assert_eq!(engine.order_status(&buyer(1), &ids[1], T).await.unwrap(), OrderStatus::Paid);
     engine.confirm(&buyer(1), &ids[1], T).await.unwrap();
     assert_eq!(engine.buyer_orders(&buyer(1), T).await.unwrap().len(), 1);
+}
+
+fn damaged(opened: Result<Engine, OpenError>) -> String {
+    match opened {
+        Err(OpenError::Damaged(why)) => why,
+        other => panic!("{other:?} is no refusal to open"),
+    }
+}
+
+/// A directory put together from parts of different times: without the file of orders at rest, or with an older one,
+/// the open would succeed and their orders would be gone, or be as they were.
+#[tokio::test]
+async fn a_missing_or_older_file_of_orders_at_rest_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, older) = (dir.path().join("orders.redb"), dir.path().join("older"));
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    shop(&engine, 1).await;
+    let mut orders = in_every_state(&engine).await;
+    engine.offload().await.unwrap();
+    engine.close().await.unwrap();
+    std::fs::copy(&path, &older).unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    // As many rows as before, but one of them is newer.
+    engine.ship("seller", T, "store", &orders[1].0).await.unwrap();
+    orders[1].1 = OrderStatus::Shipped;
+    engine.offload().await.unwrap();
+    engine.close().await.unwrap();
+    let whole = std::fs::read(&path).unwrap();
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(damaged(Engine::open(config(dir.path())).await).contains("orders.redb"));
+    std::fs::copy(&older, &path).unwrap();
+    assert!(damaged(Engine::open(config(dir.path())).await).contains("orders.redb"));
+    std::fs::write(&path, whole).unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    check(&engine, &orders).await;
+}
+
+/// The other way round: snapshots and journal of a backup, beside a file of orders at rest that went on. Its orders
+/// would be there twice, or be newer than the money.
+#[tokio::test]
+async fn a_state_older_than_the_orders_at_rest_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    shop(&engine, 1).await;
+    let id = place(&engine, &buyer(0)).await.unwrap();
+    engine.close().await.unwrap();
+    let backup = tempfile::tempdir().unwrap();
+    copy(dir.path(), backup.path());
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    engine.pay(&buyer(0), &id, T).await.unwrap();
+    assert_eq!(engine.offload().await.unwrap(), 1);
+    engine.close().await.unwrap();
+    std::fs::copy(dir.path().join("orders.redb"), backup.path().join("orders.redb")).unwrap();
+    assert!(damaged(Engine::open(config(backup.path())).await).contains("orders.redb"));
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    check(&engine, &[(id, OrderStatus::Paid)]).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
 }
 
 fn on(disk: &SimDisk) -> Config {

@@ -40,6 +40,8 @@ pub(super) struct Image {
     pub(super) newest: Millis,
     /// Events that were not in the rows already.
     pub(super) applied: u64,
+    /// A row at rest was asked for and could not be read.
+    lacks_rows: std::cell::Cell<bool>,
 }
 
 /// What the recovered state is handed over to.
@@ -52,6 +54,7 @@ impl Image {
     pub(super) fn new(resting: Arc<Orders>) -> Self {
         Image {
             resting,
+            lacks_rows: false.into(),
             accounts: Vec::new(),
             busy: Vec::new(),
             stores: BTreeMap::new(),
@@ -184,7 +187,15 @@ impl Image {
     }
 
     fn at_rest(&self, id: OrderId) -> Result<Option<Order>, String> {
-        self.resting.get(id).map_err(|error| format!("orders.redb: {error}"))
+        self.resting.get(id).map_err(|error| {
+            self.lacks_rows.set(true);
+            format!("orders.redb: {error}")
+        })
+    }
+
+    /// Whether what went wrong is the fault of the orders at rest.
+    pub(super) fn lacks_rows(&self) -> bool {
+        self.lacks_rows.get()
     }
 
     fn account(&mut self, number: AccountNo) -> Result<&mut Account, String> {

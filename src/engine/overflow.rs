@@ -131,7 +131,7 @@ impl Core {
             }
         }
         let more = named.more;
-        let left = self.write_and_leave(named.named).await?;
+        let left = self.write_and_leave(named.named, named.head).await?;
         // Where none could leave, the next round would not help.
         Ok(more && left > 0)
     }
@@ -157,7 +157,7 @@ impl Core {
     }
 
     /// Returns how many left.
-    async fn write_and_leave(&self, named: Named) -> Result<u64> {
+    async fn write_and_leave(&self, named: Named, upto: Lsn) -> Result<u64> {
         let mut rows = Vec::new();
         for (shard, named) in named.iter().enumerate() {
             for some in named.chunks(SHOWN_AT_ONCE) {
@@ -167,7 +167,7 @@ impl Core {
             }
         }
         let resting = self.system.resting.clone();
-        let written = match tokio::task::spawn_blocking(move || resting.write(&rows)).await {
+        let written = match tokio::task::spawn_blocking(move || resting.write(&rows, upto)).await {
             Ok(Ok(written)) => written,
             Ok(Err(error)) => {
                 self.system.resting_failed(&error);
