@@ -432,6 +432,24 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// "Never" is a time, too.
+#[tokio::test]
+async fn orders_stay_in_memory_for_the_longest_time_that_can_be_set() {
+    for idle in [Duration::MAX, Duration::from_millis(u64::MAX), Duration::from_secs(1 << 32)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        config.limits.idle_after = idle;
+        let engine = Engine::open(config).await.unwrap();
+        shop(&engine, 1).await;
+        let orders = in_every_state(&engine).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert_eq!(engine.not_ready(), None);
+        assert_eq!(engine.stats().orders_left, 0);
+        assert!(engine.stats().live_actors > 0);
+        check(&engine, &orders).await;
+    }
+}
+
 fn on(disk: &SimDisk) -> Config {
     settings(Config::with(Storage::Disk(Arc::new(disk.clone()), PathBuf::from("/data"))))
 }

@@ -352,7 +352,10 @@ impl Image {
     }
 
     /// Hands everything over.
-    pub(super) fn hand_over(self, receiver: &mut impl Receive) -> Vec<OrderShard> {
+    pub(super) fn hand_over(mut self, receiver: &mut impl Receive) -> Vec<OrderShard> {
+        if !self.resting.is_empty() {
+            self.shards.iter_mut().for_each(OrderShard::all_may_be_on_disk);
+        }
         for (number, entry) in (0..).zip(self.accounts) {
             if let Some(AccountEntry { name, closed, form, .. }) = entry {
                 receiver.account(AccountNo(number), name, closed, form.into_row());
