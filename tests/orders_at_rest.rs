@@ -533,3 +533,40 @@ async fn a_crash_between_any_two_steps_loses_nothing_and_doubles_nothing() {
     }
     assert!(crashes > 20, "{crashes} crashes");
 }
+
+/// One operation fails, and the disk works on as if nothing had been: the engine tells nobody anything any more, ends,
+/// and what it had told is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_the_disk_is_final_and_loses_nothing() {
+    let step = if std::env::var("BOOKSTORE_EVERY_CRASH").is_ok() { 1 } else { 5 };
+    for at in (0..).step_by(step) {
+        let disk = SimDisk::new();
+        let engine = Engine::open(on(&disk)).await.unwrap();
+        shop(&engine, 1).await;
+        disk.fail_at(at);
+        let before = disk.operations();
+        let mut told = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(60), out_and_back(&engine, &mut told)).await;
+        let failed = disk.operation_log().get((before + at) as usize).cloned();
+        if let Err(error) = ended.expect("a call hangs") {
+            assert!(!matches!(error, Error::Refused(_)), "{at}, {failed:?}: {error}");
+        }
+        if failed.as_ref().is_some_and(|operation| operation.contains("orders.redb")) {
+            let why = tokio::time::timeout(Duration::from_secs(60), engine.failed()).await.expect("it does not fail");
+            assert!(why.contains("orders at rest"), "{at}, {failed:?}: {why}");
+            assert!(matches!(engine.order_count(&buyer(0)).await, Err(Error::OutcomeUnknown(_))), "{at}, {failed:?}");
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(60), engine.close()).await.expect("the end hangs");
+        drop(engine);
+        disk.crash(Crash::LoseAll);
+        let engine = Engine::open(on(&disk)).await.unwrap();
+        assert!(engine.audit().await.unwrap().is_conserved(), "{at}, {failed:?}");
+        for (id, status) in &told {
+            let found = engine.order_status(&buyer(0), id, T).await.unwrap();
+            assert!(rank(found) >= rank(*status), "{at}, {failed:?}: {found:?} was {status:?}");
+        }
+        if failed.is_none() {
+            break;
+        }
+    }
+}

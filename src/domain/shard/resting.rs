@@ -46,8 +46,8 @@ impl Queue {
 
     /// How many entries at the front are due. Marks the time for later calls.
     fn due(&mut self, leaving: Leaving) -> usize {
-        let lately = |(at, _): &(Millis, u64)| at.saturating_add(leaving.idle / MARKS) > leaving.now;
-        if leaving.idle == 0 || !self.marks.back().is_some_and(lately) {
+        let lately = |(at, _): &(Millis, u64)| at.saturating_add(leaving.idle.div_ceil(MARKS)) > leaving.now;
+        if !self.marks.back().is_some_and(lately) {
             self.marks.push_back((leaving.now, self.taken + self.entries.len() as u64));
         }
         let mut old = 0;
