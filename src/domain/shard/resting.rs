@@ -58,7 +58,9 @@ impl Queue {
             self.marks.pop_front();
         }
         // Should they not all be taken now, they are due at once the next time.
-        self.marks.push_front((leaving.now.saturating_sub(leaving.idle), self.taken + old as u64));
+        if old > 0 {
+            self.marks.push_front((leaving.now.saturating_sub(leaving.idle), self.taken + old as u64));
+        }
         old.max(self.entries.len().saturating_sub(leaving.keep))
     }
 
