@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, OrderStatus, Storage};
+use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, OpenError, OrderStatus, Storage};
 use sim_disk::{Crash, SimDisk};
 
 const T: Credential<'static> = Credential::Trusted;
@@ -362,6 +362,94 @@ async fn a_damaged_row_is_told_and_the_others_are_served() {
     assert_eq!(engine.buyer_orders(&buyer(1), T).await.unwrap().len(), 1);
 }
 
+fn damaged(opened: Result<Engine, OpenError>) -> String {
+    match opened {
+        Err(OpenError::Damaged(why)) => why,
+        other => panic!("{other:?} is no refusal to open"),
+    }
+}
+
+/// A directory put together from parts of different times: without the file of orders at rest, or with an older one,
+/// the open would succeed and their orders would be gone, or be as they were.
+#[tokio::test]
+async fn a_missing_or_older_file_of_orders_at_rest_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, older) = (dir.path().join("orders.redb"), dir.path().join("older"));
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    shop(&engine, 1).await;
+    let mut orders = in_every_state(&engine).await;
+    engine.offload().await.unwrap();
+    engine.close().await.unwrap();
+    std::fs::copy(&path, &older).unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    // As many rows as before, but one of them is newer.
+    engine.ship("seller", T, "store", &orders[1].0).await.unwrap();
+    orders[1].1 = OrderStatus::Shipped;
+    engine.offload().await.unwrap();
+    engine.close().await.unwrap();
+    let whole = std::fs::read(&path).unwrap();
+
+    std::fs::remove_file(&path).unwrap();
+    assert!(damaged(Engine::open(config(dir.path())).await).contains("orders.redb"));
+    std::fs::copy(&older, &path).unwrap();
+    assert!(damaged(Engine::open(config(dir.path())).await).contains("orders.redb"));
+    std::fs::write(&path, whole).unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    check(&engine, &orders).await;
+}
+
+/// The other way round: snapshots and journal of a backup, beside a file of orders at rest that went on. Its orders
+/// would be there twice, or be newer than the money.
+#[tokio::test]
+async fn a_state_older_than_the_orders_at_rest_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    shop(&engine, 1).await;
+    let id = place(&engine, &buyer(0)).await.unwrap();
+    engine.close().await.unwrap();
+    let backup = tempfile::tempdir().unwrap();
+    copy(dir.path(), backup.path());
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    engine.pay(&buyer(0), &id, T).await.unwrap();
+    assert_eq!(engine.offload().await.unwrap(), 1);
+    engine.close().await.unwrap();
+    std::fs::copy(dir.path().join("orders.redb"), backup.path().join("orders.redb")).unwrap();
+    assert!(damaged(Engine::open(config(backup.path())).await).contains("orders.redb"));
+    let engine = Engine::open(config(dir.path())).await.unwrap();
+    check(&engine, &[(id, OrderStatus::Paid)]).await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// "Never" is a time, too.
+#[tokio::test]
+async fn orders_stay_in_memory_for_the_longest_time_that_can_be_set() {
+    for idle in [Duration::MAX, Duration::from_millis(u64::MAX), Duration::from_secs(1 << 32)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        config.limits.idle_after = idle;
+        let engine = Engine::open(config).await.unwrap();
+        shop(&engine, 1).await;
+        let orders = in_every_state(&engine).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        assert_eq!(engine.not_ready(), None);
+        assert_eq!(engine.stats().orders_left, 0);
+        assert!(engine.stats().live_actors > 0);
+        check(&engine, &orders).await;
+    }
+}
+
 fn on(disk: &SimDisk) -> Config {
     settings(Config::with(Storage::Disk(Arc::new(disk.clone()), PathBuf::from("/data"))))
 }
@@ -444,4 +532,41 @@ async fn a_crash_between_any_two_steps_loses_nothing_and_doubles_nothing() {
         at += if every { 1 } else { 2 };
     }
     assert!(crashes > 20, "{crashes} crashes");
+}
+
+/// One operation fails, and the disk works on as if nothing had been: the engine tells nobody anything any more, ends,
+/// and what it had told is there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_the_disk_is_final_and_loses_nothing() {
+    let step = if std::env::var("BOOKSTORE_EVERY_CRASH").is_ok() { 1 } else { 5 };
+    for at in (0..).step_by(step) {
+        let disk = SimDisk::new();
+        let engine = Engine::open(on(&disk)).await.unwrap();
+        shop(&engine, 1).await;
+        disk.fail_at(at);
+        let before = disk.operations();
+        let mut told = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(60), out_and_back(&engine, &mut told)).await;
+        let failed = disk.operation_log().get((before + at) as usize).cloned();
+        if let Err(error) = ended.expect("a call hangs") {
+            assert!(!matches!(error, Error::Refused(_)), "{at}, {failed:?}: {error}");
+        }
+        if failed.as_ref().is_some_and(|operation| operation.contains("orders.redb")) {
+            let why = tokio::time::timeout(Duration::from_secs(60), engine.failed()).await.expect("it does not fail");
+            assert!(why.contains("orders at rest"), "{at}, {failed:?}: {why}");
+            assert!(matches!(engine.order_count(&buyer(0)).await, Err(Error::OutcomeUnknown(_))), "{at}, {failed:?}");
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(60), engine.close()).await.expect("the end hangs");
+        drop(engine);
+        disk.crash(Crash::LoseAll);
+        let engine = Engine::open(on(&disk)).await.unwrap();
+        assert!(engine.audit().await.unwrap().is_conserved(), "{at}, {failed:?}");
+        for (id, status) in &told {
+            let found = engine.order_status(&buyer(0), id, T).await.unwrap();
+            assert!(rank(found) >= rank(*status), "{at}, {failed:?}: {found:?} was {status:?}");
+        }
+        if failed.is_none() {
+            break;
+        }
+    }
 }

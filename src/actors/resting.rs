@@ -30,15 +30,15 @@ impl System {
             Resting::Load(order) => self.load(order, view),
             Resting::List { ticket, of, limit, mut orders } => {
                 let outcome = match self.add_resting(&mut orders, of, limit, view) {
-                    Some(count) if count > limit => Outcome::TooMany(count),
+                    Some(count) if count > limit => Outcome::TooMany,
                     Some(_) => Outcome::Orders(orders),
                     None => Outcome::Unreadable,
                 };
                 self.answers.reply(ticket, outcome, &self.journal);
             }
-            Resting::Count { ticket, buyer, pending, orders } => {
+            Resting::Count { ticket, buyer, in_memory, orders } => {
                 let outcome = match self.count(OrdersOf::Buyer(buyer), &orders, view) {
-                    Some(counts) => Outcome::Count(pending + orders.len() + counts.orders as usize),
+                    Some(counts) => Outcome::Count(in_memory + counts.orders as usize),
                     None => Outcome::Unreadable,
                 };
                 self.answers.reply(ticket, outcome, &self.journal);
@@ -61,7 +61,7 @@ impl System {
         let take_in = move |shard: &mut crate::domain::OrderShard, _: &mut _| {
             let unreadable = found.is_none();
             if let Some(order) = found.flatten() {
-                shard.insert(id, order);
+                shard.bring_back(id, order);
             }
             Some(OrderMsg::Loaded { order: id, unreadable })
         };

@@ -9,6 +9,10 @@
 //! | `orders` | order id, 16 bytes, big endian | CRC-32 of the row, then the row |
 //! | `owners` | [`OrdersOf`] as 6 bytes, order id | nothing |
 //! | `counts` | [`OrdersOf`] | how many rows, how many of them of open orders |
+//! | `state` | `written`; `upto` | rows written so far, overwritten ones included; the highest LSN that a row may rest on |
+//!
+//! `state` tells whether this file belongs to the snapshot and the journal beside it: see `Orders::written` and
+//! `Orders::upto`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -26,6 +30,10 @@ use crate::domain::{Order, OrderId, OrdersOf, decode_row, encode_row};
 const ORDERS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("orders");
 const OWNERS: TableDefinition<'static, &[u8; 22], ()> = TableDefinition::new("owners");
 const COUNTS: TableDefinition<'static, &[u8; 6], (u64, u64)> = TableDefinition::new("counts");
+const STATE: TableDefinition<'static, &str, u64> = TableDefinition::new("state");
+
+const WRITTEN: &str = "written";
+const UPTO: &str = "upto";
 
 /// The key of a list: kind, number, shard.
 fn owner_key(of: OrdersOf) -> [u8; 6] {
@@ -79,6 +87,8 @@ pub struct Orders {
     /// Taken out on close. A lock for reading is held over each write, so that closing waits for it.
     pub(super) database: RwLock<Option<Database>>,
     len: AtomicU64,
+    written: AtomicU64,
+    upto: AtomicU64,
     repaired: bool,
 }
 
@@ -127,17 +137,22 @@ impl Orders {
             transaction.open_table(ORDERS)?;
             transaction.open_table(OWNERS)?;
             transaction.open_table(COUNTS)?;
+            transaction.open_table(STATE)?;
             Ok(())
         };
         let (database, repaired) = database::open(disk, path, cache_bytes, &health, tables, |transaction| {
             transaction.open_table(OWNERS)?;
             transaction.open_table(COUNTS)?;
+            transaction.open_table(STATE)?;
             transaction.open_table(ORDERS)?;
             Ok(())
         })?;
-        let orders = Orders { health, database: RwLock::new(Some(database)), len: AtomicU64::new(0), repaired };
-        let len = orders.view()?.len()?;
-        orders.len.store(len, Ordering::Release);
+        let database = RwLock::new(Some(database));
+        let orders = Orders { health, database, len: 0.into(), written: 0.into(), upto: 0.into(), repaired };
+        let view = orders.view()?;
+        orders.len.store(view.len()?, Ordering::Release);
+        orders.written.store(view.state(WRITTEN)?, Ordering::Release);
+        orders.upto.store(view.state(UPTO)?, Ordering::Release);
         Ok(orders)
     }
 
@@ -161,20 +176,37 @@ impl Orders {
         self.len.load(Ordering::Acquire)
     }
 
+    /// Rows that were ever written, overwritten ones included: it only grows. A file with fewer than somebody once saw
+    /// here is an older one, or another. Does not touch the disk.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// No row rests on an event past this LSN. A state that ends before it is older than this file. Does not touch the
+    /// disk.
+    pub fn upto(&self) -> u64 {
+        self.upto.load(Ordering::Acquire)
+    }
+
     /// Writes rows in one transaction; they are durable when it returns. A row that is there already with this or a
-    /// higher sequence number stays. The caller has made sure that the journal is synced past what he writes.
+    /// higher sequence number stays. The caller has made sure that the journal is synced to `upto`, and that no row
+    /// rests on an event past it.
     ///
     /// Returns the orders whose row is here now: all, but those whose stored row is damaged. Such a row is told and
     /// left alone.
     ///
     /// # Errors
     /// [`ColdError::Failed`], [`ColdError::Closed`]; [`ColdError::Damaged`] if the file is damaged beyond single rows.
-    pub fn write(&self, orders: &[(OrderId, Order)]) -> Result<HashSet<OrderId>, ColdError> {
+    pub fn write(&self, orders: &[(OrderId, Order)], upto: u64) -> Result<HashSet<OrderId>, ColdError> {
         self.health.check()?;
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or(ColdError::Closed)?;
-        let (added, here) = self.run(|| write(database, orders))?;
+        let Written { added, written, here } = self.run(|| write(database, orders, upto))?;
         self.len.fetch_add(added, Ordering::AcqRel);
+        self.written.fetch_add(written, Ordering::AcqRel);
+        if written > 0 {
+            self.upto.fetch_max(upto, Ordering::AcqRel);
+        }
         Ok(here)
     }
 
@@ -236,8 +268,17 @@ fn run<T>(health: &Health, work: impl FnOnce() -> Result<T, Trouble>) -> Result<
     }
 }
 
-/// Returns how many rows are new, and whose row is there now.
-fn write(database: &Database, orders: &[(OrderId, Order)]) -> Result<(u64, HashSet<OrderId>), Trouble> {
+/// What a transaction did.
+struct Written {
+    /// Rows that are new.
+    added: u64,
+    /// They and those that were overwritten.
+    written: u64,
+    /// Whose row is there now.
+    here: HashSet<OrderId>,
+}
+
+fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<Written, Trouble> {
     // In the order of the keys, so that neighbours go to one page.
     let mut sorted: Vec<_> = orders.iter().map(|(id, order)| (order_key(*id), *id, order)).collect();
     sorted.sort_unstable_by_key(|(key, ..)| *key);
@@ -245,7 +286,7 @@ fn write(database: &Database, orders: &[(OrderId, Order)]) -> Result<(u64, HashS
     let mut changes: BTreeMap<[u8; 6], (i64, i64)> = BTreeMap::new();
     let mut here = HashSet::with_capacity(orders.len());
     let mut added = 0;
-    let mut written = false;
+    let mut written = 0;
     let transaction = begin_write(database)?;
     {
         let mut table = transaction.open_table(ORDERS)?;
@@ -264,7 +305,7 @@ fn write(database: &Database, orders: &[(OrderId, Order)]) -> Result<(u64, HashS
             }
             let row = encode(id, order);
             table.insert(&key, row.as_slice())?;
-            written = true;
+            written += 1;
             added += u64::from(stored.is_none());
             let open = i64::from(order.is_open()) - stored.as_ref().map_or(0, |stored| i64::from(stored.is_open()));
             for owner in owners(id, order) {
@@ -288,13 +329,17 @@ fn write(database: &Database, orders: &[(OrderId, Order)]) -> Result<(u64, HashS
             let counts = (known_rows.saturating_add_signed(rows), known_open.saturating_add_signed(open));
             table.insert(&owner, counts)?;
         }
+        let mut table = transaction.open_table(STATE)?;
+        let known = |value: Option<redb::AccessGuard<'_, u64>>| value.map_or(0, |value| value.value());
+        let (known_written, known_upto) = (known(table.get(WRITTEN)?), known(table.get(UPTO)?));
+        table.insert(WRITTEN, known_written + written)?;
+        table.insert(UPTO, known_upto.max(upto))?;
     }
-    if written {
-        transaction.commit()?;
-    } else {
-        transaction.abort()?;
+    match written {
+        0 => transaction.abort()?,
+        _ => transaction.commit()?,
     }
-    Ok((added, here))
+    Ok(Written { added, written, here })
 }
 
 /// The checksum is ours: redb does not check its pages when it reads them.
@@ -340,6 +385,10 @@ impl View {
     /// As [`Orders::get`].
     pub fn len(&self) -> Result<u64, ColdError> {
         self.run(|transaction| Ok(transaction.open_table(ORDERS)?.len()?))
+    }
+
+    fn state(&self, key: &str) -> Result<u64, ColdError> {
+        self.run(|transaction| Ok(transaction.open_table(STATE)?.get(key)?.map_or(0, |value| value.value())))
     }
 
     /// How many orders somebody has here, without those of `but`, which are counted elsewhere.

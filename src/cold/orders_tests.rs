@@ -50,7 +50,7 @@ fn a_row_is_in_both_lists_and_a_higher_sequence_number_replaces_it() {
     assert!(orders.is_empty());
     assert_eq!(orders.get(id(1, 7)).unwrap(), None);
     let paid = [(id(2, 7), order(2, 1, 7, 3)), (id(1, 7), order(2, 1, 7, 4)), (id(3, 8), order(2, 1, 8, 3))];
-    assert_eq!(orders.write(&paid).unwrap().len(), 3);
+    assert_eq!(orders.write(&paid, 5).unwrap().len(), 3);
     assert_eq!(orders.len(), 3);
     assert_eq!(of_buyer(&orders, 7).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id(1, 7), id(2, 7)]);
     assert_eq!(of_store(&orders, 3).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id(2, 7), id(3, 8)]);
@@ -61,22 +61,25 @@ fn a_row_is_in_both_lists_and_a_higher_sequence_number_replaces_it() {
     // A view stays as it was; what it had is newer afterwards.
     let before = orders.view().unwrap();
     let completed = (id(2, 7), order(3, 4, 7, 3));
-    orders.write(std::slice::from_ref(&completed)).unwrap();
+    orders.write(std::slice::from_ref(&completed), 9).unwrap();
     assert_eq!(before.get(id(2, 7)).unwrap().unwrap().seq, 2);
     assert_eq!(orders.get(id(2, 7)).unwrap().as_ref(), Some(&completed.1));
     // An older row changes nothing, and is told to be there.
-    assert!(orders.write(&paid[..1]).unwrap().contains(&id(2, 7)));
+    assert!(orders.write(&paid[..1], 99).unwrap().contains(&id(2, 7)));
     assert_eq!(orders.get(id(2, 7)).unwrap().as_ref(), Some(&completed.1));
     assert_eq!(count(&[]), Counts { orders: 2, open: 1 });
     assert_eq!(orders.len(), 3);
     assert_eq!(orders.view().unwrap().verify(|_| ()).unwrap().orders, 3);
     orders.close().unwrap();
     orders.close().unwrap();
-    assert!(matches!(orders.write(&paid), Err(ColdError::Closed)));
+    assert!(matches!(orders.write(&paid, 5), Err(ColdError::Closed)));
     assert!(matches!(orders.view().map(drop), Err(ColdError::Closed)));
     // What had a view when it was closed is told so, and nobody takes it for damage.
     assert!(matches!(before.list(OrdersOf::Buyer(AccountNo(8)), &HashSet::new()), Ok(_) | Err(ColdError::Closed)));
-    assert_eq!(open(&disk).unwrap().len(), 3);
+    let orders = open(&disk).unwrap();
+    assert_eq!(orders.len(), 3);
+    // Three rows and one that was overwritten; what changed nothing does not count.
+    assert_eq!((orders.written(), orders.upto()), (4, 9));
 }
 
 #[test]
@@ -86,7 +89,7 @@ fn a_damaged_row_is_told_and_left_alone() {
     let open = |path: &Path| Orders::open(&RealDisk, path, CACHE_BYTES).unwrap();
     let orders = open(&path);
     let both = [(id(1, 7), order(2, 1, 7, 3)), (id(2, 8), order(2, 1, 8, 3))];
-    orders.write(&both).unwrap();
+    orders.write(&both, 0).unwrap();
     orders.close().unwrap();
     let row = encode_row(&both[0]);
     let mut bytes = std::fs::read(&path).unwrap();
@@ -107,7 +110,7 @@ fn a_damaged_row_is_told_and_left_alone() {
     assert!(matches!(view.each(|_, _| ()), Err(ColdError::Damaged { .. })));
     // The store goes on, and what cannot be overwritten is not said to be there.
     let newer = [(id(1, 7), order(3, 4, 7, 3)), (id(2, 8), order(3, 4, 8, 3))];
-    assert_eq!(orders.write(&newer).unwrap(), HashSet::from([id(2, 8)]));
+    assert_eq!(orders.write(&newer, 0).unwrap(), HashSet::from([id(2, 8)]));
     assert_eq!(orders.get(id(2, 8)).unwrap().unwrap().seq, 3);
     assert!(orders.is_sound());
 }
@@ -138,7 +141,7 @@ proptest! {
                     })
                     .collect();
                 let rows: Vec<_> = rows.into_iter().collect();
-                let outcome = orders.write(&rows);
+                let outcome = orders.write(&rows, 0);
                 for (id, order) in &rows {
                     let latest = |map: &mut BTreeMap<OrderId, u32>| {
                         let seq = map.entry(*id).or_default();
@@ -161,6 +164,6 @@ proptest! {
             let found = orders.get(id).unwrap().unwrap().seq;
             prop_assert!((seq..=asked[&id]).contains(&found));
         }
-        orders.write(&[(id(99, 1), order(2, 1, 1, 1))]).unwrap();
+        orders.write(&[(id(99, 1), order(2, 1, 1, 1))], 0).unwrap();
     }
 }

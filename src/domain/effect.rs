@@ -18,7 +18,7 @@ pub enum Outcome {
     /// Too much of something in too short a time.
     Throttled(&'static str),
     /// A list is longer than allowed.
-    TooMany(usize),
+    TooMany,
     /// A password's hash and its epoch.
     Secret(Secret, u32),
     /// A balance.
@@ -67,9 +67,9 @@ pub enum Resting {
     Load(OrderId),
     /// Answer with the given orders, which are in memory, and all others at rest; more than `limit` are counted only.
     List { ticket: Ticket, of: OrdersOf, limit: usize, orders: Vec<(OrderId, Order)> },
-    /// Answer with the number of the buyer's orders. In memory are `pending` ones, which are never on disk, and the
-    /// given ones, which may be there as well.
-    Count { ticket: Ticket, buyer: AccountNo, pending: usize, orders: Vec<OrderId> },
+    /// Answer with the number of the buyer's orders: `in_memory` ones, of which the given ones may be on disk as well,
+    /// and all others at rest.
+    Count { ticket: Ticket, buyer: AccountNo, in_memory: usize, orders: Vec<OrderId> },
     /// How many open orders of the buyer are on disk, but for the given ones? [`OrderMsg::OpenAtRest`] follows.
     Open { ticket: Ticket, buyer: AccountNo, cred: Cred, orders: Vec<OrderId> },
 }

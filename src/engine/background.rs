@@ -32,7 +32,7 @@ pub(super) fn start(core: &Arc<Core>) -> Vec<JoinHandle<()>> {
 async fn tick(core: Arc<Core>) {
     let start = Instant::now();
     let limits = &core.config.limits;
-    let idle_s = limits.idle_after.as_secs() as u32;
+    let idle_s = u32::try_from(limits.idle_after.as_secs()).unwrap_or(u32::MAX);
     loop {
         tokio::time::sleep(TICK).await;
         let now_s = start.elapsed().as_secs() as u32;

@@ -14,6 +14,7 @@ pub(super) mod chunk {
     pub(in crate::engine) const STORES: u8 = 3;
     pub(in crate::engine) const ORDERS: u8 = 4;
     pub(in crate::engine) const EVENTS: u8 = 5;
+    pub(in crate::engine) const AT_REST: u8 = 6;
 }
 
 /// Rows that one chunk holds.
@@ -36,6 +37,13 @@ pub(crate) struct Header {
     pub(crate) taken_ms: u64,
 }
 
+/// What the file of orders at rest had when the snapshot was published. Orders that are not in the snapshot are there.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct AtRest {
+    /// Rows written so far, overwritten ones included.
+    pub(crate) written: u64,
+}
+
 /// What stands in a chunk.
 pub(super) enum Part<'a> {
     Header(Header),
@@ -46,6 +54,8 @@ pub(super) enum Part<'a> {
     Order(OrderId, Order),
     /// Journal frames.
     Events(&'a [u8]),
+    /// What the snapshot relies on beside it.
+    AtRest(AtRest),
 }
 
 impl Part<'_> {
@@ -59,6 +69,12 @@ impl Part<'_> {
 pub(super) fn header(epoch: u32, taken_ms: Millis) -> Vec<u8> {
     let header = Header { format: FORMAT.into(), version: VERSION, epoch, taken_ms };
     rmp_serde::to_vec_named(&header).expect("plain data always encodes into memory")
+}
+
+/// The payload of the chunk about orders at rest.
+#[expect(clippy::expect_used, reason = "a number always encodes into memory")]
+pub(super) fn at_rest(written: u64) -> Vec<u8> {
+    rmp_serde::to_vec_named(&AtRest { written }).expect("plain data always encodes into memory")
 }
 
 /// Adds an account's or a store's row to a chunk.
@@ -83,6 +99,7 @@ pub(super) fn read(
         chunk::STORES => each(payload, |(name, Blob(row))| take(Part::Store(name, row))),
         chunk::ORDERS => each(payload, |(id, order)| take(Part::Order(id, order))),
         chunk::EVENTS => take(Part::Events(payload)),
+        chunk::AT_REST => take(Part::AtRest(rmp_serde::from_slice(payload).map_err(|error| error.to_string())?)),
         _ => Err(format!("unknown chunk kind {kind}")),
     }
 }

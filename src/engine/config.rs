@@ -151,7 +151,7 @@ impl Config {
             return bad("order_lines_max", "must be 1 to 10,000");
         }
         if self.limits.in_flight_max < 64 {
-            return bad("in_flight_max", "must be at least 64: a list of a store's orders takes 16");
+            return bad("in_flight_max", "must be at least 64: a sweep of expired orders takes 16");
         }
         if self.limits.store_books_max == 0 || self.limits.store_books_max > 100_000 {
             return bad("store_books_max", "must be 1 to 100,000");

@@ -40,6 +40,8 @@ pub(super) struct Image {
     pub(super) newest: Millis,
     /// Events that were not in the rows already.
     pub(super) applied: u64,
+    /// A row at rest was asked for and could not be read.
+    lacks_rows: std::cell::Cell<bool>,
 }
 
 /// What the recovered state is handed over to.
@@ -52,6 +54,7 @@ impl Image {
     pub(super) fn new(resting: Arc<Orders>) -> Self {
         Image {
             resting,
+            lacks_rows: false.into(),
             accounts: Vec::new(),
             busy: Vec::new(),
             stores: BTreeMap::new(),
@@ -184,7 +187,15 @@ impl Image {
     }
 
     fn at_rest(&self, id: OrderId) -> Result<Option<Order>, String> {
-        self.resting.get(id).map_err(|error| format!("orders.redb: {error}"))
+        self.resting.get(id).map_err(|error| {
+            self.lacks_rows.set(true);
+            format!("orders.redb: {error}")
+        })
+    }
+
+    /// Whether what went wrong is the fault of the orders at rest.
+    pub(super) fn lacks_rows(&self) -> bool {
+        self.lacks_rows.get()
     }
 
     fn account(&mut self, number: AccountNo) -> Result<&mut Account, String> {
@@ -341,7 +352,10 @@ impl Image {
     }
 
     /// Hands everything over.
-    pub(super) fn hand_over(self, receiver: &mut impl Receive) -> Vec<OrderShard> {
+    pub(super) fn hand_over(mut self, receiver: &mut impl Receive) -> Vec<OrderShard> {
+        if !self.resting.is_empty() {
+            self.shards.iter_mut().for_each(OrderShard::all_may_be_on_disk);
+        }
         for (number, entry) in (0..).zip(self.accounts) {
             if let Some(AccountEntry { name, closed, form, .. }) = entry {
                 receiver.account(AccountNo(number), name, closed, form.into_row());

@@ -236,16 +236,16 @@ impl Core {
         match admission.answer.await {
             Ok(Outcome::Refused(refusal)) => Err(Error::Refused(refusal)),
             Ok(Outcome::Throttled(why)) => Err(Error::Throttled { why, retry_after_s: 60 }),
-            Ok(Outcome::TooMany(count)) => Err(self.too_many(count)),
+            Ok(Outcome::TooMany) => Err(self.too_many()),
             Ok(Outcome::Unreadable) => Err(Error::Overloaded("an order on disk cannot be read")),
             Ok(Outcome::Unknown) | Err(_) => Err(self.unknown()),
             Ok(outcome) => Ok(outcome),
         }
     }
 
-    fn too_many(&self, count: usize) -> Error {
+    fn too_many(&self) -> Error {
         let max = self.config.limits.orders_listed_max;
-        let why = format!("{count} orders are more than orders_listed_max allows ({max})");
+        let why = format!("there are more than orders_listed_max allows ({max})");
         Error::Refused(Refusal::invalid("orders", why))
     }
 

@@ -13,7 +13,7 @@ use super::image::{Image, Receive};
 use super::names::Names;
 use super::overflow::Overflow;
 use super::search::{self, SearchIndex};
-use super::snapshots::{Loaded, Snapshots, load};
+use super::snapshots::{Loaded, Snapshots, Unloadable, load};
 use super::{Config, Core, Engine, IdSource, OpenError, Recovered, Storage, background};
 use crate::actors::{Answers, Clock, Observer, Resident, System};
 use crate::auth::{AuthError, AuthMemory, Hasher, Throttle, TokenKey, Tokens, WAITERS_MAX_DEFAULT};
@@ -162,6 +162,11 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
     let Loaded { mut image, lsn, epoch: snapshot_epoch } =
         loaded.unwrap_or_else(|| Loaded { image: Image::new(resting.clone()), lsn: 0, epoch: 0 });
     let log = replay(&config, &disk, &dir, lsn, &mut image, report)?;
+    let (upto, end) = (resting.upto(), log.found.last_lsn.max(lsn));
+    if upto > end {
+        let why = format!("orders.redb holds orders as of event {upto}, and snapshot and journal end at {end}");
+        return Err(OpenError::Damaged(why));
+    }
     // Only now: if the journal does not fit the older snapshot, nothing was changed.
     set_aside(&*disk, &dir, &damaged, &mut recovered)?;
     recovered.replayed_events = log.found.frames;
@@ -242,8 +247,9 @@ fn load_newest(
                 return Ok((Some(loaded), damaged));
             }
             // What cannot be read now may be sound: falling back could lose it.
-            Err(error @ SnapshotError::Io { .. }) => return Err(snapshot(error)),
-            Err(error) => damaged.push((path, error)),
+            Err(Unloadable::Snapshot(error @ SnapshotError::Io { .. })) => return Err(snapshot(error)),
+            Err(Unloadable::Snapshot(error)) => damaged.push((path, error)),
+            Err(Unloadable::AtRest(why)) => return Err(OpenError::Damaged(why)),
         }
     }
     match damaged.first() {

@@ -235,18 +235,17 @@ impl Engine {
         }
     }
 
-    pub(super) async fn orders_of_store(&self, store: StoreNo) -> Result<Vec<OrderView>> {
-        let limit = self.core.config.limits.orders_listed_max;
-        let of_store = move |shard, ticket| Send::Order(shard, OrderMsg::OfStore { ticket, shard, store, limit });
+    /// One shard after the other, each with what the limit leaves: so a list that is refused is never in memory as a
+    /// whole, nor are sixteen parts of it that are each below the limit.
+    pub(super) async fn orders_of_store(&self, store: StoreNo, limit: usize) -> Result<Vec<OrderView>> {
         let mut all = Vec::new();
-        for outcome in self.ask_shards(of_store).await? {
-            match outcome {
+        for shard in 0..SHARDS {
+            let limit = limit - all.len();
+            let message = |ticket| Send::Order(shard, OrderMsg::OfStore { ticket, shard, store, limit });
+            match self.core.ask(message).await? {
                 Outcome::Orders(orders) => all.extend(orders),
                 outcome => return self.core.unexpected(&outcome),
             }
-        }
-        if all.len() > limit {
-            return Err(self.core.too_many(all.len()));
         }
         Ok(self.core.views(all))
     }

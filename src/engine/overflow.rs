@@ -13,16 +13,16 @@
 //! Without a journal (`Durability::Snapshot`) a crash goes back to a snapshot, if need be to the older of the two. So
 //! step 2 waits until both hold what was named.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Core, Engine, Error, Result};
-use crate::domain::{Leaving, OrderId, SHARDS};
+use crate::domain::{Leaving, Order, OrderId, SHARDS};
 use crate::journal::{Durability, Lsn};
 
-/// Orders that one shard names at once. A round of all shards is one commit of redb.
+/// Orders that one shard names at once. A round of all shards is one commit of redb, unless they have many lines.
 const NAMED_AT_ONCE: usize = 2_048;
 
 /// Without a journal the named ones wait for two snapshots, so all that are due are named.
@@ -30,6 +30,9 @@ const NAMED_AT_ONCE_UNLOGGED: usize = 1 << 20;
 
 /// Rows that a shard shows before it turns to its other messages.
 const SHOWN_AT_ONCE: usize = 256;
+
+/// Lines of orders after which a commit is full, so that what is copied for it is bounded whatever the orders are.
+const LINES_AT_ONCE: usize = 1 << 18;
 
 /// Rest between two rounds, so that the traffic goes first.
 const PACE: Duration = Duration::from_millis(2);
@@ -88,6 +91,11 @@ impl Engine {
     }
 }
 
+/// The longest time that fits, for one that does not: it never comes.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Core {
     /// True if there is more to do at once.
     pub(super) async fn overflow_round(self: &Arc<Self>) -> bool {
@@ -131,14 +139,13 @@ impl Core {
             }
         }
         let more = named.more;
-        let left = self.write_and_leave(named.named).await?;
+        let left = self.write_and_leave(named.named, named.head).await?;
         // Where none could leave, the next round would not help.
         Ok(more && left > 0)
     }
 
     async fn name(&self, idle: Duration, keep: usize, at_most: usize) -> Result<Waiting> {
-        let leaving =
-            Leaving { now: self.system.clock.now(), idle: idle.as_millis() as u64, keep: keep / SHARDS, at_most };
+        let leaving = Leaving { now: self.system.clock.now(), idle: millis(idle), keep: keep / SHARDS, at_most };
         let mut named = Vec::with_capacity(SHARDS);
         let mut in_memory = 0;
         let mut more = false;
@@ -156,18 +163,30 @@ impl Core {
         Ok(Waiting { named, head: self.system.journal.head(), more })
     }
 
-    /// Returns how many left.
-    async fn write_and_leave(&self, named: Named) -> Result<u64> {
-        let mut rows = Vec::new();
+    /// Writes what was named, a commit after the other, and lets it leave. Returns how many left.
+    async fn write_and_leave(&self, named: Named, upto: Lsn) -> Result<u64> {
+        let mut left = 0;
+        let mut piece = Piece::default();
         for (shard, named) in named.iter().enumerate() {
             for some in named.chunks(SHOWN_AT_ONCE) {
-                let some = some.to_vec();
-                let show = move |shard: &crate::domain::OrderShard, work: &_| shard.rows(work, &some);
-                rows.extend(self.system.look_at_shard(shard, show).await.ok_or_else(|| self.unknown())?);
+                let shown = some.to_vec();
+                let show = move |shard: &mut crate::domain::OrderShard, work: &mut _| shard.rows(work, &shown);
+                let rows = self.system.change_shard(shard, show).await.ok_or_else(|| self.unknown())?;
+                piece.add(shard, some, rows);
+                if piece.lines >= LINES_AT_ONCE {
+                    left += self.write_piece(std::mem::take(&mut piece), upto).await?;
+                }
             }
         }
+        left += self.write_piece(piece, upto).await?;
+        self.overflow.left.fetch_add(left, Ordering::Relaxed);
+        Ok(left)
+    }
+
+    async fn write_piece(&self, piece: Piece, upto: Lsn) -> Result<u64> {
+        let Piece { named, rows, .. } = piece;
         let resting = self.system.resting.clone();
-        let written = match tokio::task::spawn_blocking(move || resting.write(&rows)).await {
+        let written = match tokio::task::spawn_blocking(move || resting.write(&rows, upto)).await {
             Ok(Ok(written)) => written,
             Ok(Err(error)) => {
                 self.system.resting_failed(&error);
@@ -177,12 +196,29 @@ impl Core {
         };
         let written = Arc::new(written);
         let mut left = 0;
-        for (shard, named) in named.into_iter().enumerate() {
+        for (shard, named) in named {
             let written = written.clone();
             let leave = move |shard: &mut crate::domain::OrderShard, work: &mut _| shard.leave(work, named, &written);
             left += self.system.change_shard(shard, leave).await.ok_or_else(|| self.unknown())?;
         }
-        self.overflow.left.fetch_add(left as u64, Ordering::Relaxed);
         Ok(left as u64)
+    }
+}
+
+/// What goes into one commit.
+#[derive(Debug, Default)]
+struct Piece {
+    /// By shard.
+    named: BTreeMap<usize, Vec<(OrderId, u32)>>,
+    rows: Vec<(OrderId, Order)>,
+    /// Of all its orders, each of which counts as one more.
+    lines: usize,
+}
+
+impl Piece {
+    fn add(&mut self, shard: usize, named: &[(OrderId, u32)], rows: Vec<(OrderId, Order)>) {
+        self.named.entry(shard).or_default().extend_from_slice(named);
+        self.lines += rows.iter().map(|(_, order)| 1 + order.lines.len()).sum::<usize>();
+        self.rows.extend(rows);
     }
 }

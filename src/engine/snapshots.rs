@@ -196,6 +196,8 @@ impl Core {
         if *stopped || self.system.answers.is_failed() {
             return Err(SnapshotWriteError::Other("the engine stopped".into()));
         }
+        // Whatever is not in this file was written there by now.
+        writer.chunk(chunk::AT_REST, &chunks::at_rest(self.system.resting.written()))?;
         let published = writer.publish(&[], last)?;
         self.after_publishing(last);
         drop(stopped);
@@ -315,14 +317,30 @@ pub(super) struct Loaded {
     pub(super) epoch: u32,
 }
 
+/// Why a snapshot cannot be loaded.
+pub(super) enum Unloadable {
+    /// It is damaged or cannot be read.
+    Snapshot(SnapshotError),
+    /// It is sound, but the orders at rest that belong to it are not there. An older one would not help, only hide it.
+    AtRest(String),
+}
+
+impl From<SnapshotError> for Unloadable {
+    fn from(error: SnapshotError) -> Self {
+        Unloadable::Snapshot(error)
+    }
+}
+
 /// Reads a snapshot whole. `progress` is told the rows so far.
 pub(super) fn load(
     disk: &dyn Disk,
     path: &Path,
     resting: Arc<Orders>,
     progress: &mut dyn FnMut(u64),
-) -> std::result::Result<Loaded, SnapshotError> {
+) -> std::result::Result<Loaded, Unloadable> {
+    let written = resting.written();
     let mut image = Image::new(resting);
+    let mut written_then = 0;
     let mut epoch = 0;
     let mut rows = 0;
     // Rows come at different times of the walk, so events are applied when all are there.
@@ -336,6 +354,7 @@ pub(super) fn load(
                 Part::Store(name, row) => image.store_row(name, &row)?,
                 Part::Order(id, order) => image.order_row(id, order),
                 Part::Events(frames) => events.push(frames.to_vec()),
+                Part::AtRest(at_rest) => written_then = at_rest.written,
             }
             Ok(())
         });
@@ -343,10 +362,20 @@ pub(super) fn load(
         visited.map_err(SnapshotError::Visit)
     };
     let SnapshotSummary { final_lsn, .. } = read_snapshot(disk, path, &mut visit)?;
+    if written < written_then {
+        return Err(Unloadable::AtRest(format!(
+            "orders.redb is missing or an older one: {written} rows were ever written to it, {written_then} were when \
+             the newest snapshot was taken"
+        )));
+    }
     for frames in events {
         for frame in decode_frames(&frames) {
             let frame = frame.map_err(|error| SnapshotError::Visit(error.to_string()))?;
-            image.apply(frame.kind, frame.version, frame.payload).map_err(SnapshotError::Visit)?;
+            let applied = image.apply(frame.kind, frame.version, frame.payload);
+            applied.map_err(|error| match image.lacks_rows() {
+                true => Unloadable::AtRest(error),
+                false => SnapshotError::Visit(error).into(),
+            })?;
         }
     }
     image.applied = 0;

@@ -160,7 +160,7 @@ impl Engine {
         if user != owner {
             return core.refuse(Refusal::NoStoreForUser(user_id.into())).await;
         }
-        self.orders_of_store(store).await
+        self.orders_of_store(store, core.config.limits.orders_listed_max).await
     }
 
     /// The orders of every store of the user, by store id; newest first in each. The stores are asked one after the
@@ -188,13 +188,10 @@ impl Engine {
             return core.refuse(Refusal::NoStoreForUser(user_id.into())).await;
         }
         let mut lists = Vec::with_capacity(stores.len());
-        let mut listed = 0;
+        let mut left = core.config.limits.orders_listed_max;
         for store in stores {
-            let orders = self.orders_of_store(store).await?;
-            listed += orders.len();
-            if listed > core.config.limits.orders_listed_max {
-                return Err(core.too_many(listed));
-            }
+            let orders = self.orders_of_store(store, left).await?;
+            left -= orders.len();
             lists.push((core.system.stores.name(store.0).cloned().unwrap_or_default(), orders));
         }
         Ok(lists)

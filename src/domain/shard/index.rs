@@ -23,6 +23,8 @@ pub(super) struct OfBuyer {
     pub(super) ids: Vec<OrderId>,
     pub(super) pending: usize,
     pub(super) open: usize,
+    /// Those of `ids` that may have a row on disk as well.
+    pub(super) on_disk: HashSet<OrderId>,
 }
 
 /// A map that has shrunk to less than this part of what it has room for gives room back.
@@ -45,6 +47,13 @@ impl OrderShard {
         }
         self.by_store.entry(order.store).or_default().push(id);
         self.orders.insert(id, order);
+    }
+
+    /// Notes that an order in memory may have a row on disk.
+    pub(super) fn on_disk(&mut self, id: OrderId, buyer: AccountNo) {
+        if let Some(of_buyer) = self.by_buyer.get_mut(&buyer) {
+            of_buyer.on_disk.insert(id);
+        }
     }
 
     /// Orders in memory.
@@ -97,6 +106,7 @@ impl OrderShard {
             if let Some(of_buyer) = self.by_buyer.get_mut(&order.buyer) {
                 of_buyer.pending -= usize::from(pending);
                 of_buyer.open -= usize::from(order.is_open());
+                of_buyer.on_disk.remove(id);
             }
         }
         for buyer in gone.values().map(|order| order.buyer).collect::<HashSet<_>>() {
@@ -104,6 +114,9 @@ impl OrderShard {
                 of_buyer.ids.retain(|id| !gone.contains_key(id));
                 if of_buyer.ids.is_empty() {
                     self.by_buyer.remove(&buyer);
+                } else {
+                    shrink_list(&mut of_buyer.ids);
+                    shrink_set(&mut of_buyer.on_disk);
                 }
             }
         }
@@ -112,11 +125,23 @@ impl OrderShard {
                 ids.retain(|id| !gone.contains_key(id));
                 if ids.is_empty() {
                     self.by_store.remove(&store);
-                } else if ids.len() < ids.capacity() / ROOM_USED_LEAST {
-                    ids.shrink_to(2 * ids.len());
+                } else {
+                    shrink_list(ids);
                 }
             }
         }
+    }
+}
+
+fn shrink_list(list: &mut Vec<OrderId>) {
+    if list.len() < list.capacity() / ROOM_USED_LEAST {
+        list.shrink_to(2 * list.len());
+    }
+}
+
+fn shrink_set(set: &mut HashSet<OrderId>) {
+    if set.len() < set.capacity() / ROOM_USED_LEAST {
+        set.shrink_to(2 * set.len());
     }
 }
 

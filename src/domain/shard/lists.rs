@@ -3,7 +3,6 @@
 use super::super::effect::{Effect, Effects, OrdersOf, Outcome, Resting};
 use super::super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::super::message::{AccountMsg, Cred, OrderMsg, Send};
-use super::super::order::OrderStatus;
 use super::super::refusal::Refusal;
 use super::{OrderShard, Work, refused};
 
@@ -24,7 +23,7 @@ impl OrderShard {
             _ => return,
         };
         if ids.len() > limit {
-            return fx.push(Effect::Reply(ticket, Outcome::TooMany(ids.len())));
+            return fx.push(Effect::Reply(ticket, Outcome::TooMany));
         }
         if self.park(work, msg, self.expired_of(ids, now), fx).is_some() {
             let rows = ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order.clone())));
@@ -37,10 +36,9 @@ impl OrderShard {
         self.by_buyer.get(&buyer).map_or(&[], |of_buyer| &of_buyer.ids)
     }
 
-    /// Those in memory that are not pending, so that they may be on disk as well.
-    pub(super) fn settled_of(&self, buyer: AccountNo) -> Vec<OrderId> {
-        let settled = |id: &&OrderId| self.orders.get(id).is_some_and(|order| order.status != OrderStatus::Pending);
-        self.ids_of(buyer).iter().filter(settled).copied().collect()
+    /// Those in memory that may be on disk as well.
+    pub(super) fn on_disk_of(&self, buyer: AccountNo) -> Vec<OrderId> {
+        self.by_buyer.get(&buyer).map_or_else(Vec::new, |of_buyer| of_buyer.on_disk.iter().copied().collect())
     }
 
     pub(super) fn sweep(&self, work: &mut Work, msg: OrderMsg, ticket: Ticket, now: Millis, fx: &mut Effects<Self>) {
@@ -72,7 +70,7 @@ impl OrderShard {
         }
         // From here on no order of his is placed, so none becomes open while those at rest are looked at.
         work.closing.insert(buyer, Vec::new());
-        let orders = self.settled_of(buyer);
+        let orders = self.on_disk_of(buyer);
         fx.push(Effect::Resting(Resting::Open { ticket, buyer, cred, orders }));
     }
 

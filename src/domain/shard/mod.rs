@@ -320,9 +320,8 @@ impl Entity for OrderShard {
             OrderMsg::Loaded { order, unreadable } => self.loaded(work, order, unreadable, fx),
             OrderMsg::OfBuyer { .. } | OrderMsg::OfStore { .. } => self.list(work, msg, now, fx),
             OrderMsg::Count { ticket, buyer } => {
-                let orders = self.settled_of(buyer);
-                let pending = self.ids_of(buyer).len() - orders.len();
-                fx.push(Effect::Resting(Resting::Count { ticket, buyer, pending, orders }));
+                let (in_memory, orders) = (self.ids_of(buyer).len(), self.on_disk_of(buyer));
+                fx.push(Effect::Resting(Resting::Count { ticket, buyer, in_memory, orders }));
             }
             OrderMsg::Unregister { .. } => self.unregister(work, msg, now, fx),
             OrderMsg::OpenAtRest { ticket, buyer, cred, open } => {

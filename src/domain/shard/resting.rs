@@ -19,9 +19,12 @@ pub(super) struct Queue {
     entries: VecDeque<(OrderId, u32)>,
     /// Entries that were taken from the front so far.
     taken: u64,
-    /// How many entries there had been, at some times.
+    /// How many entries there had been, at some times: about [`MARKS`] of them, however long orders stay.
     marks: VecDeque<(Millis, u64)>,
 }
+
+/// The time that orders stay is told to one part in so many.
+const MARKS: u64 = 64;
 
 /// Which orders shall leave memory.
 #[derive(Debug, Clone, Copy)]
@@ -43,16 +46,21 @@ impl Queue {
 
     /// How many entries at the front are due. Marks the time for later calls.
     fn due(&mut self, leaving: Leaving) -> usize {
-        self.marks.push_back((leaving.now, self.taken + self.entries.len() as u64));
+        let lately = |(at, _): &(Millis, u64)| at.saturating_add(leaving.idle.div_ceil(MARKS)) > leaving.now;
+        if !self.marks.back().is_some_and(lately) {
+            self.marks.push_back((leaving.now, self.taken + self.entries.len() as u64));
+        }
         let mut old = 0;
         while let Some((at, count)) = self.marks.front().copied()
-            && at + leaving.idle <= leaving.now
+            && at.saturating_add(leaving.idle) <= leaving.now
         {
             old = count.saturating_sub(self.taken) as usize;
             self.marks.pop_front();
         }
         // Should they not all be taken now, they are due at once the next time.
-        self.marks.push_front((leaving.now.saturating_sub(leaving.idle), self.taken + old as u64));
+        if old > 0 {
+            self.marks.push_front((leaving.now.saturating_sub(leaving.idle), self.taken + old as u64));
+        }
         old.max(self.entries.len().saturating_sub(leaving.keep))
     }
 
@@ -92,10 +100,31 @@ impl OrderShard {
         (named, due > 0)
     }
 
-    /// The rows of those that still rest as they did.
-    pub fn rows(&self, work: &Work, named: &[(OrderId, u32)]) -> Vec<(OrderId, Order)> {
+    /// The rows of those that still rest as they did, to be written: from now on they may be on disk.
+    pub fn rows(&mut self, work: &Work, named: &[(OrderId, u32)]) -> Vec<(OrderId, Order)> {
         let still = named.iter().filter(|entry| self.rests(work, entry));
-        still.filter_map(|(id, _)| self.orders.get(id).map(|order| (*id, order.clone()))).collect()
+        let rows = still.filter_map(|(id, _)| self.orders.get(id).map(|order| (*id, order.clone())));
+        let rows: Vec<_> = rows.collect();
+        for (id, order) in &rows {
+            self.on_disk(*id, order.buyer);
+        }
+        rows
+    }
+
+    /// Takes in an order that was at rest. Its row stays on disk.
+    pub fn bring_back(&mut self, id: OrderId, order: Order) {
+        let buyer = order.buyer;
+        self.insert(id, order);
+        self.on_disk(id, buyer);
+    }
+
+    /// Says that any order that may rest may be on disk as well: who recovers does not know.
+    pub fn all_may_be_on_disk(&mut self) {
+        let settled = self.orders.iter().filter(|(_, order)| order.status != OrderStatus::Pending);
+        let settled: Vec<_> = settled.map(|(id, order)| (*id, order.buyer)).collect();
+        for (id, buyer) in settled {
+            self.on_disk(id, buyer);
+        }
     }
 
     /// Lets go what is in `written`, if it still rests as it did; the others of `named` stay, and are named again
@@ -246,6 +275,41 @@ mod tests {
     }
 
     #[test]
+    fn however_long_orders_stay_few_times_are_marked() {
+        let (mut shard, work) = (shard(0..1), Work::default());
+        for idle in [0, 1, 100, 1_000_000, u64::MAX] {
+            for now in 1_000..3_000 {
+                shard.leaving(&work, Leaving { at_most: 0, idle, ..leaving(now) });
+            }
+            assert!(shard.resting.marks.len() as u64 <= MARKS + 3, "{idle}: {}", shard.resting.marks.len());
+        }
+    }
+
+    /// Who counts an order here and its row there asks the disk for those that may be in both places, and for no other:
+    /// anybody may ask for a count.
+    #[test]
+    fn only_orders_that_may_be_in_both_places_are_looked_up() {
+        let (mut shard, work) = (shard(0..4), Work::default());
+        shard.insert(id(4), order(OrderStatus::Pending));
+        let both = |shard: &OrderShard| {
+            let mut both = shard.on_disk_of(AccountNo(1));
+            both.sort_unstable();
+            both
+        };
+        assert_eq!(both(&shard), []);
+        let (named, _) = shard.leaving(&work, Leaving { idle: 0, keep: 0, at_most: 3, ..leaving(1_000) });
+        assert_eq!(shard.rows(&work, &named).len(), 3);
+        shard.change(id(1), &crate::domain::OrderEvent::Shipped);
+        shard.leave(&work, named, &HashSet::from([id(0), id(1), id(2)]));
+        // One changed while it was written and stays.
+        assert_eq!(both(&shard), [id(1)]);
+        shard.bring_back(id(0), order(OrderStatus::Paid));
+        assert_eq!(both(&shard), [id(0), id(1)]);
+        shard.all_may_be_on_disk();
+        assert_eq!(both(&shard), [id(0), id(1), id(3)]);
+    }
+
+    #[test]
     fn one_load_serves_all_who_wait() {
         let (mut shard, mut work) = (OrderShard::default(), Work::default());
         let mut fx = Effects::<OrderShard>::new();
@@ -255,7 +319,7 @@ mod tests {
         assert!(matches!(fx[..], [Effect::Resting(Resting::Load(_))]), "{fx:?}");
         assert!(!work.is_quiet());
         fx.clear();
-        shard.insert(id(1), order(OrderStatus::Paid));
+        shard.bring_back(id(1), order(OrderStatus::Paid));
         shard.loaded(&mut work, id(1), false, &mut fx);
         assert!(matches!(fx[..], [Effect::Again(_), Effect::Again(_)]), "{fx:?}");
         assert!(work.is_quiet());

@@ -236,7 +236,7 @@ impl Files {
             let visited = chunks::read(kind, payload, &mut |part| {
                 rows += u64::from(part.is_row());
                 match part {
-                    Part::Header(_) | Part::Order(..) => Ok(()),
+                    Part::Header(_) | Part::Order(..) | Part::AtRest(_) => Ok(()),
                     Part::Account(_, row) => Account::decode(&row).map(drop).map_err(|error| error.to_string()),
                     Part::Store(_, row) => Store::decode(&row).map(drop).map_err(|error| error.to_string()),
                     Part::Events(bytes) => decode_events(bytes).map(|count| frames += count),

@@ -135,6 +135,7 @@ fn snapshot(path: &Path, visit: Visit<'_>) -> Result<Inspected, InspectError> {
             }
             Part::Store(name, row) => visit(Item::Store(name, Store::decode(&row).map_err(|error| error.to_string())?)),
             Part::Order(id, order) => visit(Item::Order(id, order)),
+            Part::AtRest(_) => Ok(()),
             Part::Events(frames) => {
                 decode_frames(frames).try_for_each(|frame| visit(event(&frame.map_err(|error| error.to_string())?)?))
             }

@@ -113,7 +113,7 @@ impl Output {
         if self.resting_waiting.is_empty() {
             return Ok(());
         }
-        let written = self.resting.write(&self.resting_waiting).map_err(LoadError::failed)?;
+        let written = self.resting.write(&self.resting_waiting, LSN).map_err(LoadError::failed)?;
         if written.len() != self.resting_waiting.len() {
             return Err(LoadError::failed("an order could not be written to rest"));
         }
@@ -136,8 +136,10 @@ impl Output {
         self.put_documents()?;
         self.documents.close().map_err(LoadError::failed)?;
         self.put_orders()?;
+        let at_rest = chunks::at_rest(self.resting.written());
         self.resting.close().map_err(LoadError::failed)?;
         write(&mut self.writer, &mut self.pending)?;
+        self.writer.chunk(chunk::AT_REST, &at_rest).map_err(LoadError::failed)?;
         let published = self.writer.publish(&[], LSN).map_err(LoadError::failed)?;
         Ok(published.bytes)
     }
