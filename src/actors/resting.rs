@@ -18,7 +18,15 @@ impl System {
         match self.resting.view() {
             Ok(view) => {
                 let system = self.clone();
-                self.runtime.spawn_blocking(move || system.answer_resting(question, Some(&view)));
+                self.runtime.spawn(async move {
+                    // Never closed.
+                    let _turn = system.readers.clone().acquire_owned().await;
+                    let reader = system.clone();
+                    let read = move || reader.answer_resting(question, Some(&view));
+                    if system.runtime.spawn_blocking(read).await.is_err_and(|error| error.is_panic()) {
+                        system.fail("the reader of orders at rest panicked".into());
+                    }
+                });
             }
             Err(error) => self.resting_failed(&error),
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ractor::ActorRef;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use super::answers::Answers;
 use super::clock::Clock;
@@ -13,6 +13,9 @@ use super::shell::{Mail, spawn};
 use crate::cold::Orders;
 use crate::domain::{Account, AccountEvent, AccountNo, Address, Millis, OrderMsg, OrderShard, SHARDS, Send, Store};
 use crate::journal::Journal;
+
+/// Threads that read orders at rest at once.
+const READERS_MAX: usize = 64;
 
 /// Told what was applied, before anybody is told of it: keeps indexes and memories true.
 pub(crate) trait Observer: std::marker::Send + Sync {
@@ -30,6 +33,8 @@ pub(crate) struct System {
     pub(crate) observer: Box<dyn Observer>,
     /// Orders that are not in memory.
     pub(crate) resting: Arc<Orders>,
+    /// Of the runtime's threads for blocking work, those that may read them at once: others need some, too.
+    pub(super) readers: Arc<Semaphore>,
     /// The runtime that the engine was opened on. A caller may be on another one, which may end before the engine.
     pub(crate) runtime: tokio::runtime::Handle,
     shards: OnceLock<Vec<ActorRef<Mail<OrderShard>>>>,
@@ -61,6 +66,7 @@ impl System {
             stores: Directory::new(),
             observer,
             resting,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
             shards: OnceLock::new(),
             earliest: AtomicU64::new(u64::MAX),
             earlier: Notify::new(),

@@ -20,7 +20,7 @@ use crate::auth::{AuthError, AuthMemory, Hasher, Throttle, TokenKey, Tokens, WAI
 use crate::catalog::{Listed, Place};
 use crate::cold::{Documents, Orders};
 use crate::disk::{Disk, MemoryDisk, RealDisk};
-use crate::domain::{AccountEvent, AccountNo, BookNo, Store, StoreNo};
+use crate::domain::{AccountEvent, AccountNo, BookNo, OrderShard, Store, StoreNo};
 use crate::journal::{self, Durability, FileLog, FileLogOptions, Journal, JournalOptions, LogError, LogStore, Lsn};
 use crate::snapshot::{SnapshotError, list_snapshots, remove_leftovers};
 
@@ -110,7 +110,7 @@ fn refuse_if_files_are_missing(disk: &dyn Disk, dir: &Path) -> Result<(), OpenEr
 /// Everything but the actors, which need the runtime.
 struct Prepared {
     core: Core,
-    shards: Vec<crate::domain::OrderShard>,
+    shards: Vec<OrderShard>,
     /// Books that the search index has to take in.
     listed: Vec<Listed>,
     lock: Option<File>,
@@ -195,7 +195,10 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
     let system = Arc::new(System::new(journal, answers, clock, observer, resting, runtime));
     let _ = gate.system.set(Arc::downgrade(&system));
     let mut indexing = Indexing { system: &system, names: &names, recovered: &mut recovered, listed: Vec::new() };
-    let shards = image.hand_over(&mut indexing);
+    let mut shards = image.hand_over(&mut indexing);
+    if matches!(config.storage, Storage::Memory) {
+        shards.iter_mut().for_each(OrderShard::stay);
+    }
     let listed = indexing.listed;
     recovered.orders = shards.iter().map(|shard| shard.len() as u64).sum();
     recovered.resting_orders = system.resting.len();

@@ -77,12 +77,14 @@ impl Engine {
     /// Dropping the future may leave orders in memory, which leave later.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] if the engine has failed, [`Error::Draining`] if it is closing.
+    /// [`Error::OutcomeUnknown`] if the engine has failed, [`Error::Draining`] if it is closing;
+    /// [`Error::Overloaded`] if the disk is nearly full.
     pub async fn offload(&self) -> Result<u64> {
         let core = &self.core;
         if core.system.answers.is_draining() {
             return Err(Error::Draining);
         }
+        core.check_disk()?;
         let before = core.overflow.left();
         if !matches!(core.config.storage, super::Storage::Memory) {
             while core.round(Duration::ZERO, 0).await? {}

@@ -43,7 +43,13 @@ pub(super) struct SearchIndex {
     state: watch::Sender<State>,
     rebuild_micros: AtomicU64,
     unread: AtomicU64,
+    /// Pages whose documents are read and put together at the same time: each may take [`PAGE_BYTES_MAX`] and the
+    /// longest document.
+    pages: tokio::sync::Semaphore,
 }
+
+/// Enough for a disk to be busy, and little enough that long documents do not fill the memory.
+const PAGES_AT_ONCE: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -63,6 +69,7 @@ impl SearchIndex {
             state: watch::Sender::new(state),
             rebuild_micros: AtomicU64::new(0),
             unread: AtomicU64::new(0),
+            pages: tokio::sync::Semaphore::new(PAGES_AT_ONCE),
         }
     }
 
@@ -230,6 +237,7 @@ impl Core {
     /// The books of a page, in its order.
     async fn show(self: &Arc<Self>, places: &[Place]) -> Result<Vec<FoundBook>> {
         let shelved = self.shelved(places).await?;
+        let _page = self.search.pages.acquire().await.map_err(|_| Error::Draining)?;
         let (core, wanted) = (self.clone(), shelved.iter().map(|(_, document, _)| *document).collect::<Vec<_>>());
         let read = move || read_page(&core.documents, &wanted);
         let documents = tokio::task::spawn_blocking(read).await.map_err(|_| Error::Draining)?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::super::event::OrderEvent;
 use super::super::ids::{AccountNo, Millis, OrderId, StoreNo};
 use super::super::order::{Order, OrderStatus};
-use super::resting::Queue;
+use super::queue::{Queue, ROOM_USED_LEAST};
 
 /// The orders of the buyers of one shard: those in memory. Others rest on disk.
 #[derive(Debug, Default)]
@@ -26,9 +26,6 @@ pub(super) struct OfBuyer {
     /// Those of `ids` that may have a row on disk as well.
     pub(super) on_disk: HashSet<OrderId>,
 }
-
-/// A map that has shrunk to less than this part of what it has room for gives room back.
-pub(super) const ROOM_USED_LEAST: usize = 4;
 
 impl OrderShard {
     /// Takes in an order that was placed, or a row.

@@ -5,10 +5,11 @@
 //! - `work`: sagas in flight and who waits;
 //! - `index`: the orders in memory, by id, buyer, store and deadline;
 //! - `lists`: what is asked of many orders at once, and unregister;
-//! - `resting`: orders that come into memory and leave it.
+//! - `resting`: orders that come into memory and leave it, by a `queue` of who rests longest.
 
 mod index;
 mod lists;
+mod queue;
 mod resting;
 mod work;
 

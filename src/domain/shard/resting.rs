@@ -2,29 +2,14 @@
 //! to it by itself, so it need not be in memory. Whoever runs the shard writes it to disk and then lets it go; the next
 //! command brings it back.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
 use super::super::effect::{Effect, Effects, Outcome, Resting};
 use super::super::ids::{Millis, OrderId, Ticket};
 use super::super::message::OrderMsg;
 use super::super::order::{Order, OrderStatus};
 use super::super::refusal::Refusal;
-use super::index::ROOM_USED_LEAST;
 use super::{OrderShard, Work, refused};
-
-/// Orders in the order in which they began to rest, each with its sequence number then. One that changes gets a new
-/// entry, and the old one means nothing any more.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    entries: VecDeque<(OrderId, u32)>,
-    /// Entries that were taken from the front so far.
-    taken: u64,
-    /// How many entries there had been, at some times: about [`MARKS`] of them, however long orders stay.
-    marks: VecDeque<(Millis, u64)>,
-}
-
-/// The time that orders stay is told to one part in so many.
-const MARKS: u64 = 64;
 
 /// Which orders shall leave memory.
 #[derive(Debug, Clone, Copy)]
@@ -39,55 +24,22 @@ pub struct Leaving {
     pub at_most: usize,
 }
 
-impl Queue {
-    pub(super) fn push(&mut self, id: OrderId, seq: u32) {
-        self.entries.push_back((id, seq));
-    }
-
-    /// How many entries at the front are due. Marks the time for later calls.
-    fn due(&mut self, leaving: Leaving) -> usize {
-        let lately = |(at, _): &(Millis, u64)| at.saturating_add(leaving.idle.div_ceil(MARKS)) > leaving.now;
-        if !self.marks.back().is_some_and(lately) {
-            self.marks.push_back((leaving.now, self.taken + self.entries.len() as u64));
-        }
-        let mut old = 0;
-        while let Some((at, count)) = self.marks.front().copied()
-            && at.saturating_add(leaving.idle) <= leaving.now
-        {
-            old = count.saturating_sub(self.taken) as usize;
-            self.marks.pop_front();
-        }
-        // Should they not all be taken now, they are due at once the next time.
-        if old > 0 {
-            self.marks.push_front((leaving.now.saturating_sub(leaving.idle), self.taken + old as u64));
-        }
-        old.max(self.entries.len().saturating_sub(leaving.keep))
-    }
-
-    fn pop(&mut self) -> Option<(OrderId, u32)> {
-        let entry = self.entries.pop_front()?;
-        self.taken += 1;
-        Some(entry)
-    }
-
-    fn shrink(&mut self) {
-        if self.entries.len() < self.entries.capacity() / ROOM_USED_LEAST {
-            self.entries.shrink_to(2 * self.entries.len());
-        }
-    }
-}
-
 impl OrderShard {
     /// Orders that may leave memory, with their sequence numbers, and whether there are more of them. What does not
     /// leave in the end must be given back through [`OrderShard::leave`], for it is not named again.
     pub fn leaving(&mut self, work: &Work, leaving: Leaving) -> (Vec<(OrderId, u32)>, bool) {
-        let mut due = self.resting.due(leaving);
-        let mut named = Vec::new();
-        while due > 0
+        let old = self.resting.old(leaving.now, leaving.idle);
+        // All but those with a deadline rest, or will when their saga is over.
+        let too_many = (self.orders.len() - self.deadlines.len()).saturating_sub(leaving.keep);
+        let is_due = |looked_at: usize, named: &Vec<_>| looked_at < old || named.len() < too_many;
+        let entries = self.resting.len();
+        let (mut named, mut looked_at) = (Vec::new(), 0);
+        while looked_at < entries
             && named.len() < leaving.at_most
+            && is_due(looked_at, &named)
             && let Some((id, seq)) = self.resting.pop()
         {
-            due -= 1;
+            looked_at += 1;
             if self.orders.get(&id).is_none_or(|order| order.seq != seq) {
                 continue;
             }
@@ -97,7 +49,13 @@ impl OrderShard {
             }
         }
         self.resting.shrink();
-        (named, due > 0)
+        let more = looked_at < entries && is_due(looked_at, &named);
+        (named, more)
+    }
+
+    /// Nothing is going to leave: there is no disk.
+    pub fn stay(&mut self) {
+        self.resting.turn_off();
     }
 
     /// The rows of those that still rest as they did, to be written: from now on they may be on disk.
@@ -247,6 +205,25 @@ mod tests {
         assert_eq!((numbers(&named, 0..5), more), (vec![0, 1, 2], false));
     }
 
+    /// What may stay is counted in orders, however often each has changed; and where nothing leaves nothing is noted.
+    #[test]
+    fn changes_are_not_orders() {
+        let (mut shard, work) = (shard(0..3), Work::default());
+        for number in 0..3 {
+            shard.change(id(number), &crate::domain::OrderEvent::Shipped);
+            shard.change(id(number), &crate::domain::OrderEvent::Completed);
+        }
+        assert_eq!(shard.resting.len(), 9);
+        assert_eq!(shard.leaving(&work, Leaving { keep: 3, ..leaving(1_000) }), (vec![], false));
+        let (named, more) = shard.leaving(&work, Leaving { keep: 1, ..leaving(1_000) });
+        assert_eq!((named.len(), more), (2, false));
+
+        shard.stay();
+        shard.insert(id(7), order(OrderStatus::Paid));
+        assert_eq!(shard.resting.len(), 0);
+        assert_eq!(shard.leaving(&work, Leaving { idle: 0, keep: 0, ..leaving(2_000) }), (vec![], false));
+    }
+
     #[test]
     fn pending_busy_and_changed_orders_stay() {
         let (mut shard, mut work) = (shard(0..3), Work::default());
@@ -281,7 +258,11 @@ mod tests {
             for now in 1_000..3_000 {
                 shard.leaving(&work, Leaving { at_most: 0, idle, ..leaving(now) });
             }
-            assert!(shard.resting.marks.len() as u64 <= MARKS + 3, "{idle}: {}", shard.resting.marks.len());
+            assert!(
+                shard.resting.marks() as u64 <= crate::domain::shard::queue::MARKS + 3,
+                "{idle}: {}",
+                shard.resting.marks()
+            );
         }
     }
 
