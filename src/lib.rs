@@ -307,7 +307,7 @@ mod journal;
 mod snapshot;
 mod stats;
 
-pub use auth::{AuthError, PasswordHash, PasswordParams};
+pub use auth::{PasswordError, PasswordHash, PasswordParams};
 pub use catalog::SearchFields;
 pub use domain::{Fen, Refusal};
 pub use engine::offline;

@@ -8,9 +8,9 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use bookstore::{
-    AuditReport, AuthError, BookView, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot,
-    Limits, LineView, NewBook, NewLine, OpenError, OrderId, OrderStatus, OrderView, PasswordHash, PasswordParams,
-    Progress, Recovered, Refusal, Search, SearchFields, SearchPage, SnapshotReport, Stats, Storage,
+    AuditReport, BookView, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot, Limits,
+    LineView, NewBook, NewLine, OpenError, OrderId, OrderStatus, OrderView, PasswordError, PasswordHash,
+    PasswordParams, Progress, Recovered, Refusal, Search, SearchFields, SearchPage, SnapshotReport, Stats, Storage,
 };
 
 /// What the file's `pub` items and `pub use` lists name, without those that are for the crate only. A hidden module is
@@ -62,7 +62,6 @@ fn the_names_at_the_root_are_those() {
             "http",
             "offline",
             "AuditReport",
-            "AuthError",
             "BookView",
             "Config",
             "Credential",
@@ -84,6 +83,7 @@ fn the_names_at_the_root_are_those() {
             "OrderView",
             "PAGE_SIZE_MAX",
             "PASSWORD_BYTES_MAX",
+            "PasswordError",
             "PasswordHash",
             "PasswordParams",
             "Progress",
@@ -152,7 +152,7 @@ fn what_grows_is_marked() {
         ("src/domain/refusal.rs", &["Refusal"]),
         ("src/journal/handle.rs", &["Durability"]),
         ("src/stats.rs", &["HistogramSnapshot"]),
-        ("src/auth/mod.rs", &["AuthError"]),
+        ("src/auth/mod.rs", &["PasswordError"]),
         ("src/http/mod.rs", &["HttpConfig", "Mode"]),
     ];
     for (path, names) in growing {
@@ -184,7 +184,7 @@ fn the_types_are_what_people_expect() {
     error::<Error>();
     error::<OpenError>();
     error::<Refusal>();
-    error::<AuthError>();
+    error::<PasswordError>();
     error::<bookstore::offline::LoadError>();
     error::<bookstore::offline::CheckError>();
     data::<(bookstore::offline::CheckReport, bookstore::offline::LoadOptions, bookstore::offline::LoadReport)>();

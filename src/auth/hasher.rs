@@ -7,8 +7,8 @@ use std::thread::available_parallelism;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
-use super::AuthError;
 use super::password::{PasswordHash, PasswordParams, hash, verify};
+use super::{AuthError, PasswordError};
 
 /// How many password checks may wait, unless set.
 pub const WAITERS_MAX_DEFAULT: usize = 1_024;
@@ -36,7 +36,7 @@ impl Hasher {
     /// `concurrency` hashes run at once (at least one does), `waiters_max` more may wait.
     ///
     /// # Errors
-    /// [`AuthError::Parameters`].
+    /// [`AuthError::Password`].
     pub fn new(params: PasswordParams, concurrency: usize, waiters_max: usize) -> Result<Self, AuthError> {
         params.validate()?;
         let concurrency = concurrency.clamp(1, Semaphore::MAX_PERMITS);
@@ -110,7 +110,7 @@ impl Turn {
 
     async fn run<T: Send + 'static>(
         self,
-        work: impl FnOnce(PasswordParams) -> Result<T, AuthError> + Send + 'static,
+        work: impl FnOnce(PasswordParams) -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, AuthError> {
         // The turn ends with the work, not with the waiting future. The explicit drop makes the
         // closure own all of it; else it would capture a copy of the parameters and nothing more.
@@ -119,7 +119,7 @@ impl Turn {
             drop(self);
             outcome
         });
-        task.await.map_err(|_| AuthError::Stopped)?
+        Ok(task.await.map_err(|_| AuthError::Stopped)??)
     }
 }
 
@@ -143,13 +143,13 @@ mod tests {
         assert_eq!(stored.params(), CHEAP);
         assert!(hasher.verify(b"secret", stored).await.unwrap());
         assert!(!hasher.verify(b"other", stored).await.unwrap());
-        assert!(matches!(hasher.hash(b"").await, Err(AuthError::PasswordLength)));
+        assert!(matches!(hasher.hash(b"").await, Err(AuthError::Password(PasswordError::Length))));
     }
 
     #[test]
     fn wrong_parameters_are_refused_at_once() {
         let params = PasswordParams { lanes: 0, ..CHEAP };
-        assert!(matches!(Hasher::new(params, 1, 1), Err(AuthError::Parameters(_))));
+        assert!(matches!(Hasher::new(params, 1, 1), Err(AuthError::Password(PasswordError::Parameters(_)))));
     }
 
     #[tokio::test]

@@ -38,7 +38,7 @@ impl TokenKey {
     ///
     /// # Errors
     /// [`AuthError::KeyFile`] when the system refuses, [`AuthError::KeyUnusable`] when the file
-    /// has another length, is not a file, or may be read by others; [`AuthError::Random`].
+    /// has another length, is not a file, or may be read by others; [`AuthError::Password`].
     pub fn load_or_create(path: &Path) -> Result<Self, AuthError> {
         match File::open(path) {
             Ok(file) => Self::read(file, path),

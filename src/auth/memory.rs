@@ -158,7 +158,7 @@ impl AuthMemory {
     /// A memory of at most `capacity` accounts (at least one), with fresh random keys.
     ///
     /// # Errors
-    /// [`AuthError::Random`].
+    /// [`AuthError::Password`].
     pub fn new(capacity: usize) -> Result<Self, AuthError> {
         let shards = capacity.clamp(1, SHARDS_MAX);
         Ok(Self {

@@ -41,17 +41,13 @@ pub use tokens::{Claims, Tokens};
 use std::io;
 use std::path::PathBuf;
 
-/// Why a password could not be hashed, or the key of tokens not be used. A wrong password or a bad token is not an
-/// error but an answer.
+/// Why a password could not be hashed. Nothing was done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum AuthError {
-    /// More password checks wait than the limit allows. Nothing was done: try again later.
-    #[error("too many password checks are waiting")]
-    Busy,
-    /// The password is empty or longer than [`PASSWORD_BYTES_MAX`]. Nothing was done.
+pub enum PasswordError {
+    /// The password is empty or longer than [`PASSWORD_BYTES_MAX`]. Choose another one.
     #[error("a password has 1 to {PASSWORD_BYTES_MAX} bytes")]
-    PasswordLength,
+    Length,
     /// A setting, or a stored hash, asks for a cost outside the limits. Correct the setting.
     #[error("invalid password hashing parameters: {0}")]
     Parameters(String),
@@ -61,6 +57,17 @@ pub enum AuthError {
     /// There was not enough memory for argon2. Trying again may help; so may a lower cost.
     #[error("argon2 could not run: {0}")]
     Argon2(String),
+}
+
+/// What can go wrong in this room. A wrong password or a bad token is not an error but an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// A password could not be hashed, or there are no random bytes for a key.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// More password checks wait than the limit allows. Nothing was done: try again later.
+    #[error("too many password checks are waiting")]
+    Busy,
     /// The runtime is shutting down, or the blocking task panicked. The outcome is unknown, but
     /// hashing changes nothing.
     #[error("the password check was cut short")]
@@ -88,8 +95,8 @@ pub enum AuthError {
 }
 
 /// `N` bytes of the system's random source.
-fn random<const N: usize>() -> Result<[u8; N], AuthError> {
+fn random<const N: usize>() -> Result<[u8; N], PasswordError> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| AuthError::Random(error.to_string()))?;
+    getrandom::fill(&mut bytes).map_err(|error| PasswordError::Random(error.to_string()))?;
     Ok(bytes)
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use argon2::{Algorithm, Argon2, Params, Version};
 use serde::{Deserialize, Serialize};
 
-use super::{AuthError, random};
+use super::{PasswordError, random};
 
 /// The longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
@@ -41,9 +41,9 @@ impl PasswordParams {
     /// Checks the limits that the fields name.
     ///
     /// # Errors
-    /// [`AuthError::Parameters`] with the field and its limits.
-    pub fn validate(&self) -> Result<(), AuthError> {
-        let refuse = |why: String| Err(AuthError::Parameters(why));
+    /// [`PasswordError::Parameters`] with the field and its limits.
+    pub fn validate(&self) -> Result<(), PasswordError> {
+        let refuse = |why: String| Err(PasswordError::Parameters(why));
         if !(1..=LANES_MAX).contains(&self.lanes) {
             return refuse(format!("lanes is {}, not 1 to {LANES_MAX}", self.lanes));
         }
@@ -59,14 +59,14 @@ impl PasswordParams {
         Ok(())
     }
 
-    fn derive(&self, password: &[u8], salt: &[u8]) -> Result<[u8; HASH_BYTES], AuthError> {
+    fn derive(&self, password: &[u8], salt: &[u8]) -> Result<[u8; HASH_BYTES], PasswordError> {
         self.validate()?;
         let params = Params::new(self.memory_kib, self.iterations, self.lanes, Some(HASH_BYTES))
-            .map_err(|error| AuthError::Parameters(error.to_string()))?;
+            .map_err(|error| PasswordError::Parameters(error.to_string()))?;
         let mut hash = [0; HASH_BYTES];
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
             .hash_password_into(password, salt, &mut hash)
-            .map_err(|error| AuthError::Argon2(error.to_string()))?;
+            .map_err(|error| PasswordError::Argon2(error.to_string()))?;
         Ok(hash)
     }
 }
@@ -90,9 +90,9 @@ impl PasswordHash {
     /// Blocks the thread.
     ///
     /// # Errors
-    /// [`AuthError`] if the password is not 1 to 1,024 bytes long, `params` are out of bounds, or there are no random
+    /// [`PasswordError`] if the password is not 1 to 1,024 bytes long, `params` are out of bounds, or there are no random
     /// bytes or no memory.
-    pub fn new(password: &[u8], params: PasswordParams) -> Result<Self, AuthError> {
+    pub fn new(password: &[u8], params: PasswordParams) -> Result<Self, PasswordError> {
         hash(password, params)
     }
 
@@ -106,7 +106,7 @@ impl PasswordHash {
         password: &[u8],
         params: PasswordParams,
         salt: [u8; SALT_BYTES],
-    ) -> Result<PasswordHash, AuthError> {
+    ) -> Result<PasswordHash, PasswordError> {
         hash_salted(password, params, salt)
     }
 
@@ -127,15 +127,15 @@ impl fmt::Debug for PasswordHash {
 /// Hashes a password with a fresh salt.
 ///
 /// # Errors
-/// [`AuthError::PasswordLength`], [`AuthError::Parameters`], [`AuthError::Random`] and
-/// [`AuthError::Argon2`] when memory is short.
-pub fn hash(password: &[u8], params: PasswordParams) -> Result<PasswordHash, AuthError> {
+/// [`PasswordError::Length`], [`PasswordError::Parameters`], [`PasswordError::Random`] and
+/// [`PasswordError::Argon2`] when memory is short.
+pub fn hash(password: &[u8], params: PasswordParams) -> Result<PasswordHash, PasswordError> {
     hash_salted(password, params, random()?)
 }
 
-fn hash_salted(password: &[u8], params: PasswordParams, salt: [u8; SALT_BYTES]) -> Result<PasswordHash, AuthError> {
+fn hash_salted(password: &[u8], params: PasswordParams, salt: [u8; SALT_BYTES]) -> Result<PasswordHash, PasswordError> {
     if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
-        return Err(AuthError::PasswordLength);
+        return Err(PasswordError::Length);
     }
     let hash = params.derive(password, &salt)?;
     Ok(PasswordHash { salt, hash, params })
@@ -144,9 +144,9 @@ fn hash_salted(password: &[u8], params: PasswordParams, salt: [u8; SALT_BYTES]) 
 /// Whether a password is the one that was hashed; compared in constant time.
 ///
 /// # Errors
-/// [`AuthError::Argon2`] when memory is short: that says nothing about the password, so it must
+/// [`PasswordError::Argon2`] when memory is short: that says nothing about the password, so it must
 /// neither be answered as a wrong one nor count as one.
-pub fn verify(password: &[u8], stored: &PasswordHash) -> Result<bool, AuthError> {
+pub fn verify(password: &[u8], stored: &PasswordHash) -> Result<bool, PasswordError> {
     if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
         return Ok(false);
     }
@@ -180,9 +180,9 @@ impl From<PasswordHash> for Stored {
 }
 
 impl TryFrom<Stored> for PasswordHash {
-    type Error = AuthError;
+    type Error = PasswordError;
 
-    fn try_from(stored: Stored) -> Result<Self, AuthError> {
+    fn try_from(stored: Stored) -> Result<Self, PasswordError> {
         let params =
             PasswordParams { memory_kib: stored.memory_kib, iterations: stored.iterations, lanes: stored.lanes };
         params.validate()?;
@@ -265,11 +265,11 @@ pub(super) mod tests {
 
     #[test]
     fn the_length_of_a_password_is_bounded() {
-        assert!(matches!(hash(b"", CHEAP), Err(AuthError::PasswordLength)));
+        assert!(matches!(hash(b"", CHEAP), Err(PasswordError::Length)));
         let longest = [b'x'; PASSWORD_BYTES_MAX];
         assert!(hash(&longest, CHEAP).is_ok());
         let longer = [b'x'; PASSWORD_BYTES_MAX + 1];
-        assert!(matches!(hash(&longer, CHEAP), Err(AuthError::PasswordLength)));
+        assert!(matches!(hash(&longer, CHEAP), Err(PasswordError::Length)));
     }
 
     #[test]
@@ -278,7 +278,7 @@ pub(super) mod tests {
             let params = PasswordParams { memory_kib, iterations, lanes };
             let message = params.validate().unwrap_err().to_string();
             assert!(message.contains(name), "{message}");
-            assert!(matches!(hash(b"p", params), Err(AuthError::Parameters(_))));
+            assert!(matches!(hash(b"p", params), Err(PasswordError::Parameters(_))));
         };
         refused(7, 1, 1, "memory_kib");
         refused(15, 1, 2, "memory_kib");

@@ -1,7 +1,7 @@
 //! Password hashes as other systems write them down: the PHC string
 //! `$argon2id$v=19$m=19456,t=2,p=1$<salt>$<hash>`, salt and hash in base64 without padding.
 
-use super::AuthError;
+use super::PasswordError;
 use super::password::{HASH_BYTES, PasswordHash, PasswordParams, SALT_BYTES};
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -11,9 +11,9 @@ impl PasswordHash {
     /// [`PasswordParams`]. That is what most libraries write by default.
     ///
     /// # Errors
-    /// [`AuthError::Parameters`] says what is wrong; the text never holds a part of salt or hash.
-    pub fn from_phc(text: &str) -> Result<Self, AuthError> {
-        let refuse = |why: &str| AuthError::Parameters(why.to_owned());
+    /// [`PasswordError::Parameters`] says what is wrong; the text never holds a part of salt or hash.
+    pub fn from_phc(text: &str) -> Result<Self, PasswordError> {
+        let refuse = |why: &str| PasswordError::Parameters(why.to_owned());
         let mut parts = text.split('$');
         let (before, algorithm) = (parts.next(), parts.next());
         if before != Some("") || algorithm != Some("argon2id") {

@@ -16,7 +16,7 @@ use super::search::{self, SearchIndex};
 use super::snapshots::{Loaded, Snapshots, Unloadable, load};
 use super::{Config, Core, Engine, IdSource, OpenError, Recovered, Storage, background};
 use crate::actors::{Answers, Clock, Observer, Resident, System};
-use crate::auth::{AuthError, AuthMemory, Hasher, Throttle, TokenKey, Tokens, WAITERS_MAX_DEFAULT};
+use crate::auth::{AuthError, AuthMemory, Hasher, PasswordError, Throttle, TokenKey, Tokens, WAITERS_MAX_DEFAULT};
 use crate::catalog::{Listed, Place};
 use crate::cold::{Documents, Orders};
 use crate::disk::{Disk, MemoryDisk, RealDisk};
@@ -455,7 +455,7 @@ fn snapshot(error: SnapshotError) -> OpenError {
 fn auth(error: AuthError) -> OpenError {
     match error {
         AuthError::KeyFile { path, source } => io(format!("token key {}", path.display()), source),
-        AuthError::Parameters(why) => OpenError::Config { name: "password_params", why },
+        AuthError::Password(PasswordError::Parameters(why)) => OpenError::Config { name: "password_params", why },
         error => OpenError::Damaged(error.to_string()),
     }
 }

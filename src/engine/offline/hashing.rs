@@ -5,14 +5,14 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use crate::auth::{AuthError, PasswordHash, PasswordParams};
+use crate::auth::{PasswordError, PasswordHash, PasswordParams};
 use crate::domain::AccountNo;
 
 /// Passwords that wait for a thread; who brings more waits.
 const WAITING_MAX: usize = 256;
 
 /// A hash that is ready.
-pub(super) type Hashed = (AccountNo, Result<PasswordHash, AuthError>);
+pub(super) type Hashed = (AccountNo, Result<PasswordHash, PasswordError>);
 
 /// Threads that hash. They start with the first password. Dropping it leaves undone what waits.
 #[derive(Debug)]
