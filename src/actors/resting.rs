@@ -59,13 +59,7 @@ impl System {
     }
 
     fn load(&self, id: OrderId, view: Option<&View>) {
-        let found = match view.map_or(Ok(None), |view| view.get(id)) {
-            Ok(found) => Some(found),
-            Err(error) => {
-                self.resting_failed(&error);
-                None
-            }
-        };
+        let found = self.readable(view.map_or(Ok(None), |view| view.get(id)));
         let take_in = move |shard: &mut crate::domain::OrderShard, _: &mut _| {
             let unreadable = found.is_none();
             if let Some(order) = found.flatten() {
@@ -93,25 +87,18 @@ impl System {
         let count = orders.len() + self.count(of, &in_memory, Some(view))?.orders as usize;
         if count > orders.len() && count <= limit {
             let in_memory: HashSet<_> = in_memory.into_iter().collect();
-            match view.list(of, &in_memory) {
-                Ok(resting) => orders.extend(resting),
-                Err(error) => {
-                    self.resting_failed(&error);
-                    return None;
-                }
-            }
+            orders.extend(self.readable(view.list(of, &in_memory))?);
         }
         Some(count)
     }
 
     fn count(&self, of: OrdersOf, in_memory: &[OrderId], view: Option<&View>) -> Option<Counts> {
-        match view.map_or(Ok(Counts::default()), |view| view.count(of, in_memory)) {
-            Ok(counts) => Some(counts),
-            Err(error) => {
-                self.resting_failed(&error);
-                None
-            }
-        }
+        self.readable(view.map_or(Ok(Counts::default()), |view| view.count(of, in_memory)))
+    }
+
+    /// What was read; `None` after the failure was reported.
+    fn readable<T>(&self, read: Result<T, ColdError>) -> Option<T> {
+        read.inspect_err(|error| self.resting_failed(error)).ok()
     }
 
     /// One damaged row is told to whoever asks for it, and harms nobody else. Any other error is final.
