@@ -14,7 +14,7 @@ use crate::machine::Machine;
 use crate::report::{Latency, Report, Spread, to_f64, write_json};
 use crate::run::conclude;
 use crate::scenario::Plan;
-use crate::server::{Durability, Journal, Server, TemporaryDirectory};
+use crate::server::{Durability, Journal, Server, ServerArgs, TemporaryDirectory};
 
 /// Below this, in µs, a sync did not reach a disk.
 const SYNC_US_PLAUSIBLE: u64 = 5;
@@ -22,15 +22,8 @@ const SYNC_US_PLAUSIBLE: u64 = 5;
 /// Flags of `compare`.
 #[derive(Args)]
 pub(crate) struct CompareArgs {
-    /// The bookstore binary.
-    #[arg(long, value_name = "PATH")]
-    server: PathBuf,
-    /// What its answers promise.
-    #[arg(long, value_enum, default_value = "sync")]
-    durability: Durability,
-    /// One more flag for the server; may be given several times (`--server-arg=--flag=value`).
-    #[arg(long, allow_hyphen_values = true)]
-    server_arg: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// Where the data directories are made and removed: must be on the disk that is to be measured.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     temp_dir: PathBuf,
@@ -105,11 +98,11 @@ pub(crate) async fn compare(args: &CompareArgs) -> Result<bool, Failure> {
         .filter_map(|scenario| Summary::of(scenario, &samples))
         .collect();
     for summary in &summaries {
-        summary.print(args.durability);
+        summary.print(args.server.durability);
     }
     let sound = samples.iter().all(|sample| sample.report.sound());
     println!("{}", if sound { "every audit of bookstore agrees" } else { "NOT SOUND: see above" });
-    let durability = args.durability;
+    let durability = args.server.durability;
     write_json(args.json.as_deref(), &Comparison { machine, durability, summaries, samples })?;
     Ok(sound)
 }
@@ -119,9 +112,7 @@ async fn measure(args: &CompareArgs, round: u32, which: Which, samples: &mut Vec
     let data = TemporaryDirectory::new(&args.temp_dir)?;
     let server = match which {
         Which::Bare => Server::start_bare(args.start_timeout).await?,
-        Which::Bookstore => {
-            Server::start_real(&args.server, data.path(), args.durability, &args.server_arg, args.start_timeout).await?
-        }
+        Which::Bookstore => Server::start_real(&args.server, data.path(), &[], args.start_timeout).await?,
     };
     for scenario in [Scenario::NewOrder, Scenario::Paid] {
         let sample = measure_scenario(args, round, which, &server, scenario).await?;

@@ -17,7 +17,7 @@ use crate::drive::drive;
 use crate::report::write_json;
 use crate::run::conclude;
 use crate::scenario::{Api, Book, Plan, Random, STOCK_AT_START, Store, User};
-use crate::server::{Durability, Server, TemporaryDirectory};
+use crate::server::{Server, ServerArgs, TemporaryDirectory};
 
 /// What `load --generate` gives everybody.
 const PASSWORD: &str = "password";
@@ -27,18 +27,11 @@ const FUNDS: i64 = 1_000_000_000_000;
 /// Flags of `generated`.
 #[derive(Args)]
 pub(crate) struct GeneratedArgs {
-    /// The bookstore binary.
-    #[arg(long, value_name = "PATH")]
-    server: PathBuf,
+    #[command(flatten)]
+    server: ServerArgs,
     /// What is made up: the words of `bookstore load --generate`.
     #[arg(long, default_value = "users=100000,stores=4,books=400,orders=100000")]
     generate: String,
-    /// What the server's answers promise.
-    #[arg(long, value_enum, default_value = "sync")]
-    durability: Durability,
-    /// One more flag for the server; may be given several times (`--server-arg=--flag=value`).
-    #[arg(long, allow_hyphen_values = true)]
-    server_arg: Vec<String>,
     /// Where the data directory is made and removed: must be on the disk that is to be measured.
     #[arg(long, default_value_os_t = std::env::temp_dir())]
     temp_dir: PathBuf,
@@ -73,10 +66,10 @@ pub(crate) async fn run(args: &GeneratedArgs) -> Result<bool, Failure> {
     let directory = TemporaryDirectory::new(&args.temp_dir)?;
     let data = directory.path().join("data");
     let began = Instant::now();
-    build(&args.server, &args.generate, &data).await?;
+    build(&args.server.binary, &args.generate, &data).await?;
     let built = began.elapsed();
     let began = Instant::now();
-    let server = Server::start_real(&args.server, &data, args.durability, &args.server_arg, args.start_timeout).await?;
+    let server = Server::start_real(&args.server, &data, &[], args.start_timeout).await?;
     println!(
         "made up {} in {:.1} s, ready {:.1} s later",
         args.generate,

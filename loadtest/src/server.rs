@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -39,6 +39,20 @@ impl Durability {
     }
 }
 
+/// Which server is started, and how: flags that the subcommands share which start one.
+#[derive(Args, Clone)]
+pub(crate) struct ServerArgs {
+    /// The bookstore binary.
+    #[arg(long = "server", value_name = "PATH")]
+    pub(crate) binary: PathBuf,
+    /// What its answers promise.
+    #[arg(long, value_enum, default_value = "sync")]
+    pub(crate) durability: Durability,
+    /// One more flag for the server; may be given several times (`--server-arg=--flag=value`).
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) server_arg: Vec<String>,
+}
+
 /// A server that runs as a child and ends with this value.
 pub(crate) struct Server {
     child: Child,
@@ -56,17 +70,16 @@ impl Server {
         Self::start(command, Instant::now() + timeout).await
     }
 
-    /// Starts `binary serve` on `data_dir` and waits until it is ready.
+    /// Starts `binary serve` on `data_dir`, with `first` before the flags of the user, and waits until it is ready.
     pub(crate) async fn start_real(
-        binary: &Path,
+        args: &ServerArgs,
         data_dir: &Path,
-        durability: Durability,
-        more: &[String],
+        first: &[String],
         timeout: Duration,
     ) -> Result<Self, Failure> {
-        let mut command = Command::new(binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--durability", durability.word(), "--data-dir"]);
-        command.arg(data_dir).args(more);
+        let mut command = Command::new(&args.binary);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--durability", args.durability.word(), "--data-dir"]);
+        command.arg(data_dir).args(first).args(&args.server_arg);
         let deadline = Instant::now() + timeout;
         let server = Self::start(command, deadline).await?;
         let mut api = Api::new(server.target.clone());

@@ -18,7 +18,7 @@ use crate::drive::drive;
 use crate::report::{Report, Spread, to_f64, write_json};
 use crate::run::conclude;
 use crate::scenario::Plan;
-use crate::server::{Durability, Server, TemporaryDirectory};
+use crate::server::{Server, ServerArgs, TemporaryDirectory};
 
 /// Pause between two looks at the snapshot files.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
@@ -26,15 +26,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(200);
 /// Flags of `snapshot-p99`.
 #[derive(Args)]
 pub(crate) struct SnapshotArgs {
-    /// The bookstore binary.
-    #[arg(long, value_name = "PATH")]
-    server: PathBuf,
-    /// What its answers promise.
-    #[arg(long, value_enum, default_value = "sync")]
-    durability: Durability,
-    /// One more flag for the server; may be given several times (`--server-arg=--flag=value`).
-    #[arg(long, allow_hyphen_values = true)]
-    server_arg: Vec<String>,
+    #[command(flatten)]
+    server: ServerArgs,
     /// A data directory that no server uses; each phase runs on a copy of it. Empty if left out.
     #[arg(long)]
     data_dir: Option<PathBuf>,
@@ -124,9 +117,8 @@ async fn run_phase(args: &SnapshotArgs, round: u32, with_snapshots: bool) -> Res
         copy_directory(source, directory.path()).map_err(|error| format!("{}: {error}", source.display()))?;
     }
     let interval = if with_snapshots { args.interval.clone() } else { "1h".to_owned() };
-    let mut more = vec!["--snapshot-interval".to_owned(), interval];
-    more.extend_from_slice(&args.server_arg);
-    let server = Server::start_real(&args.server, directory.path(), args.durability, &more, args.start_timeout).await?;
+    let more = vec!["--snapshot-interval".to_owned(), interval];
+    let server = Server::start_real(&args.server, directory.path(), &more, args.start_timeout).await?;
     let plan = Arc::new(Plan::set_up(server.target.clone(), &args.load).await?);
     let pace = Pace { connections: args.connections, duration: args.duration };
     let mut seen = snapshot_files(directory.path());
