@@ -58,7 +58,7 @@ impl<E: Entity> Living<E> {
             match effect {
                 Effect::Append(event) => {
                     encode(&self.entity, &event);
-                    self.entity.apply(&event);
+                    self.entity.apply(&event, NOW);
                 }
                 Effect::Send(send) => queue.push_back(send),
                 Effect::Reply(_, outcome) => answer = Some(outcome),
@@ -86,7 +86,7 @@ impl World {
     fn new() -> Self {
         let account = |number| {
             let mut account = Account::new(number);
-            account.apply(&AccountEvent::Registered { user_id: "user".into(), secret: Blob(Box::default()) });
+            account.apply(&AccountEvent::Registered { user_id: "user".into(), secret: Blob(Box::default()) }, NOW);
             Living::new(account)
         };
         let mut world = World {
@@ -147,14 +147,17 @@ impl World {
     }
 
     fn add_funds(&mut self, value: i64) {
-        self.done(Send::Account(BUYER, AccountMsg::AddFunds { ticket: TICKET, cred: Cred::Trusted, value }));
+        self.done(Send::Account(
+            BUYER,
+            AccountMsg::AddFunds { ticket: TICKET, cred: Cred::Trusted, value, has_room: true, key: None },
+        ));
     }
 
     fn place(&mut self, number: u64, lines: u64) -> OrderId {
         let order = OrderId::new((NOW << ORDER_COUNT_BITS) + number, BUYER, number);
         let lines = wanted(number, lines);
         let (ticket, buyer, store, ttl, pending_max) = (TICKET, BUYER, STORE, TTL, usize::MAX);
-        let msg = OrderMsg::Place { ticket, order, buyer, store, lines, ttl, pending_max };
+        let msg = OrderMsg::Place { ticket, order, buyer, store, lines, ttl, pending_max, key: None };
         let answer = self.run(Send::Order(order.shard(), msg));
         assert!(matches!(answer, Some(Outcome::Placed(_))), "{answer:?}");
         order
@@ -162,7 +165,7 @@ impl World {
 
     fn pay(&mut self, order: OrderId) {
         let (ticket, user, cred, kind) = (TICKET, Some(BUYER), Cred::Trusted, PayKind::Direct);
-        self.done(Send::Order(order.shard(), OrderMsg::Pay { ticket, order, user, cred, kind }));
+        self.done(Send::Order(order.shard(), OrderMsg::Pay { ticket, order, user, cred, kind, key: None }));
     }
 }
 
@@ -213,7 +216,7 @@ fn handle_apply(criterion: &mut Criterion) {
 fn reserved() -> StoreEvent {
     let mut world = World::new();
     let order = OrderId::new(NOW << ORDER_COUNT_BITS, BUYER, 1);
-    let msg = StoreMsg::Reserve { order, buyer: BUYER, lines: wanted(0, 5), ttl: TTL };
+    let msg = StoreMsg::Reserve { order, buyer: BUYER, lines: wanted(0, 5), ttl: TTL, key: None };
     let mut effects = Vec::new();
     world.store.entity.handle(&mut world.store.work, msg, NOW, &mut effects);
     let event = effects.into_iter().find_map(|effect| match effect {

@@ -73,6 +73,8 @@ fn the_names_at_the_root_are_those() {
             "HistogramSnapshot",
             "ID_BYTES_MAX",
             "KEYWORD_BYTES_MAX",
+            "KEY_BYTES_MAX",
+            "Keyed",
             "Limits",
             "LineView",
             "NewBook",

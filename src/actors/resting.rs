@@ -12,7 +12,8 @@ use crate::domain::{OrderId, OrderMsg, OrderStatus, OrdersOf, Outcome, Resting};
 impl System {
     /// Answers a question of a shard, which is in its handler.
     pub(super) fn ask_resting(self: &Arc<Self>, question: Resting) {
-        if self.resting.is_empty() {
+        let keyless = matches!(question, Resting::Key { .. }) && !self.resting.has_keys();
+        if self.resting.is_empty() || keyless {
             return self.answer_resting(question, None);
         }
         match self.resting.view() {
@@ -50,6 +51,13 @@ impl System {
                     None => Outcome::Unreadable,
                 };
                 self.answers.reply(ticket, outcome, &self.journal);
+            }
+            Resting::Key { buyer, scope } => {
+                let found = self.readable(view.map_or(Ok(None), |view| view.keeper(buyer, scope)));
+                let unreadable = found.is_none();
+                let found = found.flatten();
+                let msg = OrderMsg::KeyLookedUp { buyer, scope, found, unreadable };
+                self.to_shard(buyer.shard(), Mail::Msg(msg));
             }
             Resting::Open { ticket, buyer, cred, orders } => {
                 let open = self.count(OrdersOf::Buyer(buyer), &orders, view).map(|counts| counts.open);

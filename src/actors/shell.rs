@@ -261,7 +261,7 @@ impl<E: Resident> Running<E> {
             Effect::Append(event) => {
                 let kind = self.entity.encode_event(&event, now, &mut self.bytes);
                 self.system.journal.append(kind, EVENT_VERSION, &self.bytes);
-                self.entity.apply(&event);
+                self.entity.apply(&event, now);
                 self.entity.observe(&self.system, &event);
             }
             Effect::Send(message) => self.system.send(message),

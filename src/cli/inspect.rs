@@ -13,7 +13,8 @@ use super::exit::Exit;
 use super::progress::say;
 use crate::PasswordHash;
 use crate::domain::{
-    Account, AccountEvent, CreditCause, Line, Order, OrderEvent, PayKind, Record, Secret, Store, StoreEvent, decode_row,
+    Account, AccountEvent, CreditCause, Kept, Key, Line, Order, OrderEvent, PayKind, Record, Secret, Store, StoreEvent,
+    decode_row,
 };
 use crate::engine::offline::{InspectError, Inspected, Item, inspect};
 
@@ -119,7 +120,7 @@ impl Printer {
             .map(|(order, hold)| {
                 json!({
                     "order_id": order.to_string(), "paid_to": paid_to(hold.kind), "seller": hold.seller.0,
-                    "amount": hold.amount,
+                    "amount": hold.amount, "key": hash(&hold.key),
                 })
             })
             .collect();
@@ -137,7 +138,7 @@ impl Printer {
             "stores": account.stores.iter().map(|store| store.0).collect::<Vec<_>>(),
             "revoked_tokens": account.revoked.iter().map(|(token, until)| json!([token, time(*until)])).collect::<Vec<_>>(),
             "openings": account.openings.iter().map(|(store, id)| json!([store.0, id])).collect::<Vec<_>>(),
-            "holds": holds, "credits": credits,
+            "holds": holds, "credits": credits, "keys": keys(&account.keys),
         })
     }
 
@@ -174,10 +175,10 @@ impl Printer {
             AccountEvent::PasswordChanged { secret } => {
                 ("PasswordChanged", json!({"password_hash": self.secret(secret)}))
             }
-            AccountEvent::TokenRevoked { token, expires, .. } => {
+            AccountEvent::TokenRevoked { token, expires } => {
                 ("TokenRevoked", json!({"token": token, "expires": time(*expires)}))
             }
-            AccountEvent::FundsAdded { value } => ("FundsAdded", json!({"value": value})),
+            AccountEvent::FundsAdded { value, key } => ("FundsAdded", json!({"value": value, "key": hash(key)})),
             AccountEvent::StoreOpened { store, store_id } => {
                 ("StoreOpened", json!({"store": store.0, "store_id": store_id}))
             }
@@ -185,12 +186,15 @@ impl Printer {
                 "Held",
                 json!({
                     "order_id": order.to_string(), "paid_to": paid_to(hold.kind), "seller": hold.seller.0,
-                    "amount": hold.amount,
+                    "amount": hold.amount, "key": hash(&hold.key),
                 }),
             ),
             AccountEvent::Credited { order, credit } => (
                 "Credited",
-                json!({"order_id": order.to_string(), "cause": cause(credit.cause), "amount": credit.amount}),
+                json!({
+                    "order_id": order.to_string(), "cause": cause(credit.cause), "amount": credit.amount,
+                    "key": hash(&credit.key),
+                }),
             ),
             AccountEvent::Closed => ("Closed", json!({})),
         }
@@ -224,7 +228,7 @@ fn store_row(name: &str, store: &Store) -> Value {
         .map(|(order, facts)| (order.to_string(), json!({"buyer": facts.buyer.0, "books": lines(&facts.lines)})))
         .collect();
     let releases: Map<String, Value> =
-        store.releases.iter().map(|(order, released)| (order.to_string(), lines(released))).collect();
+        store.releases.iter().map(|(order, release)| (order.to_string(), lines(&release.lines))).collect();
     json!({
         "row": "store", "store": store.number.0, "seq": store.seq, "store_id": name, "owner": store.owner.0,
         "books": books, "reservations": reservations, "releases": releases,
@@ -242,12 +246,15 @@ fn store_event(event: &StoreEvent) -> (&'static str, Value) {
             "Reserved",
             json!({
                 "order_id": order.to_string(), "buyer": facts.buyer.0, "books": lines(&facts.lines),
-                "total": facts.total, "deadline": time(facts.deadline),
+                "total": facts.total, "deadline": time(facts.deadline), "key": hash(&facts.key),
             }),
         ),
-        StoreEvent::Released { order, lines: released } => {
-            ("Released", json!({"order_id": order.to_string(), "books": lines(released)}))
-        }
+        StoreEvent::Released { order, release } => (
+            "Released",
+            json!({
+                "order_id": order.to_string(), "books": lines(&release.lines), "key": hash(&release.key),
+            }),
+        ),
     }
 }
 
@@ -258,13 +265,23 @@ fn order_event(event: &OrderEvent) -> (&'static str, Value) {
             json!({
                 "buyer": facts.buyer.0, "seller": facts.seller.0, "store": facts.store.0, "books": lines(&facts.lines),
                 "total": facts.total, "created": time(facts.created), "deadline": time(facts.deadline),
+                "key": hash(&facts.key),
             }),
         ),
-        OrderEvent::Paid(kind) => ("Paid", json!({"paid_to": paid_to(*kind)})),
+        OrderEvent::Paid { kind, key } => ("Paid", json!({"paid_to": paid_to(*kind), "key": hash(key)})),
         OrderEvent::Shipped => ("Shipped", json!({})),
-        OrderEvent::Completed => ("Completed", json!({})),
-        OrderEvent::Canceled { expired } => ("Canceled", json!({"expired": expired})),
+        OrderEvent::Completed { key } => ("Completed", json!({"key": hash(key)})),
+        OrderEvent::Canceled { expired, key } => ("Canceled", json!({"expired": expired, "key": hash(key)})),
     }
+}
+
+/// An idempotency key as it is stored: a hash.
+fn hash(key: &Option<Key>) -> Option<String> {
+    key.map(|key| key.to_string())
+}
+
+fn keys(keys: &[Kept]) -> Vec<Value> {
+    keys.iter().map(|kept| json!({"key": kept.key.to_string(), "at": time(kept.at)})).collect()
 }
 
 fn order_fields(order: &Order) -> Value {
@@ -272,7 +289,7 @@ fn order_fields(order: &Order) -> Value {
         "seq": order.seq, "status": order.status.as_str(), "shipped": order.shipped,
         "paid_to": order.payment.map(paid_to), "buyer": order.buyer.0, "seller": order.seller.0,
         "store": order.store.0, "books": lines(&order.lines), "total": order.total, "created": time(order.created),
-        "deadline": time(order.deadline),
+        "deadline": time(order.deadline), "keys": keys(&order.keys),
     })
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `orders` | order id, 16 bytes, big endian | CRC-32 of the row, then the row |
 //! | `owners` | [`OrdersOf`] as 6 bytes, order id | nothing |
+//! | `keys` | buyer's number (big endian), [`Scope`] of an idempotency key | the newest order that keeps it (16 bytes, big endian), since when |
 //! | `counts` | [`OrdersOf`] | how many rows, how many of them of open orders |
 //! | `state` | `written`; `upto` | rows written so far, overwritten ones included; the highest LSN that a row may rest on |
 //!
@@ -25,11 +26,12 @@ use super::ColdError;
 use super::backend::Health;
 use super::database::{self, Fault, begin_write, guarded};
 use crate::disk::Disk;
-use crate::domain::{Order, OrderId, OrdersOf, decode_row, encode_row};
+use crate::domain::{AccountNo, Kept, Order, OrderId, OrdersOf, Scope, decode_row, encode_row};
 
 const ORDERS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("orders");
 const OWNERS: TableDefinition<'static, &[u8; 22], ()> = TableDefinition::new("owners");
 const COUNTS: TableDefinition<'static, &[u8; 6], (u64, u64)> = TableDefinition::new("counts");
+const KEYS: TableDefinition<'static, &[u8; 20], (u128, u64)> = TableDefinition::new("keys");
 const STATE: TableDefinition<'static, &str, u64> = TableDefinition::new("state");
 
 const WRITTEN: &str = "written";
@@ -55,6 +57,13 @@ fn index_key(owner: [u8; 6], id: [u8; 16]) -> [u8; 22] {
     let mut key = [0; 22];
     key[..6].copy_from_slice(&owner);
     key[6..].copy_from_slice(&id);
+    key
+}
+
+fn keeper_key(buyer: AccountNo, scope: Scope) -> [u8; 20] {
+    let mut key = [0; 20];
+    key[..4].copy_from_slice(&buyer.0.to_be_bytes());
+    key[4..].copy_from_slice(&scope.0);
     key
 }
 
@@ -89,6 +98,7 @@ pub struct Orders {
     len: AtomicU64,
     written: AtomicU64,
     upto: AtomicU64,
+    keys: AtomicU64,
     repaired: bool,
 }
 
@@ -137,22 +147,26 @@ impl Orders {
             transaction.open_table(ORDERS)?;
             transaction.open_table(OWNERS)?;
             transaction.open_table(COUNTS)?;
+            transaction.open_table(KEYS)?;
             transaction.open_table(STATE)?;
             Ok(())
         };
         let (database, repaired) = database::open(disk, path, cache_bytes, &health, tables, |transaction| {
             transaction.open_table(OWNERS)?;
             transaction.open_table(COUNTS)?;
+            transaction.open_table(KEYS)?;
             transaction.open_table(STATE)?;
             transaction.open_table(ORDERS)?;
             Ok(())
         })?;
         let database = RwLock::new(Some(database));
-        let orders = Orders { health, database, len: 0.into(), written: 0.into(), upto: 0.into(), repaired };
+        let orders =
+            Orders { health, database, len: 0.into(), written: 0.into(), upto: 0.into(), keys: 0.into(), repaired };
         let view = orders.view()?;
         orders.len.store(view.len()?, Ordering::Release);
         orders.written.store(view.state(WRITTEN)?, Ordering::Release);
         orders.upto.store(view.state(UPTO)?, Ordering::Release);
+        orders.keys.store(view.keys()?, Ordering::Release);
         Ok(orders)
     }
 
@@ -188,6 +202,11 @@ impl Orders {
         self.upto.load(Ordering::Acquire)
     }
 
+    /// Whether an order here has ever kept an idempotency key. Does not touch the disk.
+    pub fn has_keys(&self) -> bool {
+        self.keys.load(Ordering::Acquire) > 0
+    }
+
     /// Writes rows in one transaction; they are durable when it returns. A row that is there already with this or a
     /// higher sequence number stays. The caller has made sure that the journal is synced to `upto`, and that no row
     /// rests on an event past it.
@@ -201,7 +220,8 @@ impl Orders {
         self.health.check()?;
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or(ColdError::Closed)?;
-        let Written { added, written, here } = self.run(|| write(database, orders, upto))?;
+        let Written { added, written, keys, here } = self.run(|| write(database, orders, upto))?;
+        self.keys.fetch_add(keys, Ordering::AcqRel);
         self.len.fetch_add(added, Ordering::AcqRel);
         self.written.fetch_add(written, Ordering::AcqRel);
         if written > 0 {
@@ -274,6 +294,8 @@ struct Written {
     added: u64,
     /// They and those that were overwritten.
     written: u64,
+    /// Keys that were written.
+    keys: u64,
     /// Whose row is there now.
     here: HashSet<OrderId>,
 }
@@ -287,9 +309,11 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
     let mut here = HashSet::with_capacity(orders.len());
     let mut added = 0;
     let mut written = 0;
+    let mut keys = 0;
     let transaction = begin_write(database)?;
     {
         let mut table = transaction.open_table(ORDERS)?;
+        let mut keepers = transaction.open_table(KEYS)?;
         for (key, id, order) in sorted {
             let stored = match table.get(&key)?.map(|stored| decode(id, stored.value())) {
                 Some(Ok(stored)) => Some(stored),
@@ -305,6 +329,15 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
             }
             let row = encode(id, order);
             table.insert(&key, row.as_slice())?;
+            for kept in &order.keys {
+                keys += 1;
+                let scope = keeper_key(order.buyer, kept.key.scope());
+                // One that was used again after its time is the later order's.
+                let known = keepers.get(&scope)?.map(|keeper| keeper.value().1);
+                if known.is_none_or(|at| at <= kept.at) {
+                    keepers.insert(&scope, (id.as_u128(), kept.at))?;
+                }
+            }
             written += 1;
             added += u64::from(stored.is_none());
             let open = i64::from(order.is_open()) - stored.as_ref().map_or(0, |stored| i64::from(stored.is_open()));
@@ -339,7 +372,7 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
         0 => transaction.abort()?,
         _ => transaction.commit()?,
     }
-    Ok(Written { added, written, here })
+    Ok(Written { added, written, keys, here })
 }
 
 /// The checksum is ours: redb does not check its pages when it reads them.
@@ -377,6 +410,27 @@ impl View {
                 None => Ok(None),
             }
         })
+    }
+
+    /// The newest order that keeps this idempotency key of the buyer, or none.
+    ///
+    /// # Errors
+    /// As [`Orders::get`]; [`ColdError::Damaged`] also if that order does not keep it.
+    pub fn keeper(&self, buyer: AccountNo, scope: Scope) -> Result<Option<(OrderId, Kept)>, ColdError> {
+        self.run(|transaction| {
+            let keeper = transaction.open_table(KEYS)?.get(&keeper_key(buyer, scope))?.map(|keeper| keeper.value().0);
+            let Some(id) = keeper.map(OrderId::from_u128) else {
+                return Ok(None);
+            };
+            let row = transaction.open_table(ORDERS)?;
+            let row = row.get(&order_key(id))?.ok_or_else(|| missing(id))?;
+            let kept = decode(id, row.value())?.kept(scope).copied();
+            kept.map(|kept| Some((id, kept))).ok_or_else(|| Trouble::Row(format!("order {id} lost an idempotency key")))
+        })
+    }
+
+    fn keys(&self) -> Result<u64, ColdError> {
+        self.run(|transaction| Ok(transaction.open_table(KEYS)?.len()?))
     }
 
     /// Rows.
@@ -457,6 +511,8 @@ impl View {
     pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verified, ColdError> {
         self.run(|transaction| {
             let index = transaction.open_table(OWNERS)?;
+            let keepers = transaction.open_table(KEYS)?;
+            let mut keepers_of_rows = HashSet::new();
             let mut verified = Verified::default();
             let mut counts: BTreeMap<[u8; 6], (u64, u64)> = BTreeMap::new();
             for entry in transaction.open_table(ORDERS)?.iter()? {
@@ -471,6 +527,14 @@ impl View {
                     count.0 += 1;
                     count.1 += u64::from(order.is_open());
                 }
+                for kept in &order.keys {
+                    let scope = keeper_key(order.buyer, kept.key.scope());
+                    match keepers.get(&scope)?.map(|keeper| keeper.value()) {
+                        Some((keeper, _)) if keeper == id.as_u128() => keepers_of_rows.insert(scope),
+                        Some((_, at)) if at >= kept.at => continue,
+                        _ => return Err(Trouble::Row(format!("an idempotency key of order {id} is not listed"))),
+                    };
+                }
                 verified.orders += 1;
                 verified.bytes += value.value().len() as u64;
                 progress(verified.orders);
@@ -478,6 +542,10 @@ impl View {
             if index.len()? != 2 * verified.orders {
                 let (listed, rows) = (index.len()?, verified.orders);
                 return Err(Trouble::Row(format!("{listed} list entries for {rows} orders; two each are due")));
+            }
+            if keepers.len()? != keepers_of_rows.len() as u64 {
+                let (listed, kept) = (keepers.len()?, keepers_of_rows.len());
+                return Err(Trouble::Row(format!("{listed} idempotency keys are listed, orders keep {kept}")));
             }
             for entry in transaction.open_table(COUNTS)?.iter()? {
                 let (owner, counted) = entry?;

@@ -11,7 +11,9 @@ use proptest::prelude::*;
 use super::test_disk::TestDisk;
 use super::{ColdError, Counts, Orders};
 use crate::disk::RealDisk;
-use crate::domain::{AccountNo, Order, OrderId, OrdersOf, SHARDS, StoreNo, decode_row, encode_row};
+use crate::domain::{
+    AccountNo, Kept, Key, Operation, Order, OrderId, OrdersOf, SHARDS, StoreNo, decode_row, encode_row,
+};
 
 const PATH: &str = "/data/orders.redb";
 const CACHE_BYTES: usize = 1 << 20;
@@ -19,8 +21,10 @@ const CACHE_BYTES: usize = 1 << 20;
 /// An order as its row says it: status 1 is paid, 4 completed.
 fn order(seq: u32, status: u8, buyer: u32, store: u32) -> Order {
     let lines: [(u32, i64, i64); 1] = [(0, 2, 450)];
-    let row = encode_row(&(seq, status, false, Some(0u8), buyer, 9u32, store, lines, 900i64, 1_000u64, 2_000u64));
-    decode_row(&row).unwrap()
+    let times = (1_000u64, 2_000u64);
+    let keys: [Kept; 0] = [];
+    let row = (seq, status, false, Some(0u8), buyer, 9u32, store, lines, 900i64, times.0, times.1, keys);
+    decode_row(&encode_row(&row)).unwrap()
 }
 
 fn id(number: u64, buyer: u32) -> OrderId {
@@ -166,4 +170,38 @@ proptest! {
         }
         orders.write(&[(id(99, 1), order(2, 1, 1, 1))], 0).unwrap();
     }
+}
+
+/// An order with keys, each with the time of its event.
+fn keyed(seq: u32, buyer: u32, keys: &[(&str, u64)]) -> Order {
+    let kept = |(text, at): &(&str, u64)| Kept { key: Key::new(Operation::Payment, text, []), at: *at };
+    Order { keys: keys.iter().map(kept).collect(), ..order(seq, 1, buyer, 3) }
+}
+
+#[test]
+fn an_idempotency_key_leads_to_the_newest_order_that_keeps_it() {
+    let disk = TestDisk::default();
+    let orders = open(&disk).unwrap();
+    let keeper = |orders: &Orders, buyer: u32, text: &str| {
+        let scope = Key::new(Operation::Payment, text, []).scope();
+        orders.view().unwrap().keeper(AccountNo(buyer), scope).unwrap().map(|(id, kept)| (id, kept.at))
+    };
+    orders.write(&[(id(1, 7), order(2, 1, 7, 3))], 5).unwrap();
+    assert!(!orders.has_keys());
+    assert_eq!(keeper(&orders, 7, "k"), None);
+    orders
+        .write(&[(id(2, 7), keyed(2, 7, &[("k", 10)])), (id(3, 7), keyed(2, 7, &[("k", 20), ("l", 20)]))], 9)
+        .unwrap();
+    assert!(orders.has_keys());
+    assert_eq!(keeper(&orders, 7, "k"), Some((id(3, 7), 20)));
+    assert_eq!(keeper(&orders, 8, "k"), None);
+    // The earlier order is written anew, with another key.
+    orders.write(&[(id(2, 7), keyed(3, 7, &[("k", 10), ("m", 30)]))], 12).unwrap();
+    assert_eq!(keeper(&orders, 7, "k"), Some((id(3, 7), 20)));
+    assert_eq!(keeper(&orders, 7, "m"), Some((id(2, 7), 30)));
+    assert_eq!(orders.verify(|_| {}).unwrap(), (3, vec![]));
+    orders.close().unwrap();
+    let orders = open(&disk).unwrap();
+    assert!(orders.has_keys());
+    assert_eq!(keeper(&orders, 7, "k"), Some((id(3, 7), 20)));
 }

@@ -8,11 +8,16 @@ use super::DEPOSITS_MAX;
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome};
 use super::event::{AccountEvent, Credit, CreditCause, Evidence, Hold, PayKind, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo, Ticket};
+use super::key::{Kept, Key};
 use super::message::{AccountMsg, Cred, OrderMsg, Send, StoreMsg};
 use super::refusal::Refusal;
 
 /// Revocations that an account remembers at once; a logout beyond them must wait until one has expired.
 const REVOKED_MAX: usize = 10_000;
+
+/// Idempotency keys of deposits that an account remembers at once; a deposit with one more must wait until the time of
+/// one is over.
+const KEYS_MAX: usize = 10_000;
 
 /// A user's account. Its row in a snapshot and its dormant form are this struct, encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +35,8 @@ pub struct Account {
     pub(crate) openings: BTreeMap<StoreNo, Box<str>>,
     pub(crate) holds: BTreeMap<OrderId, Hold>,
     pub(crate) credits: BTreeMap<OrderId, Credit>,
+    /// Idempotency keys of deposits and withdrawals, oldest first.
+    pub(crate) keys: Vec<Kept>,
 }
 
 impl Account {
@@ -48,6 +55,7 @@ impl Account {
             openings: BTreeMap::new(),
             holds: BTreeMap::new(),
             credits: BTreeMap::new(),
+            keys: Vec::new(),
         }
     }
 
@@ -63,21 +71,48 @@ impl Account {
         Ok(AccountEvent::PasswordChanged { secret })
     }
 
-    fn revoke(&self, epoch: u32, token: u64, expires: Millis, at: Millis) -> Result<AccountEvent, Refusal> {
+    fn revoke(&self, epoch: u32, token: u64, expires: Millis) -> Result<AccountEvent, Refusal> {
         self.authorise(Cred::Epoch(epoch))?;
         if self.revoked.iter().any(|(id, _)| *id == token) {
             return Err(Refusal::Unauthorized);
         }
-        Ok(AccountEvent::TokenRevoked { token, expires, at })
+        Ok(AccountEvent::TokenRevoked { token, expires })
     }
 
-    fn add_funds(&self, cred: Cred, value: Fen) -> Result<AccountEvent, Refusal> {
-        self.authorise(cred)?;
+    fn add_funds(&self, cred: Cred, value: Fen, has_room: bool, key: Option<Key>, now: Millis) -> Deposit {
+        self.authorise(cred).map_err(Outcome::Refused)?;
+        if let Some(key) = &key {
+            self.judge_key(key, now)?;
+        }
+        self.judge_funds(value, has_room).map_err(Outcome::Refused)?;
+        Ok(AccountEvent::FundsAdded { value, key })
+    }
+
+    /// An error is the answer: the deposit was made already, or is another one, or there are too many keys.
+    fn judge_key(&self, key: &Key, now: Millis) -> Result<(), Outcome> {
+        let alive = &self.keys[self.keys_over(now)..];
+        match alive.iter().rev().find(|kept| kept.key.scope() == key.scope()) {
+            Some(kept) if kept.key.has_fields_of(key) => Err(Outcome::Kept),
+            Some(_) => Err(Outcome::Refused(Refusal::KeyReused)),
+            None if alive.len() >= KEYS_MAX => Err(Outcome::Throttled("too many idempotency keys")),
+            None => Ok(()),
+        }
+    }
+
+    /// How many keys there are whose time is over. They are the oldest, so they stand first.
+    fn keys_over(&self, now: Millis) -> usize {
+        self.keys.partition_point(|kept| !kept.is_alive(now))
+    }
+
+    fn judge_funds(&self, value: Fen, has_room: bool) -> Result<(), Refusal> {
+        if !has_room {
+            return Err(Refusal::invalid("add_value", "the sum of all deposits would overflow"));
+        }
         match self.balance.checked_add(value) {
             Some(balance) if balance < 0 => {
                 Err(Refusal::invalid("add_value", "the balance does not cover the withdrawal"))
             }
-            Some(balance) if balance < DEPOSITS_MAX => Ok(AccountEvent::FundsAdded { value }),
+            Some(balance) if balance < DEPOSITS_MAX => Ok(()),
             _ => Err(Refusal::invalid("add_value", "the balance would overflow")),
         }
     }
@@ -139,6 +174,9 @@ impl Account {
     }
 }
 
+/// The event of a deposit, or its answer.
+type Deposit = Result<AccountEvent, Outcome>;
+
 /// The password epoch of a (salted) hash. It is not a count, because a number that a crash in `snapshot` mode has lost
 /// is given again: a token of the lost account must not open the new one.
 fn fingerprint(secret: &Secret) -> u32 {
@@ -150,10 +188,10 @@ impl Hold {
     /// Whom the saga goes to after the buyer's money is held.
     pub fn next(&self, order: OrderId) -> Send {
         match self.kind {
-            PayKind::Platform => Send::Order(order.shard(), OrderMsg::Held { order }),
+            PayKind::Platform => Send::Order(order.shard(), OrderMsg::Held { order, key: self.key }),
             PayKind::Direct => {
                 let cause = CreditCause::Payment;
-                Send::Account(self.seller, AccountMsg::Credit { order, cause, amount: self.amount })
+                Send::Account(self.seller, AccountMsg::Credit { order, cause, amount: self.amount, key: self.key })
             }
         }
     }
@@ -162,7 +200,7 @@ impl Hold {
 impl Credit {
     /// Whom the saga goes to after the seller is credited.
     pub fn next(&self, order: OrderId) -> Send {
-        Send::Order(order.shard(), OrderMsg::Credited { order, cause: self.cause })
+        Send::Order(order.shard(), OrderMsg::Credited { order, cause: self.cause, key: self.key })
     }
 }
 
@@ -204,9 +242,14 @@ impl Entity for Account {
                 fx.push(Effect::Reply(ticket, Outcome::Throttled("too many logouts")));
             }
             AccountMsg::Revoke { ticket, epoch, token, expires } => {
-                append_and_answer(ticket, self.revoke(epoch, token, expires, now), fx);
+                append_and_answer(ticket, self.revoke(epoch, token, expires), fx);
             }
-            AccountMsg::AddFunds { ticket, cred, value } => append_and_answer(ticket, self.add_funds(cred, value), fx),
+            AccountMsg::AddFunds { ticket, cred, value, has_room, key } => {
+                match self.add_funds(cred, value, has_room, key, now) {
+                    Ok(event) => append_and_answer(ticket, Ok(event), fx),
+                    Err(outcome) => fx.push(Effect::Reply(ticket, outcome)),
+                }
+            }
             AccountMsg::Balance { ticket, cred } => {
                 fx.push(read(ticket, self.authorise(cred).map(|()| Outcome::Balance(self.balance))));
             }
@@ -216,15 +259,17 @@ impl Entity for Account {
             AccountMsg::OpenStore { ticket, cred, store, store_id } => {
                 self.open_store(ticket, cred, store, store_id, fx);
             }
-            AccountMsg::Hold { order, cred, kind, seller, amount } => {
-                self.hold(order, cred, Hold { kind, seller, amount }, fx);
+            AccountMsg::Hold { order, cred, kind, seller, amount, key } => {
+                self.hold(order, cred, Hold { kind, seller, amount, key }, fx);
             }
-            AccountMsg::Credit { order, cause, amount } => self.credit(order, Credit { cause, amount }, fx),
+            AccountMsg::Credit { order, cause, amount, key } => {
+                self.credit(order, Credit { cause, amount, key }, fx);
+            }
             AccountMsg::Close { ticket, cred } => self.close_and_tell(ticket, cred, fx),
         }
     }
 
-    fn apply(&mut self, event: &AccountEvent) {
+    fn apply(&mut self, event: &AccountEvent, at: Millis) {
         self.seq += 1;
         match event {
             AccountEvent::Registered { secret, .. } => {
@@ -237,13 +282,15 @@ impl Entity for Account {
                 self.secret = secret.clone();
                 self.revoked.clear();
             }
-            AccountEvent::TokenRevoked { token, expires, at } => {
-                self.revoked.retain(|(_, until)| until > at);
+            AccountEvent::TokenRevoked { token, expires } => {
+                self.revoked.retain(|(_, until)| *until > at);
                 self.revoked.push((*token, *expires));
             }
-            AccountEvent::FundsAdded { value } => {
+            AccountEvent::FundsAdded { value, key } => {
                 self.balance += value;
                 self.net_put_in += value;
+                self.keys.drain(..self.keys_over(at));
+                self.keys.extend(key.map(|key| Kept { key, at }));
             }
             AccountEvent::StoreOpened { store, store_id } => {
                 self.stores.push(*store);
@@ -261,6 +308,7 @@ impl Entity for Account {
                 self.closed = true;
                 self.secret = Secret::default();
                 self.revoked = Vec::new();
+                self.keys = Vec::new();
             }
         }
     }
@@ -296,5 +344,55 @@ impl Entity for Account {
             AccountMsg::Credit { order, cause: CreditCause::Confirmation, .. } => OnPanic::NotCredited(*order),
             AccountMsg::Credit { .. } | AccountMsg::Close { .. } => OnPanic::Stop,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::key::{KEPT_FOR, Operation};
+
+    fn add(account: &mut Account, text: &str, value: Fen, now: Millis) -> String {
+        let key = Some(Key::new(Operation::AddFunds, text, [&value.to_le_bytes()[..]]));
+        let (ticket, cred, has_room) = (Ticket(1), Cred::Trusted, true);
+        let mut fx = Effects::<Account>::new();
+        account.handle(&mut (), AccountMsg::AddFunds { ticket, cred, value, has_room, key }, now, &mut fx);
+        let mut answer = String::new();
+        for effect in fx {
+            match effect {
+                Effect::Append(event) => account.apply(&event, now),
+                Effect::Reply(_, Outcome::Refused(refusal)) => answer = refusal.code().to_string(),
+                Effect::Reply(_, outcome) => answer = format!("{outcome:?}"),
+                other => answer = format!("{other:?}"),
+            }
+        }
+        answer
+    }
+
+    #[test]
+    fn a_deposit_is_kept_for_a_day_and_then_forgotten() {
+        let mut account = Account::new(AccountNo(1));
+        assert_eq!(add(&mut account, "k", 5, 10), "Done");
+        assert_eq!(add(&mut account, "k", 5, 9 + KEPT_FOR), "Kept");
+        assert_eq!(add(&mut account, "k", 6, 9 + KEPT_FOR), "422");
+        assert_eq!(add(&mut account, "k", 6, 10 + KEPT_FOR), "Done");
+        assert_eq!((account.balance, account.keys.len()), (11, 1));
+        // A refusal keeps nothing.
+        assert_eq!(add(&mut account, "l", -12, 11 + KEPT_FOR), "530");
+        assert_eq!(add(&mut account, "l", -11, 11 + KEPT_FOR), "Done");
+    }
+
+    #[test]
+    fn so_many_keys_and_no_more() {
+        let mut account = Account::new(AccountNo(1));
+        for number in 0..KEYS_MAX {
+            let key = Some(Key::new(Operation::AddFunds, &number.to_string(), [&1i64.to_le_bytes()[..]]));
+            account.apply(&AccountEvent::FundsAdded { value: 1, key }, 10 + number as Millis);
+        }
+        let now = 9 + KEPT_FOR;
+        assert!(add(&mut account, "new", 1, now).starts_with("Throttled"));
+        assert_eq!(add(&mut account, "0", 1, now), "Kept");
+        assert_eq!(add(&mut account, "new", 1, now + 1), "Done");
+        assert_eq!(account.keys.len(), KEYS_MAX);
     }
 }

@@ -8,7 +8,7 @@ use super::event::{AccountEvent, OrderEvent, StoreEvent};
 use super::ids::{AccountNo, Millis, OrderId, StoreNo};
 
 /// Version byte of every event written by this code.
-pub const EVENT_VERSION: u8 = 1;
+pub const EVENT_VERSION: u8 = 2;
 
 /// Bytes that are no event or row of ours.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +82,12 @@ impl Payload for AccountEvent {
                 put(out, &(key, seq, at, secret));
                 2
             }
-            AccountEvent::TokenRevoked { token, expires, at: _ } => {
+            AccountEvent::TokenRevoked { token, expires } => {
                 put(out, &(key, seq, at, token, expires));
                 3
             }
-            AccountEvent::FundsAdded { value } => {
-                put(out, &(key, seq, at, value));
+            AccountEvent::FundsAdded { value, key: idempotency } => {
+                put(out, &(key, seq, at, value, idempotency));
                 4
             }
             AccountEvent::StoreOpened { store, store_id } => {
@@ -131,8 +131,8 @@ impl Payload for StoreEvent {
                 put(out, &(key, seq, at, order, facts));
                 35
             }
-            StoreEvent::Released { order, lines } => {
-                put(out, &(key, seq, at, order, lines));
+            StoreEvent::Released { order, release } => {
+                put(out, &(key, seq, at, order, release));
                 36
             }
         }
@@ -148,20 +148,20 @@ impl Payload for OrderEvent {
                 put(out, &(key, seq, at, facts));
                 64
             }
-            OrderEvent::Paid(kind) => {
-                put(out, &(key, seq, at, kind));
+            OrderEvent::Paid { kind, key: idempotency } => {
+                put(out, &(key, seq, at, kind, idempotency));
                 65
             }
             OrderEvent::Shipped => {
                 put(out, &(key, seq, at));
                 66
             }
-            OrderEvent::Completed => {
-                put(out, &(key, seq, at));
+            OrderEvent::Completed { key: idempotency } => {
+                put(out, &(key, seq, at, idempotency));
                 67
             }
-            OrderEvent::Canceled { expired } => {
-                put(out, &(key, seq, at, expired));
+            OrderEvent::Canceled { expired, key: idempotency } => {
+                put(out, &(key, seq, at, expired, idempotency));
                 68
             }
         }
@@ -194,11 +194,11 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
         }
         3 => {
             let (key, seq, at, token, expires) = get(bytes)?;
-            account((key, seq, at, AccountEvent::TokenRevoked { token, expires, at }))
+            account((key, seq, at, AccountEvent::TokenRevoked { token, expires }))
         }
         4 => {
-            let (key, seq, at, value) = get(bytes)?;
-            account((key, seq, at, AccountEvent::FundsAdded { value }))
+            let (entity, seq, at, value, key) = get(bytes)?;
+            account((entity, seq, at, AccountEvent::FundsAdded { value, key }))
         }
         5 => {
             let (key, seq, at, store, store_id) = get(bytes)?;
@@ -233,28 +233,28 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
             store((key, seq, at, StoreEvent::Reserved { order: order_id, facts }))
         }
         36 => {
-            let (key, seq, at, order_id, lines) = get(bytes)?;
-            store((key, seq, at, StoreEvent::Released { order: order_id, lines }))
+            let (key, seq, at, order_id, release) = get(bytes)?;
+            store((key, seq, at, StoreEvent::Released { order: order_id, release }))
         }
         64 => {
             let (key, seq, at, facts) = get(bytes)?;
             order((key, seq, at, OrderEvent::Placed(facts)))
         }
         65 => {
-            let (key, seq, at, kind) = get(bytes)?;
-            order((key, seq, at, OrderEvent::Paid(kind)))
+            let (entity, seq, at, kind, key) = get(bytes)?;
+            order((entity, seq, at, OrderEvent::Paid { kind, key }))
         }
         66 => {
             let (key, seq, at) = get(bytes)?;
             order((key, seq, at, OrderEvent::Shipped))
         }
         67 => {
-            let (key, seq, at) = get(bytes)?;
-            order((key, seq, at, OrderEvent::Completed))
+            let (entity, seq, at, key) = get(bytes)?;
+            order((entity, seq, at, OrderEvent::Completed { key }))
         }
         68 => {
-            let (key, seq, at, expired) = get(bytes)?;
-            order((key, seq, at, OrderEvent::Canceled { expired }))
+            let (entity, seq, at, expired, key) = get(bytes)?;
+            order((entity, seq, at, OrderEvent::Canceled { expired, key }))
         }
         _ => Err(CodecError::UnknownKind { kind, version }),
     }
@@ -263,8 +263,13 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Blob, Credit, CreditCause, DocumentHash, Facts, Hold, Line, PayKind};
+    use crate::domain::event::{Blob, Credit, CreditCause, DocumentHash, Facts, Hold, Line, PayKind, Release};
     use crate::domain::ids::BookNo;
+    use crate::domain::key::{Key, Operation};
+
+    fn key() -> Key {
+        Key::new(Operation::NewOrder, "k", [])
+    }
 
     fn facts() -> Facts {
         let lines = vec![Line { book: BookNo(3), count: 2, price: 4_500 }];
@@ -276,6 +281,7 @@ mod tests {
             total: 9_000,
             created: 1_700_000_000_000,
             deadline: 1_700_001_800_000,
+            key: Some(key()),
         }
     }
 
@@ -287,11 +293,17 @@ mod tests {
         let accounts = [
             AccountEvent::Registered { user_id: "买家:1".into(), secret: secret.clone() },
             AccountEvent::PasswordChanged { secret },
-            AccountEvent::TokenRevoked { token: u64::MAX, expires: 9, at: 5 },
-            AccountEvent::FundsAdded { value: -3 },
+            AccountEvent::TokenRevoked { token: u64::MAX, expires: 9 },
+            AccountEvent::FundsAdded { value: -3, key: Some(key()) },
             AccountEvent::StoreOpened { store: StoreNo(4), store_id: "s".into() },
-            AccountEvent::Held { order, hold: Hold { kind: PayKind::Direct, seller: AccountNo(1), amount: 8 } },
-            AccountEvent::Credited { order, credit: Credit { cause: CreditCause::Confirmation, amount: 8 } },
+            AccountEvent::Held {
+                order,
+                hold: Hold { kind: PayKind::Direct, seller: AccountNo(1), amount: 8, key: None },
+            },
+            AccountEvent::Credited {
+                order,
+                credit: Credit { cause: CreditCause::Confirmation, amount: 8, key: Some(key()) },
+            },
             AccountEvent::Closed,
         ];
         let stores = [
@@ -299,14 +311,14 @@ mod tests {
             StoreEvent::BookAdded { id: "米".into(), price: 1, stock: 2, document: DocumentHash([9; 32]) },
             StoreEvent::StockAdded { book: BookNo(1), delta: -1 },
             StoreEvent::Reserved { order, facts: facts() },
-            StoreEvent::Released { order, lines: facts().lines },
+            StoreEvent::Released { order, release: Release { lines: facts().lines, key: Some(key()) } },
         ];
         let orders = [
             OrderEvent::Placed(facts()),
-            OrderEvent::Paid(PayKind::Platform),
+            OrderEvent::Paid { kind: PayKind::Platform, key: Some(key()) },
             OrderEvent::Shipped,
-            OrderEvent::Completed,
-            OrderEvent::Canceled { expired: true },
+            OrderEvent::Completed { key: None },
+            OrderEvent::Canceled { expired: true, key: None },
         ];
         let mut kinds = std::collections::BTreeSet::new();
         let mut bytes = Vec::new();

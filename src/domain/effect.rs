@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::event::{DocumentHash, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo, Ticket};
+use super::key::Scope;
 use super::message::{Cred, OrderMsg, Send};
 use super::order::{Order, OrderStatus};
 use super::refusal::Refusal;
@@ -13,6 +14,8 @@ use super::refusal::Refusal;
 pub enum Outcome {
     /// 200.
     Done,
+    /// Done before, under the same idempotency key. Nothing was done now.
+    Kept,
     /// A business refusal.
     Refused(Refusal),
     /// Too much of something in too short a time.
@@ -70,6 +73,8 @@ pub enum Resting {
     /// Answer with the number of the buyer's orders: `in_memory` ones, of which the given ones may be on disk as well,
     /// and all others at rest.
     Count { ticket: Ticket, buyer: AccountNo, in_memory: usize, orders: Vec<OrderId> },
+    /// Which order keeps this key of the buyer? [`OrderMsg::KeyLookedUp`] follows.
+    Key { buyer: AccountNo, scope: Scope },
     /// How many open orders of the buyer are on disk, but for the given ones? [`OrderMsg::OpenAtRest`] follows.
     Open { ticket: Ticket, buyer: AccountNo, cred: Cred, orders: Vec<OrderId> },
 }
@@ -106,8 +111,8 @@ pub trait Entity: Sized + std::marker::Send + 'static {
     /// Judges a message. Nothing changes but `work`; what shall change or be told is an effect.
     fn handle(&self, work: &mut Self::Work, msg: Self::Msg, now: Millis, fx: &mut Effects<Self>);
 
-    /// Takes an event in. Total: an event that was journaled always applies.
-    fn apply(&mut self, event: &Self::Event);
+    /// Takes in an event that was journaled at engine time `at`. Total: an event that was journaled always applies.
+    fn apply(&mut self, event: &Self::Event, at: Millis);
 
     /// Drops evidence whose saga is closed. Not an event: replay drops it by itself.
     fn forget(&mut self, evidence: &[super::event::Evidence]);

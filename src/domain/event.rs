@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo};
+use super::key::Key;
 
 /// Opaque bytes, which are not printed.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -186,10 +187,21 @@ pub struct Facts {
     pub created: Millis,
     /// When it is canceled if it is unpaid.
     pub deadline: Millis,
+    /// The caller's idempotency key.
+    pub key: Option<Key>,
 }
 
 /// Evidence in a store that copies were taken for an order whose `Placed` may not be journaled yet.
 pub type Reservation = Facts;
+
+/// Evidence in a store that the copies of a canceled order came back, while its `Canceled` may not be journaled yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// What came back.
+    pub lines: Box<[Line]>,
+    /// The caller's idempotency key; none if the deadline canceled it.
+    pub key: Option<Key>,
+}
 
 /// Evidence in the buyer's account that money was taken for an order whose `Paid` may not be journaled yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +212,8 @@ pub struct Hold {
     pub seller: AccountNo,
     /// How much.
     pub amount: Fen,
+    /// The caller's idempotency key.
+    pub key: Option<Key>,
 }
 
 /// Evidence in the seller's account that it was credited for an order whose closing event may not be journaled yet.
@@ -209,6 +223,8 @@ pub struct Credit {
     pub cause: CreditCause,
     /// How much.
     pub amount: Fen,
+    /// The caller's idempotency key.
+    pub key: Option<Key>,
 }
 
 /// Events of an account.
@@ -232,13 +248,13 @@ pub enum AccountEvent {
         token: u64,
         /// When it would have expired; the revocation is kept until then.
         expires: Millis,
-        /// When it was revoked; older revocations whose time is over are dropped.
-        at: Millis,
     },
     /// Money was put in (or withdrawn, if negative).
     FundsAdded {
         /// The change of the balance.
         value: Fen,
+        /// The caller's idempotency key.
+        key: Option<Key>,
     },
     /// The owner's account counts a store before the store exists.
     StoreOpened {
@@ -304,8 +320,8 @@ pub enum StoreEvent {
     Released {
         /// For which order.
         order: OrderId,
-        /// What came back.
-        lines: Box<[Line]>,
+        /// What the rest of the saga needs.
+        release: Release,
     },
 }
 
@@ -315,15 +331,25 @@ pub enum OrderEvent {
     /// The order exists.
     Placed(Facts),
     /// It is paid.
-    Paid(PayKind),
+    Paid {
+        /// To whom.
+        kind: PayKind,
+        /// The caller's idempotency key.
+        key: Option<Key>,
+    },
     /// The seller shipped it.
     Shipped,
     /// The buyer received it and confirmed: through `received` to `completed` in one step.
-    Completed,
+    Completed {
+        /// The caller's idempotency key.
+        key: Option<Key>,
+    },
     /// Canceled by the buyer or by its deadline.
     Canceled {
         /// By its deadline.
         expired: bool,
+        /// The caller's idempotency key.
+        key: Option<Key>,
     },
 }
 

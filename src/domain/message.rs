@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::event::{CreditCause, DocumentHash, Evidence, Facts, Line, PayKind, Secret};
+use super::event::{CreditCause, DocumentHash, Evidence, Facts, PayKind, Release, Secret};
 use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo, Ticket};
+use super::key::{Kept, Key, Scope};
 use super::refusal::Refusal;
 
 /// A credential after it was resolved at the door. `handle` judges it in the contract's order of checks.
@@ -62,8 +63,8 @@ pub enum AccountMsg {
     SetPassword { ticket: Ticket, cred: Cred, secret: Secret },
     /// Revokes a token.
     Revoke { ticket: Ticket, epoch: u32, token: u64, expires: Millis },
-    /// Puts money in, or takes it out.
-    AddFunds { ticket: Ticket, cred: Cred, value: Fen },
+    /// Puts money in, or takes it out. `has_room`: the sum of all deposits stays in its bounds.
+    AddFunds { ticket: Ticket, cred: Cred, value: Fen, has_room: bool, key: Option<Key> },
     /// Gives the balance.
     Balance { ticket: Ticket, cred: Cred },
     /// Gives the numbers of the stores it owns.
@@ -71,9 +72,9 @@ pub enum AccountMsg {
     /// First step of create_store.
     OpenStore { ticket: Ticket, cred: Cred, store: StoreNo, store_id: Box<str> },
     /// First step of a payment.
-    Hold { order: OrderId, cred: Cred, kind: PayKind, seller: AccountNo, amount: Fen },
+    Hold { order: OrderId, cred: Cred, kind: PayKind, seller: AccountNo, amount: Fen, key: Option<Key> },
     /// Second step of a direct payment, first step of a confirmation of escrow.
-    Credit { order: OrderId, cause: CreditCause, amount: Fen },
+    Credit { order: OrderId, cause: CreditCause, amount: Fen, key: Option<Key> },
     /// Second step of unregister, after the coordinator found no open order.
     Close { ticket: Ticket, cred: Cred },
 }
@@ -94,9 +95,9 @@ pub enum StoreMsg {
     /// Gives a stock level.
     Stock { ticket: Ticket, book_id: Arc<str> },
     /// First step of new_order.
-    Reserve { order: OrderId, buyer: AccountNo, lines: Vec<NewLine>, ttl: Millis },
+    Reserve { order: OrderId, buyer: AccountNo, lines: Vec<NewLine>, ttl: Millis, key: Option<Key> },
     /// First step of a cancellation.
-    Release { order: OrderId, lines: Box<[Line]> },
+    Release { order: OrderId, release: Release },
 }
 
 /// Messages to a coordinator shard.
@@ -111,29 +112,32 @@ pub enum OrderMsg {
         lines: Vec<NewLine>,
         ttl: Millis,
         pending_max: usize,
+        key: Option<Key>,
     },
+    /// A command with a key that can only be refused, unless the key says otherwise; the credential is judged already.
+    Refuse { ticket: Ticket, buyer: AccountNo, key: Key, refusal: Refusal },
     /// The store took the copies.
     Reserved { order: OrderId, facts: Facts },
     /// The store refused.
     NotReserved { order: OrderId, buyer: AccountNo, refusal: Refusal },
     /// A payment. `user` is the account that the caller's user id names now.
-    Pay { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred, kind: PayKind },
+    Pay { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred, kind: PayKind, key: Option<Key> },
     /// The buyer's account refused.
     NotHeld { order: OrderId, refusal: Refusal },
     /// The platform has the money.
-    Held { order: OrderId },
+    Held { order: OrderId, key: Option<Key> },
     /// The seller has the money.
-    Credited { order: OrderId, cause: CreditCause },
+    Credited { order: OrderId, cause: CreditCause, key: Option<Key> },
     /// confirm_receipt_and_pay_toseller.
-    Confirm { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred },
+    Confirm { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred, key: Option<Key> },
     /// The seller's account refused a credit (only after a panic).
     NotCredited { order: OrderId, refusal: Refusal },
     /// ship, by the owner of `store`.
     Ship { ticket: Ticket, order: OrderId, store: StoreNo },
-    /// cancel_order; the credential is judged already.
-    Cancel { ticket: Ticket, order: OrderId, user: AccountNo },
+    /// cancel_order; the credential is judged already. With a key the order is one of the user's shard.
+    Cancel { ticket: Ticket, order: OrderId, user: AccountNo, key: Option<Key> },
     /// The copies are back on the shelf.
-    Released { order: OrderId },
+    Released { order: OrderId, key: Option<Key> },
     /// The store refused a release (only after a panic).
     NotReleased { order: OrderId, refusal: Refusal },
     /// query_order_status.
@@ -154,6 +158,8 @@ pub enum OrderMsg {
     UnregisterEnded { ticket: Ticket, buyer: AccountNo, refusal: Option<Refusal> },
     /// An order that was asked for was taken into memory, unless it does not exist or could not be read.
     Loaded { order: OrderId, unreadable: bool },
+    /// The order at rest that keeps a key, if there is one.
+    KeyLookedUp { buyer: AccountNo, scope: Scope, found: Option<(OrderId, Kept)>, unreadable: bool },
     /// A deadline has come.
     Due,
     /// auto_cancel_expired_orders: answered when everything expired is canceled.
@@ -165,13 +171,25 @@ pub enum OrderMsg {
 }
 
 impl OrderMsg {
+    /// The idempotency key of a command.
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            OrderMsg::Place { key, .. }
+            | OrderMsg::Pay { key, .. }
+            | OrderMsg::Confirm { key, .. }
+            | OrderMsg::Cancel { key, .. } => *key,
+            OrderMsg::Refuse { key, .. } => Some(*key),
+            _ => None,
+        }
+    }
+
     /// The order whose saga this message closes, if it does.
     pub fn closes(&self) -> Option<OrderId> {
         match self {
             OrderMsg::Reserved { order, .. }
-            | OrderMsg::Held { order }
+            | OrderMsg::Held { order, .. }
             | OrderMsg::Credited { order, .. }
-            | OrderMsg::Released { order } => Some(*order),
+            | OrderMsg::Released { order, .. } => Some(*order),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ mod codec;
 mod effect;
 mod event;
 mod ids;
+mod key;
 mod message;
 mod order;
 mod refusal;
@@ -23,6 +24,7 @@ pub use event::{
     StoreEvent,
 };
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};
+pub use key::{KEPT_FOR, Kept, Key, Operation, Scope};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{Facts, Line, OrderEvent, PayKind};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
+use super::key::{Kept, Key, Scope};
 use super::refusal::Refusal;
 
 /// Where an order stands.
@@ -128,11 +129,13 @@ pub struct Order {
     pub(crate) total: Fen,
     pub(crate) created: Millis,
     pub(crate) deadline: Millis,
+    /// Idempotency keys of its events: placed, paid, then completed or canceled.
+    pub(crate) keys: Vec<Kept>,
 }
 
 impl Order {
-    /// An order that was just placed.
-    pub fn placed(facts: &Facts) -> Self {
+    /// An order that is placed at that time.
+    pub fn placed(facts: &Facts, at: Millis) -> Self {
         Order {
             seq: 1,
             status: OrderStatus::Pending,
@@ -145,24 +148,37 @@ impl Order {
             total: facts.total,
             created: facts.created,
             deadline: facts.deadline,
+            keys: kept(facts.key, at).collect(),
         }
     }
 
+    /// What is kept under this key.
+    pub fn kept(&self, scope: Scope) -> Option<&Kept> {
+        self.keys.iter().find(|kept| kept.key.scope() == scope)
+    }
+
     /// Takes in an event after `Placed`.
-    pub(super) fn apply(&mut self, event: &OrderEvent) {
+    pub(super) fn apply(&mut self, event: &OrderEvent, at: Millis) {
         self.seq += 1;
         match event {
             OrderEvent::Placed(_) => {}
-            OrderEvent::Paid(kind) => {
+            OrderEvent::Paid { kind, key } => {
                 self.status = OrderStatus::Paid;
                 self.payment = Some(*kind);
+                self.keys.extend(kept(*key, at));
             }
             OrderEvent::Shipped => {
                 self.status = OrderStatus::Shipped;
                 self.shipped = true;
             }
-            OrderEvent::Completed => self.status = OrderStatus::Completed,
-            OrderEvent::Canceled { .. } => self.status = OrderStatus::Canceled,
+            OrderEvent::Completed { key } => {
+                self.status = OrderStatus::Completed;
+                self.keys.extend(kept(*key, at));
+            }
+            OrderEvent::Canceled { expired: _, key } => {
+                self.status = OrderStatus::Canceled;
+                self.keys.extend(kept(*key, at));
+            }
         }
     }
 
@@ -183,6 +199,10 @@ impl Order {
             _ => 0,
         }
     }
+}
+
+fn kept(key: Option<Key>, at: Millis) -> impl Iterator<Item = Kept> {
+    key.into_iter().map(move |key| Kept { key, at })
 }
 
 #[cfg(test)]

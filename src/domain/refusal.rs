@@ -14,6 +14,9 @@ pub enum Refusal {
     /// 401: wrong password or token, or something of somebody else.
     #[error("authorization fail")]
     Unauthorized,
+    /// 422: the idempotency key was used by this user on this route, with other fields.
+    #[error("idempotency key was used with another body")]
+    KeyReused,
     /// 511: no such user.
     #[error("non exist user id {0}")]
     NoUser(String),
@@ -97,6 +100,7 @@ impl Refusal {
         match self {
             Refusal::AlreadySettled(_) => 400,
             Refusal::Unauthorized => 401,
+            Refusal::KeyReused => 422,
             Refusal::NoUser(_) => 511,
             Refusal::UserExists(_) => 512,
             Refusal::NoStore(_) => 513,

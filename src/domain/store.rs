@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::ORDER_TOTAL_MAX;
 use super::account::append_and_answer;
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome};
-use super::event::{Book, Evidence, Facts, Line, Reservation, StoreEvent};
+use super::event::{Book, Evidence, Facts, Line, Release, Reservation, StoreEvent};
 use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo};
+use super::key::Key;
 use super::message::{Address, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 use super::refusal::Refusal;
 
@@ -21,7 +22,7 @@ pub struct Store {
     pub(crate) owner: AccountNo,
     pub(crate) books: Vec<Book>,
     pub(crate) reservations: BTreeMap<OrderId, Reservation>,
-    pub(crate) releases: BTreeMap<OrderId, Box<[Line]>>,
+    pub(crate) releases: BTreeMap<OrderId, Release>,
     /// Book ids to places; an index, rebuilt by [`Store::index`].
     #[serde(skip)]
     places: HashMap<Arc<str>, BookNo>,
@@ -130,8 +131,8 @@ impl Store {
         order: OrderId,
         buyer: AccountNo,
         wanted: &[NewLine],
-        created: Millis,
-        ttl: Millis,
+        (created, ttl): (Millis, Millis),
+        key: Option<Key>,
         fx: &mut Effects<Self>,
     ) {
         let answer = |msg| Effect::Send(Send::Order(order.shard(), msg));
@@ -142,7 +143,8 @@ impl Store {
             Err(refusal) => fx.push(answer(OrderMsg::NotReserved { order, buyer, refusal })),
             Ok((lines, total)) => {
                 let deadline = created.saturating_add(ttl);
-                let facts = Facts { buyer, seller: self.owner, store: self.number, lines, total, created, deadline };
+                let (seller, store) = (self.owner, self.number);
+                let facts = Facts { buyer, seller, store, lines, total, created, deadline, key };
                 fx.push(Effect::Append(StoreEvent::Reserved { order, facts: facts.clone() }));
                 fx.push(answer(OrderMsg::Reserved { order, facts }));
             }
@@ -192,17 +194,20 @@ impl Entity for Store {
                 };
                 fx.push(Effect::Reply(ticket, outcome));
             }
-            StoreMsg::Reserve { order, buyer, lines, ttl } => self.reserve(order, buyer, &lines, now, ttl, fx),
-            StoreMsg::Release { order, lines } => {
+            StoreMsg::Reserve { order, buyer, lines, ttl, key } => {
+                self.reserve(order, buyer, &lines, (now, ttl), key, fx);
+            }
+            StoreMsg::Release { order, release } => {
+                let key = self.releases.get(&order).map_or(release.key, |released| released.key);
                 if !self.releases.contains_key(&order) {
-                    fx.push(Effect::Append(StoreEvent::Released { order, lines }));
+                    fx.push(Effect::Append(StoreEvent::Released { order, release }));
                 }
-                fx.push(Effect::Send(Send::Order(order.shard(), OrderMsg::Released { order })));
+                fx.push(Effect::Send(Send::Order(order.shard(), OrderMsg::Released { order, key })));
             }
         }
     }
 
-    fn apply(&mut self, event: &StoreEvent) {
+    fn apply(&mut self, event: &StoreEvent, _at: Millis) {
         self.seq += 1;
         match event {
             StoreEvent::Created { owner, .. } => self.owner = *owner,
@@ -220,13 +225,13 @@ impl Entity for Store {
                 }
                 self.reservations.insert(*order, facts.clone());
             }
-            StoreEvent::Released { order, lines } => {
-                for line in lines {
+            StoreEvent::Released { order, release } => {
+                for line in &release.lines {
                     let book = &mut self.books[line.book.0 as usize];
                     book.stock += line.count;
                     book.taken -= line.count;
                 }
-                self.releases.insert(*order, lines.clone());
+                self.releases.insert(*order, release.clone());
             }
         }
     }

@@ -1,14 +1,13 @@
 //! The calls about users, their passwords and their money.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::{COMMAND_BYTES, Credential, Engine, Error, Result, check_id, check_password};
 use crate::actors::Resident;
 use crate::auth::PasswordHash;
 use crate::domain::{
-    Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, DEPOSITS_MAX, EVENT_VERSION, Entity, Fen, OrderMsg,
-    Outcome, Refusal, Secret, Send, encode_row,
+    Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, EVENT_VERSION, Entity, Fen, OrderMsg, Outcome, Refusal,
+    Secret, Send, encode_row,
 };
 
 impl Engine {
@@ -59,9 +58,10 @@ impl Engine {
                 let mut account = Account::new(number);
                 let event = AccountEvent::Registered { user_id: user_id.into(), secret };
                 let mut bytes = Vec::new();
-                let kind = account.encode_event(&event, system.clock.now(), &mut bytes);
+                let at = system.clock.now();
+                let kind = account.encode_event(&event, at, &mut bytes);
                 system.journal.append(kind, EVENT_VERSION, &bytes);
-                account.apply(&event);
+                account.apply(&event, at);
                 account.encode()
             });
             number
@@ -163,29 +163,7 @@ impl Engine {
     /// # Cancellation
     /// A [change](Engine#cancellation).
     pub async fn add_funds(&self, user_id: &str, credential: Credential<'_>, value: Fen) -> Result<()> {
-        let (account, cred) = self.authorise(user_id, credential).await?;
-        let core = &self.core;
-        let deposits = core.deposits.clone();
-        if value > 0 {
-            // Taken before it is judged, so that two deposits cannot both take the last room.
-            let room = deposits.fetch_update(Ordering::AcqRel, Ordering::Acquire, |sum| {
-                sum.checked_add(value).filter(|sum| *sum < DEPOSITS_MAX)
-            });
-            if room.is_err() {
-                return core.refuse(Refusal::invalid("add_value", "the sum of all deposits would overflow")).await;
-            }
-        }
-        // Given back unless it was put in: also if the command is not admitted, when this is dropped uncalled.
-        let taken = Taken { deposits, value: value.max(0) };
-        let then = Box::new(move |outcome: &Outcome| {
-            // Moved in whole: a closure would capture a copy of the one field that it touches.
-            let mut taken = taken;
-            if matches!(outcome, Outcome::Done) {
-                taken.value = (-value).max(0);
-            }
-        });
-        let message = |ticket| Send::Account(account, AccountMsg::AddFunds { ticket, cred, value });
-        core.change_then(0, Some(then), message).await.map(|_| ())
+        self.without_key().add_funds(user_id, credential, value).await
     }
 
     /// The balance in fen, without what is held for a payment under way.
@@ -205,7 +183,7 @@ impl Engine {
     }
 
     /// The account and its credential, where an unknown user is a 401 like a wrong credential.
-    async fn authorise(&self, user_id: &str, credential: Credential<'_>) -> Result<(AccountNo, Cred)> {
+    pub(super) async fn authorise(&self, user_id: &str, credential: Credential<'_>) -> Result<(AccountNo, Cred)> {
         check_id("user_id", user_id)?;
         let core = &self.core;
         let Some(account) = core.names.account(user_id) else {
@@ -234,17 +212,5 @@ impl Engine {
             None => self.core.refuse(Refusal::NoUser(user_id.into())).await,
             Some(account) => self.authorise_account(user_id, account, credential).await,
         }
-    }
-}
-
-/// Room among the deposits that is given back when this is dropped.
-struct Taken {
-    deposits: Arc<std::sync::atomic::AtomicI64>,
-    value: Fen,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.deposits.fetch_sub(self.value, Ordering::AcqRel);
     }
 }

@@ -102,20 +102,20 @@ impl Image {
         match record {
             Record::Account(number, seq, at, event) => {
                 self.newest = self.newest.max(at);
-                self.apply_account(number, seq, event)
+                self.apply_account(number, seq, at, event)
             }
             Record::Store(number, seq, at, event) => {
                 self.newest = self.newest.max(at);
-                self.apply_store(number, seq, event)
+                self.apply_store(number, seq, at, event)
             }
             Record::Order(id, seq, at, event) => {
                 self.newest = self.newest.max(at);
-                self.apply_order(id, seq, event)
+                self.apply_order(id, seq, at, event)
             }
         }
     }
 
-    fn apply_account(&mut self, number: AccountNo, seq: u64, event: AccountEvent) -> Result<(), String> {
+    fn apply_account(&mut self, number: AccountNo, seq: u64, at: Millis, event: AccountEvent) -> Result<(), String> {
         let entry = self.entry(number);
         if let (None, AccountEvent::Registered { user_id, .. }) = (&entry, &event) {
             let name = Arc::from(&**user_id);
@@ -129,7 +129,7 @@ impl Image {
         let Some(entry) = entry else { return Err(format!("account {} was never registered", number.0)) };
         let account = entry.form.hot()?;
         if is_new(account.seq, seq, || format!("account {}", number.0))? {
-            account.apply(&event);
+            account.apply(&event, at);
             (entry.closed, entry.net_put_in) = (account.closed, account.net_put_in);
             self.applied += 1;
             if let AccountEvent::StoreOpened { .. } | AccountEvent::Held { .. } | AccountEvent::Credited { .. } = event
@@ -140,13 +140,13 @@ impl Image {
         Ok(())
     }
 
-    fn apply_store(&mut self, number: StoreNo, seq: u64, event: StoreEvent) -> Result<(), String> {
+    fn apply_store(&mut self, number: StoreNo, seq: u64, at: Millis, event: StoreEvent) -> Result<(), String> {
         if let (false, StoreEvent::Created { store_id, .. }) = (self.stores.contains_key(&number), &event) {
             self.stores.insert(number, (Arc::from(&**store_id), Store::new(number)));
         }
         let (_, store) = self.stores.get_mut(&number).ok_or_else(|| format!("store {} was never created", number.0))?;
         if is_new(store.seq, seq, || format!("store {}", number.0))? {
-            store.apply(&event);
+            store.apply(&event, at);
             self.applied += 1;
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Image {
     /// An order's base is the higher of its row in the snapshot and its row at rest. The latter is looked for only
     /// where the former cannot be it, for most orders never rested: one that is placed has every event in the journal,
     /// and one in the snapshot has every event since, unless a gap shows.
-    fn apply_order(&mut self, id: OrderId, seq: u64, event: OrderEvent) -> Result<(), String> {
+    fn apply_order(&mut self, id: OrderId, seq: u64, at: Millis, event: OrderEvent) -> Result<(), String> {
         let placed = matches!(event, OrderEvent::Placed(_));
         let mut base = self.base(id);
         if base + 1 < seq && !placed {
@@ -166,7 +166,7 @@ impl Image {
             return Err(format!("order {id} was never placed"));
         }
         if is_new(base, seq, || format!("order {id}"))? {
-            self.shards[id.shard()].apply(&(id, event));
+            self.shards[id.shard()].apply(&(id, event), at);
             self.applied += 1;
         }
         Ok(())
@@ -242,10 +242,13 @@ impl Image {
                     unfinished.push(Send::Order(id.shard(), reserved));
                 }
             }
-            for id in store.releases.keys() {
+            for (id, release) in &store.releases {
                 match self.status(*id)? {
                     Some(OrderStatus::Canceled) | None => closed.push((*number, Evidence::Release(*id))),
-                    Some(_) => unfinished.push(Send::Order(id.shard(), OrderMsg::Released { order: *id })),
+                    Some(_) => {
+                        let released = OrderMsg::Released { order: *id, key: release.key };
+                        unfinished.push(Send::Order(id.shard(), released));
+                    }
                 }
             }
         }
@@ -354,7 +357,8 @@ impl Image {
     /// Hands everything over.
     pub(super) fn hand_over(mut self, receiver: &mut impl Receive) -> Vec<OrderShard> {
         if !self.resting.is_empty() {
-            self.shards.iter_mut().for_each(OrderShard::all_may_be_on_disk);
+            let keys = self.resting.has_keys();
+            self.shards.iter_mut().for_each(|shard| shard.all_may_be_on_disk(keys));
         }
         for (number, entry) in (0..).zip(self.accounts) {
             if let Some(AccountEntry { name, closed, form, .. }) = entry {
@@ -420,7 +424,7 @@ fn step<E: Resident>(
                 Effect::Append(event) => {
                     let kind = entity.encode_event(&event, now, &mut bytes);
                     journal.append(kind, EVENT_VERSION, &bytes);
-                    entity.apply(&event);
+                    entity.apply(&event, now);
                 }
                 Effect::Send(message) => queue.push_back(message),
                 Effect::Again(msg) => next.push_back(msg),

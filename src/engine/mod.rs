@@ -3,6 +3,7 @@
 //! # Layout
 //! - `open`: lock, recover, start; `image`: the state while it is recovered; `close`: drain, last snapshot, end.
 //! - `accounts`, `stores`, `orders`: the calls, each in the contract's order of checks.
+//! - `keyed`: the six changes that may carry an idempotency key, with and without one.
 //! - `search`: the search, its index and the index's rebuild.
 //! - `credential`: passwords and tokens become a value that entities judge.
 //! - `chunks`: what is in a snapshot's chunks; `snapshots`: the walk beside the traffic; `audit`: all money and all
@@ -20,6 +21,7 @@ mod config;
 mod credential;
 mod error;
 mod image;
+mod keyed;
 mod names;
 pub mod offline;
 mod open;
@@ -41,6 +43,9 @@ use crate::domain::{AccountNo, Millis, ORDER_COUNT_BITS, Outcome, Refusal, Send,
 
 pub use config::{Config, Limits, Storage};
 pub use error::{Error, OpenError};
+#[cfg(feature = "server")]
+pub(crate) use keyed::KEY_FIELD;
+pub use keyed::{KEY_BYTES_MAX, Keyed};
 pub use open::Progress;
 pub use search::{KEYWORD_BYTES_MAX, PAGE_SIZE_MAX};
 pub use types::{

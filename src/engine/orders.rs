@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use super::{Core, Credential, Engine, LineView, NewLine, OrderView, Result, check_id};
-use crate::domain::{
-    self, AccountNo, Cred, Order, OrderId, OrderMsg, OrderStatus, Outcome, PayKind, Refusal, SHARDS, Send, StoreNo,
-    Ticket,
-};
+use crate::domain::{self, Order, OrderId, OrderMsg, OrderStatus, Outcome, Refusal, SHARDS, Send, StoreNo, Ticket};
 
 impl Engine {
     /// Places an order: all copies are taken, or none. Two lines of one book count together. No lines make an order of
@@ -28,40 +25,7 @@ impl Engine {
         store_id: &str,
         lines: &[NewLine<'_>],
     ) -> Result<OrderId> {
-        check_id("store_id", store_id)?;
-        let core = &self.core;
-        let limits = &core.config.limits;
-        if lines.len() > limits.order_lines_max {
-            let why = format!("must have at most {} lines", limits.order_lines_max);
-            return Err(Refusal::invalid("books", why).into());
-        }
-        let mut bytes = 0;
-        let mut wanted = Vec::with_capacity(lines.len());
-        for line in lines {
-            check_id("id", line.book_id)?;
-            if line.count < 1 {
-                return Err(Refusal::invalid("count", "must be 1 or more").into());
-            }
-            // The numbers of a line, in two events.
-            bytes += 64;
-            wanted.push(domain::NewLine { book_id: line.book_id.into(), count: line.count });
-        }
-        let (buyer, _) = self.user(user_id, credential).await?;
-        let Some((store, _)) = core.names.store(store_id) else {
-            return core.refuse(Refusal::NoStore(store_id.into())).await;
-        };
-        let order = core.ids.next(core.system.clock.now(), buyer);
-        let ttl = core.config.order_ttl.as_millis() as u64;
-        let pending_max = limits.pending_orders_max;
-        let message = |ticket| {
-            let place = OrderMsg::Place { ticket, order, buyer, store, lines: wanted, ttl, pending_max };
-            Send::Order(order.shard(), place)
-        };
-        match core.change(bytes, message).await? {
-            Outcome::Placed(order) => Ok(order),
-            Outcome::AccountGone => Err(Refusal::NoUser(user_id.into()).into()),
-            outcome => core.unexpected(&outcome),
-        }
+        self.without_key().new_order(user_id, credential, store_id, lines).await
     }
 
     /// Pays an order; the seller has the money at once. A second payment of one order is a 527, so a caller who does
@@ -74,7 +38,7 @@ impl Engine {
     /// # Cancellation
     /// A [change](Engine#cancellation).
     pub async fn pay(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
-        self.pay_as(user_id, order_id, credential, PayKind::Direct).await
+        self.without_key().pay(user_id, order_id, credential).await
     }
 
     /// Pays an order to the platform, which holds the money until the order is confirmed.
@@ -85,13 +49,7 @@ impl Engine {
     /// # Cancellation
     /// A [change](Engine#cancellation).
     pub async fn pay_to_platform(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
-        self.pay_as(user_id, order_id, credential, PayKind::Platform).await
-    }
-
-    async fn pay_as(&self, user_id: &str, order_id: &str, credential: Credential<'_>, kind: PayKind) -> Result<()> {
-        let gone = |name: &str| (name == user_id).then(|| Refusal::NoUser(user_id.into()));
-        let message = move |ticket, order, user, cred| OrderMsg::Pay { ticket, order, user, cred, kind };
-        self.on_own_order(user_id, order_id, credential, gone, message).await
+        self.without_key().pay_to_platform(user_id, order_id, credential).await
     }
 
     /// Confirms the receipt of an order; what the platform holds goes to the seller.
@@ -102,50 +60,7 @@ impl Engine {
     /// # Cancellation
     /// A [change](Engine#cancellation).
     pub async fn confirm(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
-        let message = |ticket, order, user, cred| OrderMsg::Confirm { ticket, order, user, cred };
-        self.on_own_order(user_id, order_id, credential, |_| None, message).await
-    }
-
-    /// A command on an order whose existence and owner are judged before the credential. `gone` says what an order
-    /// of another account answers, given that account's user id; 401 if nothing.
-    async fn on_own_order(
-        &self,
-        user_id: &str,
-        order_id: &str,
-        credential: Credential<'_>,
-        gone: impl Fn(&str) -> Option<Refusal>,
-        message: impl FnOnce(Ticket, OrderId, Option<AccountNo>, Cred) -> OrderMsg,
-    ) -> Result<()> {
-        check_id("user_id", user_id)?;
-        check_id("order_id", order_id)?;
-        let core = &self.core;
-        let not_yours = |buyer: AccountNo| {
-            let name = core.system.accounts.name(buyer.0);
-            name.and_then(|name| gone(name)).unwrap_or(Refusal::Unauthorized)
-        };
-        let Some(order) = OrderId::parse(order_id) else {
-            return core.refuse(Refusal::NoOrder(order_id.into())).await;
-        };
-        let user = core.names.account(user_id);
-        let cred = match user.map(|user| (user, core.resolve_at_once(user, credential))) {
-            None => Cred::Refused,
-            Some((_, Some(cred))) => cred,
-            // A password must be hashed; what needs no password is judged first.
-            Some((user, None)) => {
-                let buyer = |ticket| Send::Order(order.shard(), OrderMsg::Buyer { ticket, order });
-                match core.ask(buyer).await? {
-                    Outcome::Buyer(buyer) if buyer == user => core.resolve(user_id, user, credential).await?,
-                    Outcome::Buyer(buyer) => return Err(not_yours(buyer).into()),
-                    outcome => return core.unexpected(&outcome),
-                }
-            }
-        };
-        let message = |ticket| Send::Order(order.shard(), message(ticket, order, user, cred));
-        match core.change(0, message).await? {
-            Outcome::Done => Ok(()),
-            Outcome::NotYours(buyer) => Err(not_yours(buyer).into()),
-            outcome => core.unexpected(&outcome),
-        }
+        self.without_key().confirm(user_id, order_id, credential).await
     }
 
     /// Cancels a pending order; its copies go back to the shelf.
@@ -156,13 +71,7 @@ impl Engine {
     /// # Cancellation
     /// A [change](Engine#cancellation).
     pub async fn cancel_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
-        check_id("order_id", order_id)?;
-        let (user, _) = self.user(user_id, credential).await?;
-        let Some(order) = OrderId::parse(order_id) else {
-            return self.core.refuse(Refusal::NoOrder(order_id.into())).await;
-        };
-        let message = |ticket| Send::Order(order.shard(), OrderMsg::Cancel { ticket, order, user });
-        self.core.change(0, message).await.map(|_| ())
+        self.without_key().cancel_order(user_id, order_id, credential).await
     }
 
     /// Where an order of this user stands.

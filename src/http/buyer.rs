@@ -15,7 +15,7 @@ pub(super) async fn new_order(call: Call<'_>) -> Handled {
     let store_id = id(body.store_id, "store_id")?;
     let books = lines(body.books, call.shared.config.order_lines_max, call.is_compat())?;
     let lines: Vec<NewLine<'_>> = books.iter().map(|(book_id, count)| NewLine { book_id, count: *count }).collect();
-    let order_id = call.engine().new_order(&user_id, call.by_token(), &store_id, &lines).await?;
+    let order_id = call.changes()?.new_order(&user_id, call.by_token(), &store_id, &lines).await?;
     Ok(Reply::ok_order(order_id))
 }
 
@@ -37,25 +37,25 @@ fn order_fields(body: &[u8]) -> Result<OrderFields<'_>, Refusal> {
 
 pub(super) async fn payment(call: Call<'_>) -> Handled {
     let fields = order_fields(call.body)?;
-    call.engine().pay(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
+    call.changes()?.pay(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
     Ok(Reply::ok())
 }
 
 pub(super) async fn pay_to_platform(call: Call<'_>) -> Handled {
     let fields = order_fields(call.body)?;
-    call.engine().pay_to_platform(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
+    call.changes()?.pay_to_platform(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
     Ok(Reply::ok())
 }
 
 pub(super) async fn confirm(call: Call<'_>) -> Handled {
     let fields = order_fields(call.body)?;
-    call.engine().confirm(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
+    call.changes()?.confirm(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
     Ok(Reply::ok())
 }
 
 pub(super) async fn cancel_order(call: Call<'_>) -> Handled {
     let fields = order_fields(call.body)?;
-    call.engine().cancel_order(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
+    call.changes()?.cancel_order(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
     Ok(Reply::ok())
 }
 
@@ -71,7 +71,7 @@ pub(super) async fn add_funds(call: Call<'_>) -> Handled {
     let user_id = id(body.user_id, "user_id")?;
     let password = password(body.password, "password")?;
     let value = integer(body.add_value, "add_value")?;
-    call.engine().add_funds(&user_id, call.by_password(&password), value).await?;
+    call.changes()?.add_funds(&user_id, call.by_password(&password), value).await?;
     Ok(Reply::ok())
 }
 

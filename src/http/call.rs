@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::Mode;
 use super::answer::Reply;
 use super::shared::Shared;
-use crate::engine::{Credential, Engine, Error};
+use crate::engine::{Credential, Engine, Error, Keyed};
 
 /// A request whose body has been read, as the handlers see it.
 #[derive(Clone, Copy)]
@@ -14,6 +14,8 @@ pub(super) struct Call<'a> {
     pub(super) body: &'a [u8],
     /// The `token` header, empty when it is missing or no text.
     pub(super) token: &'a str,
+    /// The `Idempotency-Key` header, where the route takes one.
+    pub(super) key: Option<&'a str>,
     /// Where wrong passwords are counted; `None` if it is not known.
     pub(super) peer: Option<IpAddr>,
 }
@@ -21,6 +23,14 @@ pub(super) struct Call<'a> {
 impl<'a> Call<'a> {
     pub(super) fn engine(&self) -> &'a Engine {
         &self.shared.engine
+    }
+
+    /// The changes that may have an idempotency key, with that of the request.
+    pub(super) fn changes(&self) -> Result<Keyed<'a>, Error> {
+        match self.key {
+            Some(key) => self.engine().with_key(key),
+            None => Ok(self.engine().without_key()),
+        }
     }
 
     pub(super) fn is_compat(&self) -> bool {

@@ -94,7 +94,7 @@ mod tests {
     async fn message(shared: &Shared, route: &Route, body: &Map<String, Value>) -> String {
         let body = Value::Object(body.clone()).to_string();
         let peer = None;
-        let reply = run(route, Call { shared, body: body.as_bytes(), token: "", peer }).await;
+        let reply = run(route, Call { shared, body: body.as_bytes(), token: "", key: None, peer }).await;
         let json: Value = serde_json::from_slice(reply.json_body()).unwrap();
         json["message"].as_str().unwrap().to_owned()
     }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::answer::Failure;
 use super::routes::{ROUTES, Route, Verb};
 use super::schema::Kind;
+use crate::engine::{KEY_BYTES_MAX, KEY_FIELD};
 
 /// The results that a route gives beside code and message.
 fn results_of(failure: Failure) -> Vec<(&'static str, Value)> {
@@ -87,9 +88,18 @@ fn operation(route: &Route) -> Value {
         let schema = json!({"type": "object", "required": required, "properties": properties});
         operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
     }
+    let mut headers = vec![];
     if route.wants_token() {
-        operation["parameters"] =
-            json!([{"name": "token", "in": "header", "required": true, "schema": {"type": "string"}}]);
+        headers.push(json!({"name": "token", "in": "header", "required": true, "schema": {"type": "string"}}));
+    }
+    if route.takes_key() {
+        let schema = json!({"type": "string", "minLength": 1, "maxLength": KEY_BYTES_MAX, "pattern": "^[!-~]+$"});
+        let why = "a repeat with the same key has no second effect; with other fields it is a 422";
+        let key = json!({"name": KEY_FIELD, "in": "header", "required": false, "schema": schema, "description": why});
+        headers.push(key);
+    }
+    if !headers.is_empty() {
+        operation["parameters"] = Value::Array(headers);
     }
     operation
 }
@@ -124,6 +134,7 @@ mod tests {
         for route in ROUTES {
             assert!(json["paths"][route.path].is_object(), "{}", route.path);
         }
+        assert_eq!(json["paths"]["/buyer/new_order"]["post"]["parameters"][1]["name"], KEY_FIELD);
         assert_eq!(json["paths"]["/seller/ship"]["post"]["parameters"][0]["name"], "token");
     }
 }

@@ -254,6 +254,19 @@ impl Route {
     pub(super) fn wants_token(&self) -> bool {
         self.authority != Authority::Body
     }
+
+    /// Whether the route looks at the `Idempotency-Key` header.
+    pub(super) fn takes_key(&self) -> bool {
+        matches!(
+            self.handler,
+            Handler::NewOrder
+                | Handler::Payment
+                | Handler::PayToPlatform
+                | Handler::Confirm
+                | Handler::AddFunds
+                | Handler::CancelOrder
+        )
+    }
 }
 
 #[cfg(test)]
@@ -268,6 +281,22 @@ mod tests {
         }
         assert!(find("/buyer/new_order/").is_none());
         assert!(find("/").is_none());
+    }
+
+    #[test]
+    fn only_the_contract_routes_look_at_the_key() {
+        let taking: Vec<_> = ROUTES.iter().filter(|route| route.takes_key()).map(|route| route.path).collect();
+        assert_eq!(
+            taking,
+            [
+                "/buyer/new_order",
+                "/buyer/payment",
+                "/buyer/pay_to_platform",
+                "/buyer/confirm_receipt_and_pay_toseller",
+                "/buyer/add_funds",
+                "/buyer/cancel_order"
+            ]
+        );
     }
 
     #[test]

@@ -17,8 +17,11 @@ use super::call::Call;
 use super::dispatch;
 use super::routes::{self, BodyLimit, ROUTES, Route};
 use super::shared::Shared;
+use crate::domain::Refusal;
+use crate::engine::KEY_FIELD;
 
 static TOKEN: HeaderName = HeaderName::from_static("token");
+static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What `: ` and the end of the line add to a header.
 const HEADER_LINE_BYTES: usize = 4;
 
@@ -69,7 +72,22 @@ async fn judge<B: Body + Unpin>(
         Err(error) => return unread(request, error, body_max, failure).await,
     };
     let token = if route.wants_token() { token(head) } else { "" };
-    dispatch::run(route, Call { shared, body: &body, token, peer }).await
+    let key = match route.takes_key().then(|| key(head)).transpose() {
+        Ok(key) => key.flatten(),
+        Err(refusal) => return Reply::refused(&refusal.into(), failure),
+    };
+    dispatch::run(route, Call { shared, body: &body, token, key, peer }).await
+}
+
+/// The `Idempotency-Key` header. Two of them would be two intents.
+fn key(head: &Parts) -> Result<Option<&str>, Refusal> {
+    let mut values = head.headers.get_all(&KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::invalid(KEY_FIELD, "must be sent once"));
+    }
+    // What is no text is no key either; the engine says so.
+    Ok(Some(value.to_str().unwrap_or_default()))
 }
 
 /// The `token` header; one that is no text belongs to nobody, as an empty one.

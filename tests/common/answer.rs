@@ -13,9 +13,10 @@ pub struct Answer {
 }
 
 /// The contract's table of codes and messages; `{}` stands for the id.
-const MESSAGES: [(u16, &str); 21] = [
+const MESSAGES: [(u16, &str); 22] = [
     (400, "order is already settled, order id {}"),
     (401, "authorization fail"),
+    (422, "idempotency key was used with another body"),
     (511, "non exist user id {}"),
     (512, "exist user id {}"),
     (513, "non exist store id {}"),

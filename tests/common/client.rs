@@ -39,16 +39,22 @@ pub struct Client {
     port: u16,
     conn: RefCell<Option<Conn>>,
     keep_alive: bool,
+    key: Option<String>,
 }
 
 impl Client {
     pub fn new(port: u16) -> Client {
-        Client { port, conn: RefCell::new(None), keep_alive: true }
+        Client { port, conn: RefCell::new(None), keep_alive: true, key: None }
     }
 
     /// A client of the same server with a connection of its own.
     pub fn another(&self) -> Client {
         Client::new(self.port)
+    }
+
+    /// A client of the same server that sends this `Idempotency-Key` with every POST.
+    pub fn with_key(&self, key: &str) -> Client {
+        Client { key: Some(key.to_owned()), ..self.another() }
     }
 
     /// From now on each request opens a connection of its own, as the old clients do.
@@ -72,7 +78,9 @@ impl Client {
     }
 
     pub fn try_post(&self, path: &str, token: Option<&str>, body: &Value) -> io::Result<Answer> {
-        let headers: Vec<(&str, &str)> = token.map(|token| ("token", token)).into_iter().collect();
+        let token = token.map(|token| ("token", token));
+        let key = self.key.as_deref().map(|key| ("Idempotency-Key", key));
+        let headers: Vec<(&str, &str)> = token.into_iter().chain(key).collect();
         let response = self.send(&request("POST", path, &headers, body.to_string().as_bytes()))?;
         Ok(Answer::read(path, &response).unwrap_or_else(|why| panic!("{why}")))
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::event::OrderEvent;
 use super::super::ids::{AccountNo, Millis, OrderId, StoreNo};
+use super::super::key::{Kept, Scope};
 use super::super::order::{Order, OrderStatus};
 use super::queue::{Queue, ROOM_USED_LEAST};
 
@@ -15,6 +16,10 @@ pub struct OrderShard {
     pub(super) by_store: HashMap<StoreNo, Vec<OrderId>>,
     pub(super) deadlines: BTreeSet<(Millis, OrderId)>,
     pub(super) resting: Queue,
+    /// Which order keeps a buyer's idempotency key, the newest if there are several, with the time of its event.
+    pub(super) keys: HashMap<(AccountNo, Scope), (OrderId, Millis)>,
+    /// Orders on disk may keep keys as well.
+    pub(super) keys_at_rest: bool,
 }
 
 /// What a buyer has in memory.
@@ -43,6 +48,9 @@ impl OrderShard {
             self.resting.push(id, order.seq);
         }
         self.by_store.entry(order.store).or_default().push(id);
+        for kept in &order.keys {
+            keep(&mut self.keys, id, order.buyer, kept);
+        }
         self.orders.insert(id, order);
     }
 
@@ -64,12 +72,16 @@ impl OrderShard {
     }
 
     /// Applies an event after `Placed`.
-    pub(super) fn change(&mut self, id: OrderId, event: &OrderEvent) {
+    pub(super) fn change(&mut self, id: OrderId, event: &OrderEvent, at: Millis) {
         let Some(order) = self.orders.get_mut(&id) else {
             return;
         };
         let (was_pending, was_open) = (order.status == OrderStatus::Pending, order.is_open());
-        order.apply(event);
+        let keys = order.keys.len();
+        order.apply(event, at);
+        for kept in &order.keys[keys..] {
+            keep(&mut self.keys, id, order.buyer, kept);
+        }
         let (deadline, seq, is_open) = (order.deadline, order.seq, order.is_open());
         if let Some(of_buyer) = self.by_buyer.get_mut(&order.buyer) {
             of_buyer.pending -= usize::from(was_pending);
@@ -90,6 +102,7 @@ impl OrderShard {
         shrink(&mut self.orders);
         shrink(&mut self.by_buyer);
         shrink(&mut self.by_store);
+        shrink(&mut self.keys);
         gone.len()
     }
 
@@ -104,6 +117,11 @@ impl OrderShard {
                 of_buyer.pending -= usize::from(pending);
                 of_buyer.open -= usize::from(order.is_open());
                 of_buyer.on_disk.remove(id);
+            }
+            for scope in order.keys.iter().map(|kept| (order.buyer, kept.key.scope())) {
+                if self.keys.get(&scope).is_some_and(|(keeper, _)| keeper == id) {
+                    self.keys.remove(&scope);
+                }
             }
         }
         for buyer in gone.values().map(|order| order.buyer).collect::<HashSet<_>>() {
@@ -127,6 +145,14 @@ impl OrderShard {
                 }
             }
         }
+    }
+}
+
+/// A key that was used again after its time names the later order.
+fn keep(keys: &mut HashMap<(AccountNo, Scope), (OrderId, Millis)>, id: OrderId, buyer: AccountNo, kept: &Kept) {
+    let newest = keys.entry((buyer, kept.key.scope())).or_insert((id, kept.at));
+    if newest.1 <= kept.at {
+        *newest = (id, kept.at);
     }
 }
 

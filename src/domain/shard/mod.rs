@@ -4,10 +4,12 @@
 //! - here: the commands, and the events that close their sagas;
 //! - `work`: sagas in flight and who waits;
 //! - `index`: the orders in memory, by id, buyer, store and deadline;
+//! - `keys`: idempotency keys;
 //! - `lists`: what is asked of many orders at once, and unregister;
 //! - `resting`: orders that come into memory and leave it, by a `queue` of who rests longest.
 
 mod index;
+mod keys;
 mod lists;
 mod queue;
 mod resting;
@@ -18,8 +20,9 @@ pub use resting::Leaving;
 pub use work::Work;
 
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Resting};
-use super::event::{CreditCause, Evidence, OrderEvent, PayKind};
+use super::event::{CreditCause, Evidence, OrderEvent, PayKind, Release};
 use super::ids::{AccountNo, Millis, OrderId, Ticket};
+use super::key::{Key, Scope};
 use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
 use super::order::{Command, Judgement, Order, OrderStatus, judge};
 use super::refusal::Refusal;
@@ -59,16 +62,18 @@ impl OrderShard {
         order: &Order,
         ticket: Ticket,
         expired: bool,
+        key: Option<Key>,
         fx: &mut Effects<Self>,
     ) {
-        work.begin(id, ticket, expired);
-        fx.push(Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, lines: order.lines.clone() })));
+        work.begin(id, ticket, expired, scope(order.buyer, key));
+        let release = Release { lines: order.lines.clone(), key };
+        fx.push(Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, release })));
     }
 
     /// Cancels an order whose deadline is past, unless a saga is in flight: a payment that started in time wins.
     fn expire(work: &mut Work, id: OrderId, order: &Order, fx: &mut Effects<Self>) {
         if !work.sagas.contains_key(&id) && judge(order.status, Command::Expire, id) != Judgement::Ignore {
-            Self::start_cancel(work, id, order, Ticket::NOBODY, true, fx);
+            Self::start_cancel(work, id, order, Ticket::NOBODY, true, None, fx);
         }
     }
 
@@ -97,33 +102,42 @@ impl OrderShard {
         ids.iter().filter(expired).copied().collect()
     }
 
-    fn place(&self, work: &mut Work, msg: OrderMsg, fx: &mut Effects<Self>) {
-        let OrderMsg::Place { ticket, order, buyer, store, lines, ttl, pending_max } = msg else {
+    fn place(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
+        let OrderMsg::Place { ticket, buyer, key, .. } = msg else {
             return;
         };
         if work.closed.contains(&buyer) {
             return fx.push(Effect::Reply(ticket, Outcome::AccountGone));
         }
         if let Some(waiting) = work.closing.get_mut(&buyer) {
-            return waiting.push(OrderMsg::Place { ticket, order, buyer, store, lines, ttl, pending_max });
+            return waiting.push(msg);
         }
+        if !self.judge_key(work, buyer, key, &msg, now, fx) {
+            return;
+        }
+        let OrderMsg::Place { order, store, lines, ttl, pending_max, .. } = msg else {
+            return;
+        };
         let pending = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.pending);
         let placing = work.placing.get(&buyer).copied().unwrap_or_default();
         if pending + placing >= pending_max {
             return fx.push(Effect::Reply(ticket, Outcome::Throttled("too many pending orders")));
         }
         work.placing.insert(buyer, placing + 1);
-        work.begin(order, ticket, false);
-        fx.push(Effect::Send(Send::Store(store, StoreMsg::Reserve { order, buyer, lines, ttl })));
+        work.begin(order, ticket, false, scope(buyer, key));
+        fx.push(Effect::Send(Send::Store(store, StoreMsg::Reserve { order, buyer, lines, ttl, key })));
     }
 
     fn pay(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
-        let OrderMsg::Pay { ticket, order: id, user, cred, kind } = msg else {
+        let OrderMsg::Pay { ticket, order: id, user, cred, kind, key } = msg else {
             return;
         };
         let Some(order) = self.find_own(work, id, ticket, user, cred, &msg, now, fx) else {
             return;
         };
+        if !self.judge_key(work, order.buyer, key, &msg, now, fx) {
+            return;
+        }
         let command = match kind {
             PayKind::Direct => Command::Pay,
             PayKind::Platform => Command::PayToPlatform,
@@ -131,27 +145,28 @@ impl OrderShard {
         if !go(order, command, id, ticket, fx) {
             return;
         }
-        work.begin(id, ticket, false);
-        let hold = AccountMsg::Hold { order: id, cred, kind, seller: order.seller, amount: order.total };
+        work.begin(id, ticket, false, scope(order.buyer, key));
+        let hold = AccountMsg::Hold { order: id, cred, kind, seller: order.seller, amount: order.total, key };
         fx.push(Effect::Send(Send::Account(order.buyer, hold)));
     }
 
     fn confirm(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
-        let OrderMsg::Confirm { ticket, order: id, user, cred } = msg else {
+        let OrderMsg::Confirm { ticket, order: id, user, cred, key } = msg else {
             return;
         };
         let Some(order) = self.find_own(work, id, ticket, user, cred, &msg, now, fx) else {
             return;
         };
-        if !go(order, Command::Confirm, id, ticket, fx) {
+        if !self.judge_key(work, order.buyer, key, &msg, now, fx) || !go(order, Command::Confirm, id, ticket, fx) {
             return;
         }
         if order.payment == Some(PayKind::Platform) {
-            work.begin(id, ticket, false);
-            let credit = AccountMsg::Credit { order: id, cause: CreditCause::Confirmation, amount: order.total };
+            work.begin(id, ticket, false, scope(order.buyer, key));
+            let cause = CreditCause::Confirmation;
+            let credit = AccountMsg::Credit { order: id, cause, amount: order.total, key };
             return fx.push(Effect::Send(Send::Account(order.seller, credit)));
         }
-        fx.push(Effect::Append((id, OrderEvent::Completed)));
+        fx.push(Effect::Append((id, OrderEvent::Completed { key })));
         fx.push(Effect::Reply(ticket, Outcome::Done));
     }
 
@@ -197,9 +212,12 @@ impl OrderShard {
     }
 
     fn cancel(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
-        let OrderMsg::Cancel { ticket, order: id, user } = msg else {
+        let OrderMsg::Cancel { ticket, order: id, user, key } = msg else {
             return;
         };
+        if !self.judge_key(work, user, key, &msg, now, fx) {
+            return;
+        }
         let Some(order) = self.find(work, id, &msg, now, fx) else {
             return;
         };
@@ -207,7 +225,7 @@ impl OrderShard {
             return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
         if go(order, Command::Cancel, id, ticket, fx) {
-            Self::start_cancel(work, id, order, ticket, false, fx);
+            Self::start_cancel(work, id, order, ticket, false, key, fx);
         }
     }
 
@@ -232,13 +250,13 @@ impl OrderShard {
             return;
         };
         let (done, evidence) = match &event {
-            OrderEvent::Paid(kind) => {
+            OrderEvent::Paid { kind, .. } => {
                 work.settle(Address::Account(order.buyer), Evidence::Hold(id), fx);
                 let credit =
                     (*kind == PayKind::Direct).then_some((Address::Account(order.seller), Evidence::Credit(id)));
                 (order.status != OrderStatus::Pending, credit)
             }
-            OrderEvent::Completed => {
+            OrderEvent::Completed { .. } => {
                 let credit = (Address::Account(order.seller), Evidence::Credit(id));
                 (order.status == OrderStatus::Completed, Some(credit))
             }
@@ -256,6 +274,11 @@ impl OrderShard {
         }
         work.end(id, Outcome::Done, fx);
     }
+}
+
+/// What a key counts for.
+fn scope(buyer: AccountNo, key: Option<Key>) -> Option<(AccountNo, Scope)> {
+    key.map(|key| (buyer, key.scope()))
 }
 
 /// Asks the table; a refusal is answered.
@@ -277,7 +300,14 @@ impl Entity for OrderShard {
 
     fn handle(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
         match msg {
-            OrderMsg::Place { .. } => self.place(work, msg, fx),
+            OrderMsg::Place { .. } => self.place(work, msg, now, fx),
+            OrderMsg::Refuse { ticket, buyer, key, refusal } => {
+                let msg = OrderMsg::Refuse { ticket, buyer, key, refusal: refusal.clone() };
+                if self.judge_key(work, buyer, Some(key), &msg, now, fx) {
+                    fx.push(refused(ticket, refusal));
+                }
+            }
+            OrderMsg::KeyLookedUp { .. } => self.key_looked_up(work, msg, now, fx),
             OrderMsg::Reserved { order, facts } => {
                 work.placed(facts.buyer);
                 work.settle(Address::Store(facts.store), Evidence::Reservation(order), fx);
@@ -293,19 +323,21 @@ impl Entity for OrderShard {
                 work.end(order, Outcome::Refused(refusal), fx);
             }
             OrderMsg::Pay { .. } => self.pay(work, msg, now, fx),
-            OrderMsg::Held { order } => self.close(work, order, OrderEvent::Paid(PayKind::Platform), fx),
-            OrderMsg::Credited { order, cause: CreditCause::Payment } => {
-                self.close(work, order, OrderEvent::Paid(PayKind::Direct), fx);
+            OrderMsg::Held { order, key } => {
+                self.close(work, order, OrderEvent::Paid { kind: PayKind::Platform, key }, fx);
             }
-            OrderMsg::Credited { order, cause: CreditCause::Confirmation } => {
-                self.close(work, order, OrderEvent::Completed, fx);
+            OrderMsg::Credited { order, cause: CreditCause::Payment, key } => {
+                self.close(work, order, OrderEvent::Paid { kind: PayKind::Direct, key }, fx);
             }
-            OrderMsg::Released { order } => {
+            OrderMsg::Credited { order, cause: CreditCause::Confirmation, key } => {
+                self.close(work, order, OrderEvent::Completed { key }, fx);
+            }
+            OrderMsg::Released { order, key } => {
                 let expired = match work.sagas.get(&order) {
                     Some(saga) => saga.expired,
                     None => self.orders.get(&order).is_some_and(|order| order.is_expired(now)),
                 };
-                self.close(work, order, OrderEvent::Canceled { expired }, fx);
+                self.close(work, order, OrderEvent::Canceled { expired, key }, fx);
             }
             OrderMsg::NotHeld { order, refusal }
             | OrderMsg::NotCredited { order, refusal }
@@ -345,11 +377,11 @@ impl Entity for OrderShard {
         }
     }
 
-    fn apply(&mut self, (id, event): &(OrderId, OrderEvent)) {
+    fn apply(&mut self, (id, event): &(OrderId, OrderEvent), at: Millis) {
         if let OrderEvent::Placed(facts) = event {
-            return self.insert(*id, Order::placed(facts));
+            return self.insert(*id, Order::placed(facts, at));
         }
-        self.change(*id, event);
+        self.change(*id, event, at);
     }
 
     fn forget(&mut self, _evidence: &[Evidence]) {}

@@ -65,6 +65,7 @@ impl OrderShard {
         let rows: Vec<_> = rows.collect();
         for (id, order) in &rows {
             self.on_disk(*id, order.buyer);
+            self.keys_at_rest |= !order.keys.is_empty();
         }
         rows
     }
@@ -76,8 +77,10 @@ impl OrderShard {
         self.on_disk(id, buyer);
     }
 
-    /// Says that any order that may rest may be on disk as well: who recovers does not know.
-    pub fn all_may_be_on_disk(&mut self) {
+    /// Says that any order that may rest may be on disk as well: who recovers does not know. `keys`: so may idempotency
+    /// keys be.
+    pub fn all_may_be_on_disk(&mut self, keys: bool) {
+        self.keys_at_rest = keys;
         let settled = self.orders.iter().filter(|(_, order)| order.status != OrderStatus::Pending);
         let settled: Vec<_> = settled.map(|(id, order)| (*id, order.buyer)).collect();
         for (id, buyer) in settled {
@@ -126,16 +129,17 @@ impl OrderShard {
     }
 }
 
-/// Who waits for the answer to a command on one order.
-fn caller(msg: &OrderMsg) -> Ticket {
+/// Who waits for the answer to a command that may have to wait for what is on disk.
+pub(super) fn caller(msg: &OrderMsg) -> Ticket {
     match msg {
+        OrderMsg::Place { ticket, .. } | OrderMsg::Refuse { ticket, .. } => *ticket,
         OrderMsg::Pay { ticket, .. }
         | OrderMsg::Confirm { ticket, .. }
         | OrderMsg::Ship { ticket, .. }
         | OrderMsg::Cancel { ticket, .. }
         | OrderMsg::Status { ticket, .. }
         | OrderMsg::Buyer { ticket, .. } => *ticket,
-        // No other message waits for an order to come in.
+        // No other message waits for that.
         _ => Ticket::NOBODY,
     }
 }
@@ -171,6 +175,7 @@ mod tests {
             total: 0,
             created: 0,
             deadline: 9,
+            keys: Vec::new(),
         }
     }
 
@@ -210,8 +215,8 @@ mod tests {
     fn changes_are_not_orders() {
         let (mut shard, work) = (shard(0..3), Work::default());
         for number in 0..3 {
-            shard.change(id(number), &crate::domain::OrderEvent::Shipped);
-            shard.change(id(number), &crate::domain::OrderEvent::Completed);
+            shard.change(id(number), &crate::domain::OrderEvent::Shipped, 0);
+            shard.change(id(number), &crate::domain::OrderEvent::Completed { key: None }, 0);
         }
         assert_eq!(shard.resting.len(), 9);
         assert_eq!(shard.leaving(&work, Leaving { keep: 3, ..leaving(1_000) }), (vec![], false));
@@ -229,13 +234,13 @@ mod tests {
         let (mut shard, mut work) = (shard(0..3), Work::default());
         shard.insert(id(7), order(OrderStatus::Pending));
         let all = Leaving { idle: 0, keep: 0, ..leaving(1_000) };
-        work.begin(id(0), Ticket::NOBODY, false);
+        work.begin(id(0), Ticket::NOBODY, false, None);
         let (named, _) = shard.leaving(&work, all);
         assert_eq!(numbers(&named, 0..9), vec![1, 2]);
         // One begins a saga and one changes while their rows are written.
-        work.begin(id(1), Ticket::NOBODY, false);
+        work.begin(id(1), Ticket::NOBODY, false, None);
         assert_eq!(shard.rows(&work, &named).len(), 1);
-        shard.change(id(2), &crate::domain::OrderEvent::Shipped);
+        shard.change(id(2), &crate::domain::OrderEvent::Shipped, 0);
         let written = HashSet::from([id(1), id(2)]);
         assert_eq!(shard.leave(&work, named, &written), 0);
         assert_eq!(shard.len(), 4);
@@ -280,13 +285,13 @@ mod tests {
         assert_eq!(both(&shard), []);
         let (named, _) = shard.leaving(&work, Leaving { idle: 0, keep: 0, at_most: 3, ..leaving(1_000) });
         assert_eq!(shard.rows(&work, &named).len(), 3);
-        shard.change(id(1), &crate::domain::OrderEvent::Shipped);
+        shard.change(id(1), &crate::domain::OrderEvent::Shipped, 0);
         shard.leave(&work, named, &HashSet::from([id(0), id(1), id(2)]));
         // One changed while it was written and stays.
         assert_eq!(both(&shard), [id(1)]);
         shard.bring_back(id(0), order(OrderStatus::Paid));
         assert_eq!(both(&shard), [id(0), id(1)]);
-        shard.all_may_be_on_disk();
+        shard.all_may_be_on_disk(false);
         assert_eq!(both(&shard), [id(0), id(1), id(3)]);
     }
 

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::super::effect::{Effect, Effects, Outcome};
 use super::super::event::Evidence;
 use super::super::ids::{AccountNo, OrderId, Ticket};
+use super::super::key::Scope;
 use super::super::message::{Address, OrderMsg, Send};
 use super::OrderShard;
 
@@ -26,23 +27,36 @@ pub struct Work {
     pub(super) settled: HashMap<Address, Vec<Evidence>>,
     /// Orders that are being brought into memory, with the commands that wait for them.
     pub(super) loading: HashMap<OrderId, Vec<OrderMsg>>,
+    /// Idempotency keys whose command is in flight, or that are looked up on disk, with the commands that wait.
+    pub(super) keys: HashMap<(AccountNo, Scope), Vec<OrderMsg>>,
+    /// The key that was looked up on disk for the message that is being handled, and is not there.
+    pub(super) not_at_rest: Option<(AccountNo, Scope)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Saga {
     ticket: Ticket,
     pub(super) expired: bool,
+    key: Option<(AccountNo, Scope)>,
     pub(super) waiting: Vec<OrderMsg>,
 }
 
 impl Work {
     /// No saga in flight, nobody waits.
     pub fn is_quiet(&self) -> bool {
-        self.sagas.is_empty() && self.closing.is_empty() && self.parts.is_empty() && self.loading.is_empty()
+        self.sagas.is_empty()
+            && self.closing.is_empty()
+            && self.parts.is_empty()
+            && self.loading.is_empty()
+            && self.keys.is_empty()
     }
 
-    pub(super) fn begin(&mut self, order: OrderId, ticket: Ticket, expired: bool) {
-        self.sagas.insert(order, Saga { ticket, expired, waiting: Vec::new() });
+    /// A saga begins. Its key, which nobody else may have in flight, is taken until it ends.
+    pub(super) fn begin(&mut self, order: OrderId, ticket: Ticket, expired: bool, key: Option<(AccountNo, Scope)>) {
+        if let Some(key) = key {
+            self.keys.entry(key).or_default();
+        }
+        self.sagas.insert(order, Saga { ticket, expired, key, waiting: Vec::new() });
     }
 
     /// Ends a saga: answers its caller and lets those who waited go on.
@@ -52,7 +66,8 @@ impl Work {
             return;
         };
         fx.push(Effect::Reply(saga.ticket, outcome));
-        fx.extend(saga.waiting.into_iter().map(Effect::Again));
+        let same_key = saga.key.and_then(|key| self.keys.remove(&key)).unwrap_or_default();
+        fx.extend(saga.waiting.into_iter().chain(same_key).map(Effect::Again));
     }
 
     pub(super) fn settle(&mut self, address: Address, evidence: Evidence, fx: &mut Effects<OrderShard>) {

@@ -184,7 +184,7 @@ impl Loader {
         let owner = self.account_number(owner)?;
         let number = StoreNo(next_number(self.stores.len(), "store_id")?);
         let mut store = Store::new(number);
-        store.apply(&StoreEvent::Created { store_id: store_id.into(), owner });
+        store.apply(&StoreEvent::Created { store_id: store_id.into(), owner }, 0);
         let name: Arc<str> = store_id.into();
         self.store_numbers.insert(name.clone(), number);
         self.stores.push((name, store));
@@ -226,7 +226,7 @@ impl Loader {
         let document = self.output.document(document)?;
         let (id, price) = (book.id.into(), book.price);
         let (_, store) = &mut self.stores[number.0 as usize - 1];
-        store.apply(&StoreEvent::BookAdded { id, price, stock: stock_level, document });
+        store.apply(&StoreEvent::BookAdded { id, price, stock: stock_level, document }, 0);
         self.report.books += 1;
         self.report.stock += i128::from(stock_level);
         Ok(())
@@ -291,7 +291,8 @@ impl Loader {
         // As many as it took events to come here.
         let seq = 1 + u32::from(was_paid) + u32::from(shipped) + u32::from(completed) + u32::from(canceled);
         let deadline = order.deadline_ms.unwrap_or_else(|| created.saturating_add(self.order_ttl_ms));
-        Ok(Order { seq, status, shipped, payment, buyer, seller, store, lines, total, created, deadline })
+        let keys = Vec::new();
+        Ok(Order { seq, status, shipped, payment, buyer, seller, store, lines, total, created, deadline, keys })
     }
 
     /// Makes everything durable, gives the directory its name, and says what is in it.
@@ -443,7 +444,7 @@ impl LoadedAccount {
     fn into_row(self, number: AccountNo) -> Result<Box<[u8]>, LoadError> {
         let secret = self.secret.ok_or_else(|| LoadError::failed("a password was not hashed"))?;
         let mut account = Account::new(number);
-        account.apply(&AccountEvent::Registered { user_id: Box::from(&*self.name), secret });
+        account.apply(&AccountEvent::Registered { user_id: Box::from(&*self.name), secret }, 0);
         (account.balance, account.net_put_in, account.stores) = (self.balance, self.net_put_in, self.stores);
         Ok(account.encode())
     }

@@ -1,0 +1,243 @@
+//! Idempotency keys of commands on orders. All orders of a buyer are in one shard, so its shard knows all his keys but
+//! those of his deposits: those of orders in memory by an index, those of orders at rest by a look at the disk, and
+//! those whose command is in flight.
+
+use super::super::effect::{Effect, Effects, Entity, Outcome, Resting};
+use super::super::ids::{AccountNo, Millis, OrderId};
+use super::super::key::{Kept, Key, Scope};
+use super::super::message::OrderMsg;
+use super::super::refusal::Refusal;
+use super::resting::caller;
+use super::{OrderShard, Work, refused};
+
+impl OrderShard {
+    /// Judges the key of a command whose credential is good. True: the command is new, go on. Else it is answered as
+    /// its success was, or refused, or waits: for the command in flight with this key, or for the disk.
+    pub(super) fn judge_key(
+        &self,
+        work: &mut Work,
+        buyer: AccountNo,
+        key: Option<Key>,
+        msg: &OrderMsg,
+        now: Millis,
+        fx: &mut Effects<Self>,
+    ) -> bool {
+        let Some(key) = key else { return true };
+        let scope = (buyer, key.scope());
+        if let Some((id, kept)) = self.kept(scope, now) {
+            answer(msg, &key, id, &kept, fx);
+            return false;
+        }
+        if let Some(waiting) = work.keys.get_mut(&scope) {
+            waiting.push(msg.clone());
+            return false;
+        }
+        if !self.keys_at_rest || work.not_at_rest == Some(scope) {
+            return true;
+        }
+        work.keys.insert(scope, vec![msg.clone()]);
+        fx.push(Effect::Resting(Resting::Key { buyer, scope: scope.1 }));
+        false
+    }
+
+    /// The order in memory that keeps a key whose time is not over.
+    fn kept(&self, scope: (AccountNo, Scope), now: Millis) -> Option<(OrderId, Kept)> {
+        let (id, _) = self.keys.get(&scope)?;
+        let kept = self.orders.get(id)?.kept(scope.1).copied()?;
+        kept.is_alive(now).then_some((*id, kept))
+    }
+
+    /// The disk was looked at. What it keeps is the answer to all who wait; without it the first one goes on.
+    pub(super) fn key_looked_up(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
+        let OrderMsg::KeyLookedUp { buyer, scope, found, unreadable } = msg else {
+            return;
+        };
+        let waiting = work.keys.remove(&(buyer, scope)).unwrap_or_default();
+        if unreadable {
+            return fx.extend(waiting.iter().map(|msg| Effect::Reply(caller(msg), Outcome::Unreadable)));
+        }
+        if let Some((id, kept)) = found.filter(|(_, kept)| kept.is_alive(now)) {
+            for msg in &waiting {
+                if let Some(key) = msg.key() {
+                    answer(msg, &key, id, &kept, fx);
+                }
+            }
+            return;
+        }
+        // The first is judged here and now, as nothing can have come to rest since the look. The others see what
+        // becomes of it.
+        let mut waiting = waiting.into_iter();
+        if let Some(first) = waiting.next() {
+            work.not_at_rest = Some((buyer, scope));
+            self.handle(work, first, now, fx);
+            work.not_at_rest = None;
+        }
+        fx.extend(waiting.map(Effect::Again));
+    }
+}
+
+/// Answers a command with a key that is kept.
+fn answer(msg: &OrderMsg, key: &Key, id: OrderId, kept: &Kept, fx: &mut Effects<OrderShard>) {
+    let ticket = caller(msg);
+    fx.push(match (kept.key.has_fields_of(key), msg) {
+        (false, _) => refused(ticket, Refusal::KeyReused),
+        (true, OrderMsg::Place { .. }) => Effect::Reply(ticket, Outcome::Placed(id)),
+        (true, _) => Effect::Reply(ticket, Outcome::Kept),
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::{Facts, OrderEvent, PayKind};
+    use crate::domain::ids::{StoreNo, Ticket};
+    use crate::domain::key::{KEPT_FOR, Operation};
+    use crate::domain::message::Cred;
+    use crate::domain::order::Order;
+
+    const BUYER: AccountNo = AccountNo(1);
+
+    fn id(number: u64) -> OrderId {
+        OrderId::new(number << 20, BUYER, number)
+    }
+
+    fn key(text: &str, fields: &[u8]) -> Key {
+        Key::new(Operation::Payment, text, [fields])
+    }
+
+    fn facts() -> Facts {
+        let (seller, store, lines) = (AccountNo(2), StoreNo(1), Box::default());
+        Facts { buyer: BUYER, seller, store, lines, total: 5, created: 0, deadline: u64::MAX, key: None }
+    }
+
+    /// A shard with pending orders of these numbers.
+    fn shard(numbers: std::ops::Range<u64>) -> OrderShard {
+        let mut shard = OrderShard::default();
+        for number in numbers {
+            shard.apply(&(id(number), OrderEvent::Placed(facts())), 0);
+        }
+        shard
+    }
+
+    fn pay(ticket: u64, number: u64, key: Key) -> OrderMsg {
+        let (user, cred, kind) = (Some(BUYER), Cred::Trusted, PayKind::Platform);
+        OrderMsg::Pay { ticket: Ticket(ticket), order: id(number), user, cred, kind, key: Some(key) }
+    }
+
+    fn paid(key: Key) -> OrderEvent {
+        OrderEvent::Paid { kind: PayKind::Platform, key: Some(key) }
+    }
+
+    /// What comes of a message, in short.
+    fn told(shard: &OrderShard, work: &mut Work, msg: OrderMsg, now: Millis) -> Vec<String> {
+        let mut fx = Effects::<OrderShard>::new();
+        shard.handle(work, msg, now, &mut fx);
+        let tell = |effect| match effect {
+            Effect::Append(_) => "append".to_owned(),
+            Effect::Send(_) => "send".to_owned(),
+            Effect::Reply(Ticket(ticket), Outcome::Refused(refusal)) => format!("{ticket}: {}", refusal.code()),
+            Effect::Reply(Ticket(ticket), outcome) => format!("{ticket}: {outcome:?}"),
+            Effect::Resting(Resting::Key { .. }) => "look".to_owned(),
+            Effect::Again(_) => "again".to_owned(),
+            other => format!("{other:?}"),
+        };
+        fx.into_iter().map(tell).collect()
+    }
+
+    #[test]
+    fn a_success_is_kept_for_a_day_of_event_time() {
+        let (mut shard, mut work) = (shard(0..2), Work::default());
+        shard.apply(&(id(0), paid(key("k", b"0"))), 1_000);
+        let mut ask = |msg, now| told(&shard, &mut work, msg, now);
+        assert_eq!(ask(pay(1, 0, key("k", b"0")), 1_000), ["1: Kept"]);
+        assert_eq!(ask(pay(1, 1, key("k", b"1")), 999 + KEPT_FOR), ["1: 422"]);
+        // Its time is over: it is a new key.
+        assert_eq!(ask(pay(1, 0, key("k", b"0")), 1_000 + KEPT_FOR), ["1: 527"]);
+        assert_eq!(ask(pay(1, 1, key("k", b"1")), 1_000 + KEPT_FOR), ["send"]);
+    }
+
+    #[test]
+    fn a_key_in_flight_holds_others_back_whatever_their_order() {
+        let (mut shard, mut work) = (shard(0..2), Work::default());
+        assert_eq!(told(&shard, &mut work, pay(1, 0, key("k", b"0")), 0), ["send"]);
+        assert_eq!(told(&shard, &mut work, pay(2, 1, key("k", b"1")), 0), Vec::<String>::new());
+        assert_eq!(told(&shard, &mut work, pay(3, 1, key("l", b"1")), 0), ["send"]);
+        let held = OrderMsg::Held { order: id(0), key: Some(key("k", b"0")) };
+        assert_eq!(told(&shard, &mut work, held, 0), ["append", "1: Done", "again"]);
+        shard.apply(&(id(0), paid(key("k", b"0"))), 0);
+        // What was held back finds a key that was used, though its order is busy now: it waits for that first.
+        assert_eq!(told(&shard, &mut work, pay(2, 1, key("k", b"1")), 0), Vec::<String>::new());
+        let held = OrderMsg::Held { order: id(1), key: Some(key("l", b"1")) };
+        assert_eq!(told(&shard, &mut work, held, 0), ["append", "3: Done", "again"]);
+        shard.apply(&(id(1), paid(key("l", b"1"))), 0);
+        assert_eq!(told(&shard, &mut work, pay(2, 1, key("k", b"1")), 0), ["2: 422"]);
+        assert!(work.is_quiet());
+    }
+
+    #[test]
+    fn a_refusal_frees_its_key() {
+        let (shard, mut work) = (shard(0..1), Work::default());
+        assert_eq!(told(&shard, &mut work, pay(1, 0, key("k", b"0")), 0), ["send"]);
+        assert_eq!(told(&shard, &mut work, pay(2, 0, key("k", b"0")), 0), Vec::<String>::new());
+        let refusal = Refusal::InsufficientFunds(id(0).to_string());
+        let not_held = OrderMsg::NotHeld { order: id(0), refusal };
+        assert_eq!(told(&shard, &mut work, not_held, 0), ["1: 519", "again"]);
+        assert_eq!(told(&shard, &mut work, pay(2, 0, key("k", b"0")), 0), ["send"]);
+    }
+
+    /// Orders on disk keep keys, too: the disk is asked once for all who wait.
+    #[test]
+    fn what_is_not_in_memory_is_looked_up() {
+        let (mut shard, mut work) = (shard(0..3), Work::default());
+        shard.all_may_be_on_disk(true);
+        let looked_up = |found, unreadable| {
+            let scope = key("k", b"").scope();
+            OrderMsg::KeyLookedUp { buyer: BUYER, scope, found, unreadable }
+        };
+        let first_two = |shard: &OrderShard, work: &mut Work| {
+            assert_eq!(told(shard, work, pay(1, 0, key("k", b"0")), 9), ["look"]);
+            assert_eq!(told(shard, work, pay(2, 1, key("k", b"1")), 9), Vec::<String>::new());
+            assert!(!work.is_quiet());
+        };
+        first_two(&shard, &mut work);
+        let kept = Kept { key: key("k", b"0"), at: 5 };
+        assert_eq!(told(&shard, &mut work, looked_up(Some((id(7), kept)), false), 9), ["1: Kept", "2: 422"]);
+        first_two(&shard, &mut work);
+        assert_eq!(told(&shard, &mut work, looked_up(None, true), 9), ["1: Unreadable", "2: Unreadable"]);
+        assert!(work.is_quiet());
+        // Nothing there, or its time is over: the first goes on, the other waits for it.
+        for found in [None, Some((id(7), kept))] {
+            first_two(&shard, &mut work);
+            let now = if found.is_some() { 5 + KEPT_FOR } else { 9 };
+            assert_eq!(told(&shard, &mut work, looked_up(found, false), now), ["send", "again"]);
+            assert_eq!(told(&shard, &mut work, pay(2, 1, key("k", b"1")), now), Vec::<String>::new());
+            let refusal = Refusal::InsufficientFunds(String::new());
+            told(&shard, &mut work, OrderMsg::NotHeld { order: id(0), refusal }, now);
+            // Each who asks anew looks anew: the one before may have left something.
+            assert_eq!(told(&shard, &mut work, pay(3, 2, key("k", b"2")), now), ["look"]);
+            told(&shard, &mut work, looked_up(None, true), now);
+        }
+        // What is in memory needs no look.
+        shard.apply(&(id(2), paid(key("k", b"2"))), 9);
+        assert_eq!(told(&shard, &mut work, pay(3, 2, key("k", b"2")), 9), ["3: Kept"]);
+    }
+
+    /// The same key a day later is another order's; the earlier order coming and going changes nothing.
+    #[test]
+    fn the_newest_order_keeps_a_key() {
+        let (mut shard, mut work) = (shard(0..2), Work::default());
+        shard.apply(&(id(0), paid(key("k", b"0"))), 1);
+        shard.apply(&(id(1), paid(key("k", b"1"))), 1 + KEPT_FOR);
+        let old: Vec<Order> = shard.orders.get(&id(0)).cloned().into_iter().collect();
+        let now = 2 + KEPT_FOR;
+        assert_eq!(told(&shard, &mut work, pay(1, 1, key("k", b"1")), now), ["1: Kept"]);
+        for order in old {
+            shard.remove([id(0)]);
+            assert_eq!(told(&shard, &mut work, pay(1, 1, key("k", b"1")), now), ["1: Kept"]);
+            shard.bring_back(id(0), order);
+            assert_eq!(told(&shard, &mut work, pay(1, 1, key("k", b"1")), now), ["1: Kept"]);
+        }
+        shard.remove([id(1)]);
+        assert!(shard.keys.is_empty());
+    }
+}
