@@ -17,7 +17,7 @@ use common::{Answer, Client, Dice, Server, User, book};
 
 const CLIENTS_MAX: u64 = 16;
 const BUYERS: u64 = 3;
-const BOOKS: [(&str, i64); 2] = [("a", 7), ("b", 11)];
+const BOOKS: [(&str, i64); 2] = [("a", 2), ("b", 3)];
 const STOCK: i64 = 12;
 
 /// What calls are about.
@@ -144,7 +144,7 @@ impl<'a> Caller<'a> {
     }
 
     fn funds(&mut self) {
-        let (user, value) = (self.buyer(), self.dice.roll(80) as i64 - 30);
+        let (user, value) = (self.buyer(), self.dice.roll(12) as i64 - 4);
         self.call(
             |client| client.try_add_funds(user, value),
             |answer| match answer.map(|answer| answer.status) {
