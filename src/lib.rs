@@ -280,7 +280,7 @@
 //! - `catalog`: what is in a book's document, and the search over all books;
 //! - `auth`: password hashes, tokens; `cold`: book documents by content hash;
 //! - `journal`, `snapshot`, [`disk`]: bytes in, durable bytes out;
-//! - `stats`: histograms;
+//! - `stats`: histograms; `sync`: the locks that the tests can exchange;
 //! - [`offline`]: a data directory from rows of another system, and the check of one;
 //! - [`http`] and `cli` (feature `server`): the service and its command line.
 
@@ -306,6 +306,7 @@ mod engine;
 mod journal;
 mod snapshot;
 mod stats;
+mod sync;
 
 pub use auth::{PasswordError, PasswordHash, PasswordParams};
 pub use catalog::SearchFields;

@@ -1,14 +1,21 @@
 //! Who waits for an answer, how many may, and the gate that keeps an answer back until what it rests on is durable.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use crate::domain::{Outcome, Ticket};
 use crate::journal::{Journal, Lsn};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, Notify};
 
 const SHARDS: usize = 64;
+
+/// Beside the count in the word at the door: nobody is admitted any more.
+const DRAINING: usize = 1 << (usize::BITS - 1);
+/// Whoever comes waits.
+const HELD: usize = 1 << (usize::BITS - 2);
+const COUNT: usize = HELD - 1;
 
 /// Runs when the answer is known, also if the caller has gone.
 pub(crate) type Then = Box<dyn FnOnce(&Outcome) + Send>;
@@ -57,7 +64,9 @@ struct Slab {
 pub(crate) struct Answers {
     slabs: [Mutex<Slab>; SHARDS],
     turn: AtomicUsize,
-    in_flight: AtomicUsize,
+    /// How many are in flight, and whether the door is shut. One word, so that who comes in and who shuts the door
+    /// cannot miss one another.
+    door: AtomicUsize,
     in_flight_max: usize,
     promised: AtomicUsize,
     promised_max: usize,
@@ -67,8 +76,6 @@ pub(crate) struct Answers {
     durable: AtomicU64,
     moved: Notify,
     failed: AtomicBool,
-    draining: AtomicBool,
-    held: AtomicBool,
     resumed: Notify,
 }
 
@@ -81,7 +88,7 @@ impl Answers {
         Answers {
             slabs: std::array::from_fn(|_| Mutex::default()),
             turn: AtomicUsize::new(0),
-            in_flight: AtomicUsize::new(0),
+            door: AtomicUsize::new(0),
             in_flight_max,
             promised: AtomicUsize::new(0),
             promised_max,
@@ -89,15 +96,13 @@ impl Answers {
             durable: AtomicU64::new(0),
             moved: Notify::new(),
             failed: AtomicBool::new(false),
-            draining: AtomicBool::new(false),
-            held: AtomicBool::new(false),
             resumed: Notify::new(),
         }
     }
 
     /// Commands that were admitted and are not answered.
     pub(crate) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::SeqCst)
+        self.door.load(Ordering::Acquire) & COUNT
     }
 
     /// The most that may be in flight.
@@ -108,31 +113,30 @@ impl Answers {
     /// Admits a command that journals at most `bytes`. Waits only while an audit holds admission.
     pub(crate) async fn admit(&self, bytes: usize, then: Option<Then>) -> Result<Admission, Busy> {
         loop {
-            // Counted first, looked second; who drains or holds does it the other way round, so one sees the other.
-            let others = self.in_flight.fetch_add(1, Ordering::SeqCst);
-            let busy = if self.draining.load(Ordering::SeqCst) {
+            let door = self.door.fetch_add(1, Ordering::AcqRel);
+            let busy = if door & DRAINING != 0 {
                 Some(Busy::Draining)
             } else if self.is_failed() {
                 Some(Busy::Failed)
             } else {
-                (others >= self.in_flight_max).then_some(Busy::Permits)
+                (door & COUNT >= self.in_flight_max).then_some(Busy::Permits)
             };
             if let Some(busy) = busy {
-                self.in_flight.fetch_sub(1, Ordering::AcqRel);
+                self.leave();
                 return Err(busy);
             }
-            if !self.held.load(Ordering::SeqCst) {
+            if door & HELD == 0 {
                 break;
             }
-            self.in_flight.fetch_sub(1, Ordering::AcqRel);
+            self.leave();
             let resumed = self.resumed.notified();
-            if self.held.load(Ordering::SeqCst) {
+            if self.door.load(Ordering::Acquire) & HELD != 0 {
                 resumed.await;
             }
         }
         if self.promised.fetch_add(bytes, Ordering::AcqRel) + bytes > self.promised_max {
             self.promised.fetch_sub(bytes, Ordering::AcqRel);
-            self.in_flight.fetch_sub(1, Ordering::AcqRel);
+            self.leave();
             return Err(Busy::Buffer);
         }
         let (sender, answer) = oneshot::channel();
@@ -192,9 +196,14 @@ impl Answers {
         }
     }
 
+    /// Gives a permit back.
+    fn leave(&self) {
+        self.door.fetch_sub(1, Ordering::AcqRel);
+    }
+
     fn release(&self, waiter: Waiter, outcome: Outcome) {
         self.promised.fetch_sub(waiter.bytes, Ordering::AcqRel);
-        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.leave();
         // The caller may have dropped his future; what he asked for is done all the same.
         let _ = waiter.answer.send(outcome);
     }
@@ -254,22 +263,22 @@ impl Answers {
 
     /// Admits nothing any more.
     pub(crate) fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+        self.door.fetch_or(DRAINING, Ordering::AcqRel);
         self.resume();
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.door.load(Ordering::Acquire) & DRAINING != 0
     }
 
     /// Lets new commands wait at the door.
     pub(crate) fn hold(&self) {
-        self.held.store(true, Ordering::SeqCst);
+        self.door.fetch_or(HELD, Ordering::AcqRel);
     }
 
     /// Lets them in.
     pub(crate) fn resume(&self) {
-        self.held.store(false, Ordering::SeqCst);
+        self.door.fetch_and(!HELD, Ordering::AcqRel);
         self.resumed.notify_waiters();
     }
 }

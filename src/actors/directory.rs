@@ -1,13 +1,7 @@
 //! Who is alive and who sleeps: number → slot.
 //!
 //! An idle actor costs 6.7 KB, a dormant row about a hundred bytes, so memory follows the work. A slot is routed,
-//! woken and put to sleep under its own lock, which is never held across an await:
-//!
-//! - wake: a message for a dormant row spawns the actor under the lock and is its first message;
-//! - sleep: the slot is marked `Sleeping` and the actor told so by a last message; what comes meanwhile waits in the
-//!   slot; on that last message the actor publishes its row, or goes on with what waits.
-//!
-//! So no message is lost, and there are never two actors of one number.
+//! woken and put to sleep under its own lock, which is never held across an await; `slot` says how.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,25 +11,15 @@ use tokio::sync::oneshot;
 
 use super::segmented::Segmented;
 use super::shell::{Mail, Resident, spawn};
+use super::slot::{Delivered, Mailbox};
 use super::system::System;
 
-/// Where the state of an entity is.
-enum Place<E: Resident> {
-    /// Nowhere: the number is not given.
-    Empty,
-    /// Given, before the first event.
-    Fresh,
-    /// In its encoded row.
-    Dormant(Box<[u8]>),
-    /// In its actor.
-    Live {
-        actor: ActorRef<Mail<E>>,
-        /// Seconds since open at the last message.
-        used: u32,
-    },
-    /// In its actor, which is about to publish its row. Boxed so that a slot stays small.
-    #[expect(clippy::box_collection, reason = "a slot is paid for a million times, a sleeping one hardly ever")]
-    Sleeping(Box<Vec<Mail<E>>>),
+type Place<E> = super::slot::Place<ActorRef<Mail<E>>, Mail<E>>;
+
+impl<E: Resident> Mailbox<Mail<E>> for ActorRef<Mail<E>> {
+    fn put(&self, mail: Mail<E>) -> bool {
+        self.cast(mail).is_ok()
+    }
 }
 
 /// A number's slot.
@@ -160,34 +144,23 @@ impl<E: Resident> Directory<E> {
         if system.is_stopped() {
             return;
         }
-        let state = match &mut *place {
-            Place::Live { actor, used } => {
-                *used = system.seconds();
-                // The actor stops only after its slot left `Live`, or with the whole engine.
-                if actor.cast(mail).is_err() {
-                    system.fail(format!("the actor of {} {number} is gone", E::KIND));
-                }
-                return;
-            }
-            Place::Sleeping(waiting) => return waiting.push(mail),
-            Place::Empty => return system.fail(format!("a message to {} {number}, which does not exist", E::KIND)),
-            Place::Fresh => E::fresh(number),
-            Place::Dormant(row) => match E::decode(row) {
-                Ok(state) => {
-                    self.dormant.fetch_sub(1, Ordering::Relaxed);
-                    state
-                }
-                Err(error) => return system.fail(format!("{} {number} does not decode: {error}", E::KIND)),
-            },
+        let wake = |row: Option<&[u8]>| {
+            let state = match row {
+                None => E::fresh(number),
+                Some(row) => E::decode(row).map_err(|error| format!("does not decode: {error}"))?,
+            };
+            spawn(system, state).map_err(|error| format!("does not start: {error}"))
         };
-        match spawn(system, state) {
-            Ok(actor) => {
-                let _ = actor.cast(mail);
-                *place = Place::Live { actor, used: system.seconds() };
+        match place.deliver(mail, system.seconds(), wake) {
+            Ok(Delivered::Awake) => {}
+            Ok(Delivered::Woken { slept }) => {
+                if slept {
+                    self.dormant.fetch_sub(1, Ordering::Relaxed);
+                }
                 self.live.fetch_add(1, Ordering::Relaxed);
                 self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(number);
             }
-            Err(error) => system.fail(format!("{} {number} does not start: {error}", E::KIND)),
+            Err(why) => system.fail(format!("{} {number} {why}", E::KIND)),
         }
     }
 
@@ -196,15 +169,7 @@ impl<E: Resident> Directory<E> {
     pub(super) fn lie_down(&self, system: &System, number: u32, myself: &ActorRef<Mail<E>>, state: &E) -> bool {
         let row = state.encode();
         let mut place = self.slots.get(number).lock();
-        if let Place::Sleeping(waiting) = &mut *place
-            && !waiting.is_empty()
-            && !system.is_stopped()
-        {
-            // Under the lock, so that nothing overtakes what waited.
-            for mail in waiting.drain(..) {
-                let _ = myself.cast(mail);
-            }
-            *place = Place::Live { actor: myself.clone(), used: system.seconds() };
+        if !system.is_stopped() && place.go_on(myself, system.seconds()) {
             self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(number);
             return false;
         }
@@ -232,12 +197,7 @@ impl<E: Resident> Directory<E> {
                 kept.push(number);
                 continue;
             }
-            let mut place = self.slots.get(number).lock();
-            if let Place::Live { actor, .. } = &*place {
-                let _ = actor.cast(Mail::Sleep);
-                *place = Place::Sleeping(Box::default());
-                told += 1;
-            }
+            told += usize::from(self.slots.get(number).lock().doze(Mail::Sleep));
         }
         self.woken.lock().unwrap_or_else(PoisonError::into_inner).append(&mut kept);
         told

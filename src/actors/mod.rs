@@ -10,6 +10,7 @@ mod directory;
 mod resting;
 mod segmented;
 mod shell;
+mod slot;
 mod system;
 
 pub(crate) use answers::{Admission, Answers, Busy, Then};

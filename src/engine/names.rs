@@ -1,13 +1,14 @@
 //! Ids → numbers: indexes, rebuilt from the rows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio::sync::Notify;
 
 use crate::domain::{AccountNo, StoreNo};
+use crate::sync::Mutex;
 
 /// Shards of a map. The default is four a core; two cores would make everybody wait for eight locks.
 const MAP_SHARDS: usize = 1_024;

@@ -1,10 +1,11 @@
 //! Group commit: the thread that writes everything that piled up while it was writing before.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
+
+use crate::sync::atomic::Ordering;
+use crate::sync::{MutexGuard, thread};
 
 use super::batch::{BATCH_BODY_MAX, BATCH_BYTES_MAX};
 use super::frame::{frames_after, frames_within};

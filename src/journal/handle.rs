@@ -1,11 +1,13 @@
 //! The journal as its callers see it.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
+
+use crate::sync::Mutex;
+use crate::sync::atomic::Ordering;
+use crate::sync::thread::{self, JoinHandle};
 
 use super::commit::Committer;
 use super::frame::{FRAME_PAYLOAD_MAX, Frame, encode_frame};

@@ -1,10 +1,11 @@
 //! What the callers of a journal and its thread share.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::PoisonError;
 use std::sync::mpsc::Sender;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::stats::{Histogram, HistogramSnapshot};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 use super::{Durability, JournalFailed, Lsn};
 

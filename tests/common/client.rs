@@ -144,9 +144,14 @@ impl Client {
         self.post_with_token(&user.token, "/seller/add_book", body)
     }
 
-    pub fn add_stock_level(&self, user: &User, store: &str, book: &str, add: i64) -> Answer {
+    pub fn try_add_stock_level(&self, user: &User, store: &str, book: &str, add: i64) -> io::Result<Answer> {
         let body = json!({"user_id": user.id, "store_id": store, "book_id": book, "add_stock_level": add});
-        self.post_with_token(&user.token, "/seller/add_stock_level", body)
+        self.try_post("/seller/add_stock_level", Some(&user.token), &body)
+    }
+
+    #[track_caller]
+    pub fn add_stock_level(&self, user: &User, store: &str, book: &str, add: i64) -> Answer {
+        self.try_add_stock_level(user, store, book, add).unwrap()
     }
 
     pub fn ship(&self, user: &User, store: &str, order: &str) -> Answer {
@@ -165,7 +170,17 @@ impl Client {
     }
 
     pub fn get_stock_level(&self, store: &str, book: &str) -> Answer {
-        self.post("/seller/get_stock_level", json!({"store_id": store, "book_id": book}))
+        self.try_stock(None, store, book).unwrap()
+    }
+
+    /// Asked as the user, on the buyers' route, or as nobody, on the sellers'.
+    pub fn try_stock(&self, user: Option<&User>, store: &str, book: &str) -> io::Result<Answer> {
+        let mut body = json!({"store_id": store, "book_id": book});
+        let Some(user) = user else {
+            return self.try_post("/seller/get_stock_level", None, &body);
+        };
+        body["user_id"] = json!(user.id);
+        self.try_post("/buyer/check_stock_level", None, &body)
     }
 }
 
@@ -180,6 +195,11 @@ impl Client {
     #[track_caller]
     pub fn new_order(&self, user: &User, store: &str, lines: &[(&str, i64)]) -> Answer {
         self.try_new_order(user, store, lines).unwrap()
+    }
+
+    /// A route that takes user and password.
+    pub fn try_on_user(&self, path: &str, user: &User) -> io::Result<Answer> {
+        self.try_post(path, None, &json!({"user_id": user.id, "password": user.password}))
     }
 
     /// A route that takes user, order and password.

@@ -15,6 +15,7 @@ pub mod audit;
 pub mod client;
 pub mod files;
 pub mod http;
+pub mod linearizability;
 pub mod server;
 pub mod shop;
 pub mod tool;
