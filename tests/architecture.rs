@@ -37,6 +37,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("http_body_util", &["http"]),
+    ("tokio_rustls", &["http"]),
     ("tower_service", &["http"]),
     ("clap", &["cli"]),
     ("humantime", &["cli", "http"]),

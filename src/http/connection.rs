@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,14 +14,16 @@ use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::answer::ResponseBody;
+use super::call::Caller;
 use super::io::Io;
 use super::shared::{Gate, Phase, Shared};
-use super::{answer, routes, service};
+use super::{answer, routes, service, tls};
 
 /// hyper's buffer is at least this large, so that bodies are read in few pieces.
 const READ_BUFFER_BYTES_MIN: usize = 400 << 10;
@@ -32,10 +33,28 @@ const HEADER_SLACK_BYTES: usize = 64 << 10;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
+/// The stream of a connection: the socket itself, or TLS on it.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// The socket below.
+    fn into_socket(self) -> TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn into_socket(self) -> TcpStream {
+        self
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn into_socket(self) -> TcpStream {
+        self.into_inner().0
+    }
+}
+
 /// What the parts of one connection share: the service, the socket, the timer.
 pub(super) struct Conn {
     pub(super) shared: Arc<Shared>,
-    pub(super) peer: IpAddr,
+    caller: Caller,
     /// An answer was given although the client may still be sending: do not slam the door.
     pub(super) linger: AtomicBool,
     opened: Instant,
@@ -44,10 +63,10 @@ pub(super) struct Conn {
 }
 
 impl Conn {
-    pub(super) fn new(shared: Arc<Shared>, peer: IpAddr) -> Self {
+    fn new(shared: Arc<Shared>, caller: Caller) -> Self {
         Conn {
             shared,
-            peer,
+            caller,
             linger: AtomicBool::new(false),
             opened: Instant::now(),
             head_deadline_ns: AtomicU64::new(0),
@@ -91,7 +110,7 @@ impl Sleep for Due {}
 
 /// Answers a request of one of our own connections.
 async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    let mut reply = service::answer(&conn.shared, Some(conn.peer), request).await;
+    let mut reply = service::answer(&conn.shared, conn.caller, request).await;
     if reply.close {
         conn.linger.store(true, Ordering::Relaxed);
     }
@@ -100,8 +119,19 @@ async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
-    let conn = Arc::new(Conn::new(Arc::clone(&shared), peer));
+pub(super) async fn run(stream: TcpStream, caller: Caller, shared: Arc<Shared>) {
+    let Some(identity) = &shared.config.tls else { return serve(stream, caller, shared).await };
+    // In a box, so that connections without TLS have no room for it.
+    Box::pin(async {
+        if let Some(stream) = tls::accept(stream, identity, &shared).await {
+            serve(stream, caller, Arc::clone(&shared)).await;
+        }
+    })
+    .await;
+}
+
+async fn serve<S: Stream>(stream: S, caller: Caller, shared: Arc<Shared>) {
+    let conn = Arc::new(Conn::new(Arc::clone(&shared), caller));
     let service = service_fn({
         let conn = Arc::clone(&conn);
         move |request| handle(Arc::clone(&conn), request)
@@ -121,17 +151,19 @@ pub(super) async fn run(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
     let outcome = drive(Pin::new(&mut http), &shared.gate, &conn, |http| http.graceful_shutdown()).await;
     let Some(outcome) = outcome else { return };
     let parts = http.into_parts();
-    let stream = parts.io.into_inner();
+    let mut stream = parts.io.into_inner();
     match outcome {
         Ok(()) if !conn.linger.load(Ordering::Relaxed) => {}
         Ok(()) => linger(stream).await,
-        // An idle connection is closed without a word; half a head gets an answer.
+        // An idle connection is closed without a word of HTTP; half a head gets an answer.
         Err(error) if error.is_timeout() => {
-            if !parts.read_buf.is_empty() {
-                shared.metrics.record_unrouted(408);
-                send(&stream, &answer::raw(408, "Request Timeout", "request timeout: the headers took too long")).await;
-                linger(stream).await;
+            if parts.read_buf.is_empty() {
+                return end(&mut stream).await;
             }
+            shared.metrics.record_unrouted(408);
+            let answer = answer::raw(408, "Request Timeout", "request timeout: the headers took too long");
+            send(&mut stream, &answer).await;
+            linger(stream).await;
         }
         Err(error) if error.is_parse() => {
             shared.metrics.record_unrouted(if error.is_parse_too_large() { 431 } else { 400 });
@@ -142,9 +174,17 @@ pub(super) async fn run(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
 }
 
 /// Tells a client that there are too many connections.
-pub(super) async fn reject(stream: TcpStream) {
-    send(&stream, &answer::raw(503, "Service Unavailable", "too many connections; nothing was done")).await;
-    linger(stream).await;
+pub(super) async fn reject(mut stream: TcpStream, shared: Arc<Shared>) {
+    let answer = answer::raw(503, "Service Unavailable", "too many connections; nothing was done");
+    let Some(identity) = &shared.config.tls else {
+        send(&mut stream, &answer).await;
+        return linger(stream).await;
+    };
+    let accepted = Box::pin(tls::accept(stream, identity, &shared));
+    if let Ok(Some(mut stream)) = tokio::time::timeout(LINGER_TIME, accepted).await {
+        send(&mut stream, &answer).await;
+        linger(stream).await;
+    }
 }
 
 /// Polls a connection until it ends, is told to drain, or (`None`) is cut.
@@ -203,34 +243,35 @@ async fn drive<C: Future>(
 }
 
 /// Writes all of `bytes`, or gives up when the client does not read.
-async fn send(stream: &TcpStream, mut bytes: &[u8]) {
+pub(super) async fn send<S: Stream>(stream: &mut S, bytes: &[u8]) {
     let writing = async {
-        while !bytes.is_empty() {
-            stream.writable().await?;
-            match stream.try_write(bytes) {
-                Ok(0) => break,
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        stream.write_all(bytes).await?;
+        stream.flush().await
     };
     if let Ok(Err(error)) = tokio::time::timeout(LINGER_TIME, writing).await {
         debug!(%error, "an answer could not be written");
     }
 }
 
+/// Says goodbye in the connection's own language: over TLS that nothing was cut off.
+async fn end<S: Stream>(stream: &mut S) {
+    if let Ok(Err(error)) = tokio::time::timeout(LINGER_TIME, stream.shutdown()).await {
+        debug!(%error, "the client left before the goodbye");
+    }
+}
+
 /// Ends the sending side and reads what the client still sends. Closing a socket that has unread bytes resets
 /// the connection, and a reset can destroy the answer before the client has read it.
-async fn linger(mut stream: TcpStream) {
+pub(super) async fn linger<S: Stream>(mut stream: S) {
     let closing = async {
-        poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await?;
+        stream.shutdown().await?;
+        // What comes now is thrown away, so nobody has to decipher it.
+        let socket = stream.into_socket();
         let mut scrap = vec![0; 16 << 10];
         let mut left = LINGER_BYTES_MAX;
         while left > 0 {
-            stream.readable().await?;
-            match stream.try_read(&mut scrap) {
+            socket.readable().await?;
+            match socket.try_read(&mut scrap) {
                 Ok(0) => break,
                 Ok(read) => left = left.saturating_sub(read),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -13,7 +13,7 @@ use hyper::http::request::Parts;
 
 use super::answer::{Failure, Reply};
 use super::body::{self, BodyError};
-use super::call::Call;
+use super::call::{Call, Caller};
 use super::dispatch;
 use super::routes::{self, BodyLimit, ROUTES, Route};
 use super::shared::Shared;
@@ -23,12 +23,12 @@ static TOKEN: HeaderName = HeaderName::from_static("token");
 const HEADER_LINE_BYTES: usize = 4;
 
 /// Judges a request and counts it, whoever's connection it came on.
-pub(super) async fn answer<B: Body>(shared: &Shared, peer: Option<IpAddr>, request: Request<B>) -> Reply {
+pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, request: Request<B>) -> Reply {
     let began = Instant::now();
     let (head, body) = request.into_parts();
-    let found = routes::find(head.uri.path());
+    let found = routes::find(head.uri.path()).filter(|(_, route)| route.is_at(caller.door));
     let mut incoming = Incomplete { shared, head: &head, body: pin!(body) };
-    let reply = judge(&mut incoming, peer, found.map(|(_, route)| route)).await;
+    let reply = judge(&mut incoming, caller.peer, found.map(|(_, route)| route)).await;
     let reply = reply.weighed(&shared.answers, found.map_or(Failure::Nothing, |(_, route)| route.failure));
     let index = found.map_or(ROUTES.len(), |(index, _)| index);
     shared.metrics.record(index, reply.code, began.elapsed());

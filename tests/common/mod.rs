@@ -16,7 +16,9 @@ pub mod client;
 pub mod files;
 pub mod http;
 pub mod server;
+pub mod service;
 pub mod shop;
+pub mod tls;
 pub mod tool;
 
 pub use answer::Answer;
