@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use tracing::debug;
 
 use super::answer::ResponseBody;
 use super::call::Caller;
+use super::framing::Watched;
 use super::io::Io;
 use super::shared::{Gate, Phase, Shared};
 use super::{answer, routes, service, tls};
@@ -29,6 +30,11 @@ use super::{answer, routes, service, tls};
 const READ_BUFFER_BYTES_MIN: usize = 400 << 10;
 /// Room above our limit of header bytes: up to here a request is judged by us, with its route's failure values.
 const HEADER_SLACK_BYTES: usize = 64 << 10;
+/// What is read of one connection before others have their turn, in bytes and in reads. hyper goes on for as long as
+/// bytes come, and there are bodies that it reads one byte at a time; the runtime's own budget of reads is larger, and
+/// what uses it up leaves nothing for the timeouts of the same task.
+const TURN_BYTES_MAX: usize = 256 << 10;
+const TURN_READS_MAX: usize = 32;
 /// How long a goodbye may take, and how much is read during it.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 16 << 20;
@@ -56,7 +62,12 @@ pub(super) struct Conn {
     pub(super) shared: Arc<Shared>,
     caller: Caller,
     /// An answer was given although the client may still be sending: do not slam the door.
-    pub(super) linger: AtomicBool,
+    linger: AtomicBool,
+    /// A head said in two ways where its body ends, so what follows is not taken for a request.
+    distrusted: AtomicBool,
+    /// What was read in this turn.
+    turn_bytes: AtomicUsize,
+    turn_reads: AtomicUsize,
     opened: Instant,
     /// The deadline of the head that is awaited, in ns since `opened`.
     head_deadline_ns: AtomicU64,
@@ -68,9 +79,33 @@ impl Conn {
             shared,
             caller,
             linger: AtomicBool::new(false),
+            distrusted: AtomicBool::new(false),
+            turn_bytes: AtomicUsize::new(0),
+            turn_reads: AtomicUsize::new(0),
             opened: Instant::now(),
             head_deadline_ns: AtomicU64::new(0),
         }
+    }
+
+    /// No request is taken from this connection any more. It is set while bytes are read, before they are parsed.
+    pub(super) fn distrust(&self) {
+        self.distrusted.store(true, Ordering::Relaxed);
+    }
+
+    fn begin_turn(&self) {
+        self.turn_bytes.store(0, Ordering::Relaxed);
+        self.turn_reads.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether enough was read for now.
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.turn_bytes.load(Ordering::Relaxed) >= TURN_BYTES_MAX
+            || self.turn_reads.load(Ordering::Relaxed) >= TURN_READS_MAX
+    }
+
+    pub(super) fn has_read(&self, bytes: usize) {
+        self.turn_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.turn_reads.fetch_add(1, Ordering::Relaxed);
     }
 
     fn head_deadline(&self) -> Instant {
@@ -110,7 +145,11 @@ impl Sleep for Due {}
 
 /// Answers a request of one of our own connections.
 async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    let mut reply = service::answer(&conn.shared, conn.caller, request).await;
+    let mut reply = if conn.distrusted.load(Ordering::Relaxed) {
+        service::refuse_ambiguous(&conn.shared, conn.caller, &request)
+    } else {
+        service::answer(&conn.shared, conn.caller, request).await
+    };
     if reply.close {
         conn.linger.store(true, Ordering::Relaxed);
     }
@@ -147,7 +186,7 @@ async fn serve<S: Stream>(stream: S, caller: Caller, shared: Arc<Shared>) {
         // A client that has shut down its sending side still gets its answer; and hyper does not have to probe
         // the socket for the end of the stream while a handler runs.
         .half_close(true)
-        .serve_connection(Io::new(stream), service);
+        .serve_connection(Io::new(Watched::new(stream, Arc::clone(&conn))), service);
     let outcome = drive(Pin::new(&mut http), &shared.gate, &conn, |http| http.graceful_shutdown()).await;
     let Some(outcome) = outcome else { return };
     let parts = http.into_parts();
@@ -203,6 +242,7 @@ async fn drive<C: Future>(
     let mut known_waker: Option<Waker> = None;
     let mut known_phase = Phase::Serving;
     poll_fn(|cx| {
+        conn.begin_turn();
         let is_known = known_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
         if !is_known || gate.phase() != known_phase {
             known_waker = Some(cx.waker().clone());

@@ -28,6 +28,7 @@
 //! - `server`: the accept loop, the limit of connections, the drain.
 //! - `connection`: one task a connection: hyper, the header timeout, the slow goodbye.
 //! - `tls`: the handshake before that, if the service has a certificate.
+//! - `framing`: looks for heads that say in two ways where their body ends.
 //! - `io`: the socket as hyper sees it. It gives hyper's own error answers the contract's JSON shape.
 //! - `tower`: the same for connections of somebody else: [`HttpService`].
 //! - `service`: one request: transport limits, 404, 405, the body, the handler, the counters.
@@ -48,6 +49,7 @@ pub(crate) mod client;
 mod connection;
 mod dispatch;
 pub(crate) mod fields;
+mod framing;
 mod io;
 mod json;
 mod metrics;

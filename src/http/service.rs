@@ -4,11 +4,11 @@
 
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Body;
-use hyper::header::{EXPECT, HeaderName};
+use hyper::header::{EXPECT, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
 use super::answer::{Failure, Reply};
@@ -35,6 +35,15 @@ pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, request: Re
     reply
 }
 
+/// Refuses a request of a connection on which nobody can say where a request ends. The connection ends with it.
+pub(super) fn refuse_ambiguous<B>(shared: &Shared, caller: Caller, request: &Request<B>) -> Reply {
+    let found = routes::find(request.uri().path()).filter(|(_, route)| route.is_at(caller.door));
+    let failure = found.map_or(Failure::Nothing, |(_, route)| route.failure);
+    shared.metrics.record(found.map_or(ROUTES.len(), |(index, _)| index), 400, Duration::ZERO);
+    let message = "malformed request: more than one Content-Length or Transfer-Encoding";
+    closing(Reply::transport(400, message, failure))
+}
+
 /// A request whose body has not been read to its end. `B` is a pinned reference.
 struct Incomplete<'a, B> {
     shared: &'a Shared,
@@ -54,6 +63,10 @@ async fn judge<B: Body + Unpin>(
     if header_bytes(head) > config.header_bytes_max {
         return refuse(request, Reply::transport(431, "headers too large", failure)).await;
     }
+    if !is_coding_known(head) {
+        // Nobody knows where its body ends, so nothing after it is read.
+        return closing(Reply::transport(400, "malformed request: unknown Transfer-Encoding", failure));
+    }
     if request.body.size_hint().lower() > body_max as u64 {
         return refuse(request, too_large(body_max, failure)).await;
     }
@@ -70,6 +83,13 @@ async fn judge<B: Body + Unpin>(
     };
     let token = if route.wants_token() { token(head) } else { "" };
     dispatch::run(route, Call { shared, body: &body, token, peer }).await
+}
+
+/// `chunked` once, or none. hyper takes every list that ends in `chunked` for it, and would give a zipped body as it is.
+fn is_coding_known(head: &Parts) -> bool {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    first && codings.next().is_none()
 }
 
 /// The `token` header; one that is no text belongs to nobody, as an empty one.
