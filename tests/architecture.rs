@@ -38,6 +38,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper", &["http"]),
     ("hyper_util", &["http"]),
     ("http_body_util", &["http"]),
+    ("tokio_rustls", &["http"]),
+    ("memchr", &["http"]),
     ("tower_service", &["http"]),
     ("clap", &["cli"]),
     ("humantime", &["cli", "http"]),

@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use common::shop::{CHEAP, NO_ORDER, STORE};
-use common::{Answer, Server, Shop, User, request, wait_until};
+use common::{Answer, Client, Server, Shop, User, request, wait_until};
 use serde_json::json;
 
 /// The sum of all samples of this metric whose labels contain all of these texts.
@@ -32,6 +32,67 @@ fn health_ready_and_metrics_answer_a_get() {
     assert_eq!(metrics.status, 200);
     let content_type = metrics.header("content-type").unwrap();
     assert!(content_type.starts_with("text/plain") || content_type.starts_with("application/openmetrics-text"));
+}
+
+/// The port that the server tells for those who operate it.
+fn admin_port(server: &Server) -> u16 {
+    let said = server.output();
+    let (_, rest) = said.split_once("metrics on http://127.0.0.1:").unwrap_or_else(|| panic!("{said}"));
+    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+#[test]
+fn with_an_admin_port_the_metrics_are_there_and_nowhere_else() {
+    let mut server = Server::start(&["--admin-listen", "127.0.0.1:0", "--connections-max", "2"]);
+    let (public, admin) = (server.client(), Client::new(admin_port(&server)));
+    for client in [&public, &admin] {
+        assert_eq!(client.get("/healthz").status, 200);
+        assert_eq!(client.get("/readyz").status, 200);
+    }
+    let metrics = admin.get("/metrics");
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.text().contains("bookstore_http_requests_total"));
+    let hidden = public.get("/metrics");
+    Answer::read("/metrics", &hidden).unwrap().is(404);
+    assert_eq!(hidden.body, public.get("/no_such_path").body, "it does not even say that there is such a path");
+    // As everywhere: a 404 comes before a 405.
+    public.post("/metrics", json!({})).is(404);
+    admin.post("/metrics", json!({})).is(405);
+    // Nobody does business by the side door.
+    let anna = User::new("anna");
+    admin.register(&anna).is(404);
+    Answer::read("/openapi.json", &admin.get("/openapi.json")).unwrap().is(404);
+    public.register(&anna).ok();
+    // A shop that is full still shows how full it is.
+    let second = server.connect();
+    wait_until("the shop is full", || server.connect().response().is_ok_and(|answer| answer.status == 503));
+    assert_eq!(Client::new(admin_port(&server)).get("/metrics").status, 200);
+    drop(second);
+    let idle = Client::new(admin_port(&server));
+    assert_eq!(idle.get("/healthz").status, 200);
+    assert_eq!(server.sigterm().code(), Some(0), "an idle connection there does not keep the server from ending");
+}
+
+#[test]
+fn an_admin_port_that_is_taken_is_told_before_anything_is_opened() {
+    let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
+    let parent = tempfile::TempDir::new().unwrap();
+    let data = parent.path().join("data");
+    let output = std::process::Command::new(common::binary())
+        .args([
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            &format!("127.0.0.1:{}", admin_port(&server)),
+            "--data-dir",
+        ])
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("choose another with --admin-listen"), "{said}");
+    assert!(!data.exists());
 }
 
 #[test]

@@ -4,121 +4,13 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, reason = "a failure of the test's own plumbing is a failure of the test")]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+mod common;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use bookstore::Config;
-use bookstore::Engine;
-use bookstore::http::{HttpConfig, serve};
-use serde_json::Value;
-use tokio::sync::oneshot;
-
-/// Longer than anything here may take.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A service that ends when it is dropped or stopped.
-struct Service {
-    address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Service {
-    fn start(change: impl FnOnce(&mut HttpConfig)) -> Self {
-        let mut config = HttpConfig::default();
-        change(&mut config);
-        let (stop, stopped) = oneshot::channel();
-        let (tell, told) = std::sync::mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let engine = Engine::open(Config::memory()).await.unwrap();
-                tell.send(listener.local_addr().unwrap()).unwrap();
-                serve(listener, engine, config, async { drop(stopped.await) }).await.unwrap();
-            });
-        });
-        Service { address: told.recv_timeout(PATIENCE).unwrap(), stop: Some(stop), thread: Some(thread) }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
-    }
-
-    /// Sends `bytes` on a connection of its own and reads one answer.
-    fn ask(&self, bytes: impl AsRef<[u8]>) -> Answer {
-        let mut stream = self.connect();
-        stream.write_all(bytes.as_ref()).unwrap();
-        Answer::read(&mut stream)
-    }
-
-    fn stop(&mut self) {
-        drop(self.stop.take());
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        self.stop();
-        let joined = self.thread.take().map(std::thread::JoinHandle::join);
-        assert!(std::thread::panicking() || !matches!(joined, Some(Err(_))), "the service panicked");
-    }
-}
-
-#[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn read(stream: &mut impl Read) -> Self {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).unwrap_or_else(|e| panic!("{e} after {:?}", String::from_utf8_lossy(&head)));
-            head.push(byte[0]);
-        }
-        let head = String::from_utf8(head).unwrap().to_lowercase();
-        let status = head[9..12].parse().unwrap();
-        let mut answer = Answer { status, head, body: Vec::new() };
-        let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap());
-        answer.body = vec![0; length];
-        stream.read_exact(&mut answer.body).unwrap();
-        answer
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-
-    /// Checks that the answer has the contract's shape and gives its body.
-    fn json(&self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(self.header("content-type"), Some("application/json"));
-        let json: Value = serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"));
-        assert_eq!(json["code"], status);
-        assert!(json["message"].as_str().is_some_and(|message| !message.is_empty()));
-        json
-    }
-}
-
-fn post(path: &str, body: &str) -> String {
-    format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-}
-
-/// The connection ends without another byte.
-fn assert_closed(stream: &mut TcpStream) {
-    let mut rest = Vec::new();
-    match stream.read_to_end(&mut rest) {
-        Ok(_) => assert_eq!(String::from_utf8_lossy(&rest), ""),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
-    }
-}
+use common::service::{Answer, PATIENCE, Service, assert_closed, post};
 
 #[test]
 fn unknown_paths_and_wrong_methods() {

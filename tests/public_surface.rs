@@ -105,7 +105,18 @@ fn the_names_at_the_root_are_those() {
 
 #[test]
 fn the_names_of_the_public_modules_are_those() {
-    let http = ["HttpConfig", "HttpService", "Mode", "PeerAddr", "ResponseBody", "ResponseFuture", "serve"];
+    let http = [
+        "HttpConfig",
+        "HttpService",
+        "Mode",
+        "PeerAddr",
+        "ResponseBody",
+        "ResponseFuture",
+        "TlsError",
+        "TlsIdentity",
+        "serve",
+        "serve_with_admin",
+    ];
     assert_public("src/http/mod.rs", &http);
     assert_public(
         "src/engine/offline/mod.rs",
@@ -156,6 +167,7 @@ fn what_grows_is_marked() {
         ("src/stats.rs", &["HistogramSnapshot"]),
         ("src/auth/mod.rs", &["PasswordError"]),
         ("src/http/mod.rs", &["HttpConfig", "Mode"]),
+        ("src/http/tls.rs", &["TlsError"]),
     ];
     for (path, names) in growing {
         for name in *names {
@@ -195,8 +207,11 @@ fn the_types_are_what_people_expect() {
     sent(bookstore::offline::check(Path::new("nowhere"), |_| {}));
     #[cfg(feature = "server")]
     {
-        use bookstore::http::{HttpConfig, HttpService, Mode, PeerAddr, ResponseBody, ResponseFuture};
-        data::<(HttpConfig, HttpService)>();
+        use bookstore::http::{
+            HttpConfig, HttpService, Mode, PeerAddr, ResponseBody, ResponseFuture, TlsError, TlsIdentity,
+        };
+        data::<(HttpConfig, HttpService, TlsIdentity)>();
+        error::<TlsError>();
         compared::<(Mode, PeerAddr)>();
         sent::<Option<(ResponseBody, ResponseFuture)>>(None);
     }

@@ -2,6 +2,7 @@
 //! of logins takes every core and 19 MiB for each.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::available_parallelism;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,6 +31,8 @@ pub struct Hasher {
     admitted: Arc<Semaphore>,
     /// One permit for each that runs; given in the order of asking.
     running: Arc<Semaphore>,
+    /// Hashes that were begun.
+    computed: Arc<AtomicU64>,
 }
 
 impl Hasher {
@@ -45,7 +48,13 @@ impl Hasher {
             params,
             admitted: Arc::new(Semaphore::new(admitted)),
             running: Arc::new(Semaphore::new(concurrency)),
+            computed: Arc::default(),
         })
+    }
+
+    /// How many hashes were computed so far.
+    pub fn computed(&self) -> u64 {
+        self.computed.load(Ordering::Relaxed)
     }
 
     /// Waits for a turn to run one hash. Dropping the turn, or the future, gives it back.
@@ -55,7 +64,8 @@ impl Hasher {
     pub async fn turn(&self) -> Result<Turn, AuthError> {
         let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| AuthError::Busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await.map_err(|_| AuthError::Stopped)?;
-        Ok(Turn { params: self.params, _admitted: admitted, _running: running })
+        let computed = Arc::clone(&self.computed);
+        Ok(Turn { params: self.params, computed, _admitted: admitted, _running: running })
     }
 
     /// Waits for a turn, then hashes a new password at the set cost.
@@ -83,6 +93,7 @@ impl Hasher {
 #[derive(Debug)]
 pub struct Turn {
     params: PasswordParams,
+    computed: Arc<AtomicU64>,
     _admitted: OwnedSemaphorePermit,
     _running: OwnedSemaphorePermit,
 }
@@ -108,12 +119,23 @@ impl Turn {
         self.run(move |_| verify(&password, &stored)).await
     }
 
+    /// Does the work of [`Turn::verify`] for nobody. Whoever measures how long an answer takes must not learn whether
+    /// there was a hash to compare with.
+    ///
+    /// # Errors
+    /// As [`Turn::verify`].
+    pub async fn verify_nobody(self, password: &[u8]) -> Result<(), AuthError> {
+        let nobody = PasswordHash::of_nobody(self.params);
+        self.verify(password, nobody).await.map(drop)
+    }
+
     async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(PasswordParams) -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, AuthError> {
         // The turn ends with the work, not with the waiting future. The explicit drop makes the
         // closure own all of it; else it would capture a copy of the parameters and nothing more.
+        self.computed.fetch_add(1, Ordering::Relaxed);
         let task = spawn_blocking(move || {
             let outcome = work(self.params);
             drop(self);

@@ -110,6 +110,11 @@ impl PasswordHash {
         hash_salted(password, params, salt)
     }
 
+    /// A hash that no password is known for, to have something to compare with.
+    pub(super) fn of_nobody(params: PasswordParams) -> Self {
+        PasswordHash { salt: [0; SALT_BYTES], hash: [0; HASH_BYTES], params }
+    }
+
     #[cfg(test)]
     /// What the hash cost.
     pub fn params(&self) -> PasswordParams {

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::PasswordParams;
 use crate::engine::{Config, Limits};
-use crate::http::{self, HttpConfig};
+use crate::http::{self, HttpConfig, TlsError, TlsIdentity};
 
 /// Flags of `serve`. Every one can also be set as `BOOKSTORE_…` in the environment; the flag wins.
 #[derive(Debug, Clone, Args)]
@@ -15,6 +15,11 @@ pub(super) struct ServeArgs {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, env = "BOOKSTORE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     pub(super) listen: String,
+    /// Address and port for `/metrics` alone, which is then a 404 on the other port; probes are answered on both
+    #[arg(long, env = "BOOKSTORE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub(super) admin_listen: Option<String>,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     /// Whether tokens are checked
     #[arg(long, env = "BOOKSTORE_MODE", value_enum, default_value_t = Mode::Strict)]
     pub(super) mode: Mode,
@@ -34,6 +39,36 @@ pub(super) struct ServeArgs {
     capacity: CapacityArgs,
     #[command(flatten)]
     passwords: PasswordArgs,
+}
+
+/// Whether the ports speak TLS.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "TLS")]
+pub(super) struct TlsArgs {
+    /// Certificate chain in PEM, the service's own first; with it both ports speak TLS and nothing else
+    #[arg(long, env = "BOOKSTORE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Private key of the certificate in PEM, without a passphrase
+    #[arg(long, env = "BOOKSTORE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Time for the TLS handshake; then the connection is dropped
+    #[arg(long, env = "BOOKSTORE_TLS_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    tls_handshake_timeout: Duration,
+}
+
+impl TlsArgs {
+    /// The certificate with its key, if there is to be TLS.
+    fn identity(&self) -> Result<Option<TlsIdentity>, String> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let (cert_file, key_file) = (certificate.display(), key.display());
+        TlsIdentity::from_files(certificate, key).map(Some).map_err(|error| match &error {
+            TlsError::Certificate(_) => format!("--tls-cert {cert_file}: {error}"),
+            TlsError::Key(_) => format!("--tls-key {key_file}: {error}"),
+            TlsError::Mismatch => format!("--tls-cert {cert_file} and --tls-key {key_file}: {error}"),
+            TlsError::Read { path, .. } if path == certificate => format!("--tls-cert: {error}"),
+            TlsError::Read { .. } => format!("--tls-key: {error}"),
+        })
+    }
 }
 
 /// Where the data is and what an answer promises.
@@ -269,13 +304,15 @@ impl ServeArgs {
         }
     }
 
-    /// What the service runs with.
-    pub(super) fn http(&self) -> HttpConfig {
-        HttpConfig {
+    /// What the service runs with; reads the certificate and its key, and says what is wrong with them.
+    pub(super) fn http(&self) -> Result<HttpConfig, String> {
+        Ok(HttpConfig {
             mode: match self.mode {
                 Mode::Strict => http::Mode::Strict,
                 Mode::Compat => http::Mode::Compat,
             },
+            tls: self.tls.identity()?,
+            tls_handshake_timeout: self.tls.tls_handshake_timeout,
             order_lines_max: self.rules.order_lines_max,
             body_bytes_max: self.transport.body_limit,
             book_body_bytes_max: self.transport.book_body_limit,
@@ -285,7 +322,7 @@ impl ServeArgs {
             body_timeout: self.transport.body_timeout,
             connections_max: self.transport.connections_max,
             drain_timeout: self.drain_timeout,
-        }
+        })
     }
 }
 
@@ -306,7 +343,7 @@ mod tests {
     fn the_defaults_are_the_library_defaults() {
         let args = Probe::try_parse_from(["probe"]).unwrap().serve;
         assert_eq!(format!("{:?}", args.engine()), format!("{:?}", Config::directory("snapshots")));
-        assert_eq!(format!("{:?}", args.http()), format!("{:?}", HttpConfig::default()));
+        assert_eq!(format!("{:?}", args.http().unwrap()), format!("{:?}", HttpConfig::default()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `bookstore serve`.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::args::{LogFormat, Mode, ServeArgs};
 use super::exit::Exit;
 use super::signals::Signals;
 use crate::engine::{Engine, OpenError, Progress, Recovered};
-use crate::http;
+use crate::http::{self, HttpConfig};
 
 /// After a failure of the journal: time for the answers "outcome unknown" to leave.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -49,10 +49,13 @@ fn init_log(format: LogFormat) {
 async fn serve(args: &ServeArgs) -> Result<(), Exit> {
     // Signals first: one that comes during recovery must not find the default handler and a half-made state.
     let mut signals = Signals::new().map_err(|error| Exit::failure(format!("cannot listen for signals: {error}")))?;
-    // Then the port, before any data is touched. Clients wait in the backlog while the engine recovers.
-    let listener = bind(&args.listen).await?;
-    let address =
-        listener.local_addr().map_err(|error| Exit::failure(format!("cannot read the bound address: {error}")))?;
+    let config = args.http().map_err(Exit::failure)?;
+    // Then the ports, before any data is touched. Clients wait in the backlog while the engine recovers.
+    let (listener, address) = bind("--listen", &args.listen).await?;
+    let admin = match &args.admin_listen {
+        Some(listen) => Some(bind("--admin-listen", listen).await?),
+        None => None,
+    };
     warn_of_compat(args, address);
     let engine = tokio::select! {
         opened = Engine::open_with_progress(args.engine(), show_progress) => opened.map_err(|e| not_opened(&e, args))?,
@@ -62,13 +65,18 @@ async fn serve(args: &ServeArgs) -> Result<(), Exit> {
         }
     };
     say(&recovered(&engine.recovered()));
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let (admin, admin_address) = admin.unzip();
+    if let Some(address) = admin_address {
+        say(&format_args!("metrics on {scheme}://{address}/metrics"));
+    }
     say(&format_args!(
-        "listening on http://{address} (durability {}, mode {}, data in {})",
+        "listening on {scheme}://{address} (durability {}, mode {}, data in {})",
         args.durability(),
-        args.http().mode.as_str(),
+        config.mode.as_str(),
         args.data_dir(),
     ));
-    run_until_signal(args, listener, &engine, signals).await?;
+    run_until_signal(Ports { listener, admin, config }, &engine, signals).await?;
     info!("closing");
     tokio::select! {
         closed = engine.close() => {
@@ -80,13 +88,24 @@ async fn serve(args: &ServeArgs) -> Result<(), Exit> {
     Ok(())
 }
 
-/// Serves until the first signal and drains. A second signal ends the process on the spot, also after this.
-async fn run_until_signal(
-    args: &ServeArgs,
+/// What the service is served on, and how.
+struct Ports {
     listener: TcpListener,
-    engine: &Engine,
-    mut signals: Signals,
-) -> Result<(), Exit> {
+    admin: Option<TcpListener>,
+    config: HttpConfig,
+}
+
+impl Ports {
+    async fn serve(self, engine: Engine, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
+        match self.admin {
+            Some(admin) => http::serve_with_admin(self.listener, admin, engine, self.config, shutdown).await,
+            None => http::serve(self.listener, engine, self.config, shutdown).await,
+        }
+    }
+}
+
+/// Serves until the first signal and drains. A second signal ends the process on the spot, also after this.
+async fn run_until_signal(ports: Ports, engine: &Engine, mut signals: Signals) -> Result<(), Exit> {
     let (stop, stopped) = oneshot::channel::<()>();
     tokio::spawn(async move {
         let first = signals.next().await;
@@ -102,7 +121,7 @@ async fn run_until_signal(
         let _ = stopped.await;
     };
     tokio::select! {
-        served = http::serve(listener, engine.clone(), args.http(), shutdown) => {
+        served = ports.serve(engine.clone(), shutdown) => {
             served.map_err(|error| Exit::failure(format!("cannot serve: {error}")))
         }
         why = engine.failed() => {
@@ -120,15 +139,18 @@ fn journal_failed(why: &str) -> Exit {
     ))
 }
 
-async fn bind(listen: &str) -> Result<TcpListener, Exit> {
-    TcpListener::bind(listen).await.map_err(|error| {
+async fn bind(flag: &str, listen: &str) -> Result<(TcpListener, SocketAddr), Exit> {
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
         let advice = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another process has the port; end it or choose another with --listen",
-            std::io::ErrorKind::PermissionDenied => "choose a port above 1023 with --listen",
-            _ => "check --listen: it wants ADDRESS:PORT of this machine, as in 127.0.0.1:5000",
+            ErrorKind::AddrInUse => format!("another process has the port; end it or choose another with {flag}"),
+            ErrorKind::PermissionDenied => format!("choose a port above 1023 with {flag}"),
+            _ => format!("check {flag}: it wants ADDRESS:PORT of this machine, as in 127.0.0.1:5000"),
         };
         Exit::failure(format!("cannot listen on {listen}: {error}; {advice}"))
-    })
+    })?;
+    let address =
+        listener.local_addr().map_err(|error| Exit::failure(format!("cannot read the bound address: {error}")))?;
+    Ok((listener, address))
 }
 
 fn warn_of_compat(args: &ServeArgs, address: SocketAddr) {

@@ -187,7 +187,7 @@ impl Engine {
         check_id("user_id", user_id)?;
         let core = &self.core;
         let Some(account) = core.names.account(user_id) else {
-            core.count_unknown_user(user_id, credential)?;
+            core.refuse_unknown_user(user_id, credential).await?;
             return core.refuse(Refusal::Unauthorized).await;
         };
         self.authorise_account(user_id, account, credential).await

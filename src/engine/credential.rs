@@ -30,12 +30,16 @@ impl Core {
         }
     }
 
-    /// A wrong password for a user that does not exist counts as any other.
-    pub(super) fn count_unknown_user(&self, user_id: &str, credential: Credential<'_>) -> Result<()> {
-        if let Credential::Password { from, .. } = credential {
-            self.check_throttle(user_id, from)?;
-            self.throttle.failed(user_id, from, self.system.clock.now());
-        }
+    /// A password for a user that does not exist counts as any other wrong one, and costs as much: neither the
+    /// throttle nor the time of an answer tells which users there are.
+    pub(super) async fn refuse_unknown_user(&self, user_id: &str, credential: Credential<'_>) -> Result<()> {
+        let Credential::Password { password, from } = credential else { return Ok(()) };
+        self.check_throttle(user_id, from)?;
+        let turn = self.hasher.turn().await.map_err(|error| self.auth_error(error))?;
+        // It may have waited long.
+        self.check_throttle(user_id, from)?;
+        turn.verify_nobody(password.as_bytes()).await.map_err(|error| self.auth_error(error))?;
+        self.throttle.failed(user_id, from, self.system.clock.now());
         Ok(())
     }
 
@@ -72,7 +76,11 @@ impl Core {
         }
         self.check_throttle(user_id, from)?;
         let before = self.memory.generation(account.0);
-        let Some((stored, epoch)) = self.stored_password(account).await? else { return Ok(Cred::Refused) };
+        let Some((stored, epoch)) = self.stored_password(account).await? else {
+            // Closed since its name was looked up.
+            self.refuse_unknown_user(user_id, Credential::Password { password, from }).await?;
+            return Ok(Cred::Refused);
+        };
         let turn = self.hasher.turn().await.map_err(|error| self.auth_error(error))?;
         // It may have waited long: a burst of one password costs one hash, a burst of guesses stops at the limit.
         if let Some(epoch) = self.memory.password(account.0, password.as_bytes()) {

@@ -213,6 +213,7 @@ impl Engine {
             search_ready: false,
             search_rebuild: std::time::Duration::ZERO,
             search_unread: 0,
+            password_hashes: self.core.hasher.computed(),
         };
         core.search.fill_stats(&mut stats);
         stats

@@ -326,4 +326,6 @@ pub struct Stats {
     pub search_rebuild: Duration,
     /// Times that a book's document could not be read for a search or the index.
     pub search_unread: u64,
+    /// Password hashes computed since the open: for new passwords, and for checks that memory could not answer.
+    pub password_hashes: u64,
 }

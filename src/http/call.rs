@@ -4,8 +4,18 @@ use std::net::IpAddr;
 
 use super::Mode;
 use super::answer::Reply;
+use super::routes::Door;
 use super::shared::Shared;
 use crate::engine::{Credential, Engine, Error, Keyed};
+
+/// Who asks, as far as his connection tells.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    /// His address; `None` if it is not known.
+    pub(super) peer: Option<IpAddr>,
+    /// Where he came in.
+    pub(super) door: Door,
+}
 
 /// A request whose body has been read, as the handlers see it.
 #[derive(Clone, Copy)]

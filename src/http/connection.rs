@@ -3,10 +3,9 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -15,43 +14,98 @@ use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::answer::ResponseBody;
+use super::call::Caller;
+use super::framing::Watched;
 use super::io::Io;
 use super::shared::{Gate, Phase, Shared};
-use super::{answer, routes, service};
+use super::{answer, routes, service, tls};
 
 /// hyper's buffer is at least this large, so that bodies are read in few pieces.
 const READ_BUFFER_BYTES_MIN: usize = 400 << 10;
 /// Room above our limit of header bytes: up to here a request is judged by us, with its route's failure values.
 const HEADER_SLACK_BYTES: usize = 64 << 10;
+/// What is read of one connection before others have their turn, in bytes and in reads. hyper goes on for as long as
+/// bytes come, and there are bodies that it reads one byte at a time; the runtime's own budget of reads is larger, and
+/// what uses it up leaves nothing for the timeouts of the same task.
+const TURN_BYTES_MAX: usize = 256 << 10;
+const TURN_READS_MAX: usize = 32;
 /// How long a goodbye may take, and how much is read during it.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
+/// The stream of a connection: the socket itself, or TLS on it.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
+    /// The socket below.
+    fn into_socket(self) -> TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn into_socket(self) -> TcpStream {
+        self
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn into_socket(self) -> TcpStream {
+        self.into_inner().0
+    }
+}
+
 /// What the parts of one connection share: the service, the socket, the timer.
 pub(super) struct Conn {
     pub(super) shared: Arc<Shared>,
-    pub(super) peer: IpAddr,
+    caller: Caller,
     /// An answer was given although the client may still be sending: do not slam the door.
-    pub(super) linger: AtomicBool,
+    linger: AtomicBool,
+    /// A head said in two ways where its body ends, so what follows is not taken for a request.
+    distrusted: AtomicBool,
+    /// What was read in this turn.
+    turn_bytes: AtomicUsize,
+    turn_reads: AtomicUsize,
     opened: Instant,
     /// The deadline of the head that is awaited, in ns since `opened`.
     head_deadline_ns: AtomicU64,
 }
 
 impl Conn {
-    pub(super) fn new(shared: Arc<Shared>, peer: IpAddr) -> Self {
+    fn new(shared: Arc<Shared>, caller: Caller) -> Self {
         Conn {
             shared,
-            peer,
+            caller,
             linger: AtomicBool::new(false),
+            distrusted: AtomicBool::new(false),
+            turn_bytes: AtomicUsize::new(0),
+            turn_reads: AtomicUsize::new(0),
             opened: Instant::now(),
             head_deadline_ns: AtomicU64::new(0),
         }
+    }
+
+    /// No request is taken from this connection any more. It is set while bytes are read, before they are parsed.
+    pub(super) fn distrust(&self) {
+        self.distrusted.store(true, Ordering::Relaxed);
+    }
+
+    fn begin_turn(&self) {
+        self.turn_bytes.store(0, Ordering::Relaxed);
+        self.turn_reads.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether enough was read for now.
+    pub(super) fn is_turn_over(&self) -> bool {
+        self.turn_bytes.load(Ordering::Relaxed) >= TURN_BYTES_MAX
+            || self.turn_reads.load(Ordering::Relaxed) >= TURN_READS_MAX
+    }
+
+    pub(super) fn has_read(&self, bytes: usize) {
+        self.turn_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.turn_reads.fetch_add(1, Ordering::Relaxed);
     }
 
     fn head_deadline(&self) -> Instant {
@@ -91,7 +145,11 @@ impl Sleep for Due {}
 
 /// Answers a request of one of our own connections.
 async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    let mut reply = service::answer(&conn.shared, Some(conn.peer), request).await;
+    let mut reply = if conn.distrusted.load(Ordering::Relaxed) {
+        service::refuse_ambiguous(&conn.shared, conn.caller, &request)
+    } else {
+        service::answer(&conn.shared, conn.caller, request).await
+    };
     if reply.close {
         conn.linger.store(true, Ordering::Relaxed);
     }
@@ -100,8 +158,19 @@ async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
-    let conn = Arc::new(Conn::new(Arc::clone(&shared), peer));
+pub(super) async fn run(stream: TcpStream, caller: Caller, shared: Arc<Shared>) {
+    let Some(identity) = &shared.config.tls else { return serve(stream, caller, shared).await };
+    // In a box, so that connections without TLS have no room for it.
+    Box::pin(async {
+        if let Some(stream) = tls::accept(stream, identity, &shared).await {
+            serve(stream, caller, Arc::clone(&shared)).await;
+        }
+    })
+    .await;
+}
+
+async fn serve<S: Stream>(stream: S, caller: Caller, shared: Arc<Shared>) {
+    let conn = Arc::new(Conn::new(Arc::clone(&shared), caller));
     let service = service_fn({
         let conn = Arc::clone(&conn);
         move |request| handle(Arc::clone(&conn), request)
@@ -117,21 +186,23 @@ pub(super) async fn run(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
         // A client that has shut down its sending side still gets its answer; and hyper does not have to probe
         // the socket for the end of the stream while a handler runs.
         .half_close(true)
-        .serve_connection(Io::new(stream), service);
+        .serve_connection(Io::new(Watched::new(stream, Arc::clone(&conn))), service);
     let outcome = drive(Pin::new(&mut http), &shared.gate, &conn, |http| http.graceful_shutdown()).await;
     let Some(outcome) = outcome else { return };
     let parts = http.into_parts();
-    let stream = parts.io.into_inner();
+    let mut stream = parts.io.into_inner();
     match outcome {
         Ok(()) if !conn.linger.load(Ordering::Relaxed) => {}
         Ok(()) => linger(stream).await,
-        // An idle connection is closed without a word; half a head gets an answer.
+        // An idle connection is closed without a word of HTTP; half a head gets an answer.
         Err(error) if error.is_timeout() => {
-            if !parts.read_buf.is_empty() {
-                shared.metrics.record_unrouted(408);
-                send(&stream, &answer::raw(408, "Request Timeout", "request timeout: the headers took too long")).await;
-                linger(stream).await;
+            if parts.read_buf.is_empty() {
+                return end(&mut stream).await;
             }
+            shared.metrics.record_unrouted(408);
+            let answer = answer::raw(408, "Request Timeout", "request timeout: the headers took too long");
+            send(&mut stream, &answer).await;
+            linger(stream).await;
         }
         Err(error) if error.is_parse() => {
             shared.metrics.record_unrouted(if error.is_parse_too_large() { 431 } else { 400 });
@@ -142,9 +213,17 @@ pub(super) async fn run(stream: TcpStream, peer: IpAddr, shared: Arc<Shared>) {
 }
 
 /// Tells a client that there are too many connections.
-pub(super) async fn reject(stream: TcpStream) {
-    send(&stream, &answer::raw(503, "Service Unavailable", "too many connections; nothing was done")).await;
-    linger(stream).await;
+pub(super) async fn reject(mut stream: TcpStream, shared: Arc<Shared>) {
+    let answer = answer::raw(503, "Service Unavailable", "too many connections; nothing was done");
+    let Some(identity) = &shared.config.tls else {
+        send(&mut stream, &answer).await;
+        return linger(stream).await;
+    };
+    let accepted = Box::pin(tls::accept(stream, identity, &shared));
+    if let Ok(Some(mut stream)) = tokio::time::timeout(LINGER_TIME, accepted).await {
+        send(&mut stream, &answer).await;
+        linger(stream).await;
+    }
 }
 
 /// Polls a connection until it ends, is told to drain, or (`None`) is cut.
@@ -163,6 +242,7 @@ async fn drive<C: Future>(
     let mut known_waker: Option<Waker> = None;
     let mut known_phase = Phase::Serving;
     poll_fn(|cx| {
+        conn.begin_turn();
         let is_known = known_waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
         if !is_known || gate.phase() != known_phase {
             known_waker = Some(cx.waker().clone());
@@ -203,34 +283,35 @@ async fn drive<C: Future>(
 }
 
 /// Writes all of `bytes`, or gives up when the client does not read.
-async fn send(stream: &TcpStream, mut bytes: &[u8]) {
+pub(super) async fn send<S: Stream>(stream: &mut S, bytes: &[u8]) {
     let writing = async {
-        while !bytes.is_empty() {
-            stream.writable().await?;
-            match stream.try_write(bytes) {
-                Ok(0) => break,
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        stream.write_all(bytes).await?;
+        stream.flush().await
     };
     if let Ok(Err(error)) = tokio::time::timeout(LINGER_TIME, writing).await {
         debug!(%error, "an answer could not be written");
     }
 }
 
+/// Says goodbye in the connection's own language: over TLS that nothing was cut off.
+async fn end<S: Stream>(stream: &mut S) {
+    if let Ok(Err(error)) = tokio::time::timeout(LINGER_TIME, stream.shutdown()).await {
+        debug!(%error, "the client left before the goodbye");
+    }
+}
+
 /// Ends the sending side and reads what the client still sends. Closing a socket that has unread bytes resets
 /// the connection, and a reset can destroy the answer before the client has read it.
-async fn linger(mut stream: TcpStream) {
+pub(super) async fn linger<S: Stream>(mut stream: S) {
     let closing = async {
-        poll_fn(|cx| Pin::new(&mut stream).poll_shutdown(cx)).await?;
+        stream.shutdown().await?;
+        // What comes now is thrown away, so nobody has to decipher it.
+        let socket = stream.into_socket();
         let mut scrap = vec![0; 16 << 10];
         let mut left = LINGER_BYTES_MAX;
         while left > 0 {
-            stream.readable().await?;
-            match stream.try_read(&mut scrap) {
+            socket.readable().await?;
+            match socket.try_read(&mut scrap) {
                 Ok(0) => break,
                 Ok(read) => left = left.saturating_sub(read),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

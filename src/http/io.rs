@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer;
 
@@ -20,8 +20,8 @@ const EMPTY_BODY: &[u8] = b"content-length: 0\r\n";
 /// hyper's error heads are status, date, length and `connection: close`: much shorter than this.
 const HEAD_BYTES_MAX: usize = 256;
 
-pub(super) struct Io {
-    inner: TokioIo<TcpStream>,
+pub(super) struct Io<S> {
+    inner: TokioIo<S>,
     rewriting: Option<Rewriting>,
 }
 
@@ -31,15 +31,17 @@ struct Rewriting {
     sent: usize,
 }
 
-impl Io {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S> Io<S> {
+    pub(super) fn new(stream: S) -> Self {
         Io { inner: TokioIo::new(stream), rewriting: None }
     }
 
-    pub(super) fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> S {
         self.inner.into_inner()
     }
+}
 
+impl<S: AsyncWrite + Unpin> Io<S> {
     fn poll_rewritten(&mut self, cx: &mut Context<'_>, replaced: usize) -> Poll<std::io::Result<usize>> {
         while let Some(rewriting) = &mut self.rewriting {
             let rest = &rewriting.bytes[rewriting.sent..];
@@ -57,13 +59,13 @@ impl Io {
     }
 }
 
-impl Read for Io {
+impl<S: AsyncRead + Unpin> Read for Io<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
     }
 }
 
-impl Write for Io {
+impl<S: AsyncWrite + Unpin> Write for Io<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         let this = self.get_mut();
         let mut ours = buf;

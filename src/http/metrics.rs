@@ -195,7 +195,9 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     let help = "Time that the search index took to be rebuilt after the start, 0 until it is";
     gauge(encoder, "bookstore_search_rebuild_seconds", help, stats.search_rebuild.as_secs_f64())?;
     let help = "Times that a book's document could not be read for a search or its index";
-    counter(encoder, "bookstore_search_unread_documents", help, stats.search_unread)
+    counter(encoder, "bookstore_search_unread_documents", help, stats.search_unread)?;
+    let help = "Password hashes computed: for new passwords and for checks that memory could not answer";
+    counter(encoder, "bookstore_password_hashes", help, stats.password_hashes)
 }
 
 /// `name` without `_total`: the encoder appends it.
@@ -280,6 +282,7 @@ mod tests {
             search_ready: true,
             search_rebuild: second,
             search_unread: 15,
+            password_hashes: 16,
         };
         let metrics = Metrics::new();
         metrics.record(0, 517, Duration::from_millis(1));
@@ -318,6 +321,7 @@ mod tests {
             "bookstore_search_ready 1.0",
             "bookstore_search_rebuild_seconds 1.0",
             "bookstore_search_unread_documents_total 15",
+            "bookstore_password_hashes_total 16",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -27,6 +27,8 @@
 //!
 //! - `server`: the accept loop, the limit of connections, the drain.
 //! - `connection`: one task a connection: hyper, the header timeout, the slow goodbye.
+//! - `tls`: the handshake before that, if the service has a certificate.
+//! - `framing`: looks for heads that say in two ways where their body ends.
 //! - `io`: the socket as hyper sees it. It gives hyper's own error answers the contract's JSON shape.
 //! - `tower`: the same for connections of somebody else: [`HttpService`].
 //! - `service`: one request: transport limits, 404, 405, the body, the handler, the counters.
@@ -47,6 +49,7 @@ pub(crate) mod client;
 mod connection;
 mod dispatch;
 pub(crate) mod fields;
+mod framing;
 mod io;
 mod json;
 mod metrics;
@@ -60,11 +63,13 @@ mod seller;
 mod server;
 mod service;
 mod shared;
+mod tls;
 mod tower;
 
 use std::time::Duration;
 
 pub use self::answer::ResponseBody;
+pub use self::tls::{TlsError, TlsIdentity};
 pub use self::tower::{HttpService, PeerAddr, ResponseFuture};
 use crate::engine::Engine;
 
@@ -111,6 +116,10 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     /// Time for a request's body to arrive, counted from its head. Default 30 s.
     pub body_timeout: Duration,
+    /// With what the service shows itself: then it speaks TLS only. Default `None`, which is plain HTTP.
+    pub tls: Option<TlsIdentity>,
+    /// Time for the TLS handshake, from the connection's first moment; then it is dropped. Default 10 s.
+    pub tls_handshake_timeout: Duration,
     /// Connections served at once; one more gets 503 and is closed. Default 20,000.
     pub connections_max: usize,
     /// Time that accepted requests have to finish once the service drains. Default 10 s.
@@ -128,6 +137,8 @@ impl Default for HttpConfig {
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            tls: None,
+            tls_handshake_timeout: Duration::from_secs(10),
             connections_max: 20_000,
             drain_timeout: Duration::from_secs(10),
         }
@@ -154,5 +165,23 @@ pub async fn serve(
     config: HttpConfig,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    server::serve(listener, engine, config, shutdown).await
+    server::serve(listener, None, engine, config, shutdown).await
+}
+
+/// As [`serve`], with a second port for those who operate the service: `/metrics` is served on `admin` only and is a 404
+/// on `listener`, `/healthz` and `/readyz` on both, and everything else on `listener` only. Both speak TLS when
+/// [`HttpConfig::tls`] is set. At most 64 connections are served on `admin` at once; they do not count among
+/// [`HttpConfig::connections_max`].
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_with_admin(
+    listener: tokio::net::TcpListener,
+    admin: tokio::net::TcpListener,
+    engine: Engine,
+    config: HttpConfig,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    server::serve(listener, Some(admin), engine, config, shutdown).await
 }

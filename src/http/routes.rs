@@ -47,6 +47,17 @@ impl Verb {
     }
 }
 
+/// Where a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// There is one port only, and everything stands on it.
+    Only,
+    /// The port for everybody, beside one for those who operate the service.
+    Public,
+    /// The port for those who operate the service.
+    Admin,
+}
+
 /// Which of the two limits holds for the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyLimit {
@@ -250,6 +261,16 @@ pub(super) fn find(path: &str) -> Option<(usize, &'static Route)> {
 }
 
 impl Route {
+    /// Whether the route stands on this port; where it does not, it is a 404.
+    pub(super) fn is_at(&self, door: Door) -> bool {
+        match door {
+            Door::Only => true,
+            // What tells about the inside is not for everybody.
+            Door::Public => self.handler != Handler::Metrics,
+            Door::Admin => matches!(self.handler, Handler::Metrics | Handler::Health | Handler::Ready),
+        }
+    }
+
     /// Whether the handler wants the `token` header.
     pub(super) fn wants_token(&self) -> bool {
         self.authority != Authority::Body
@@ -297,6 +318,15 @@ mod tests {
                 "/buyer/cancel_order"
             ]
         );
+    }
+
+    #[test]
+    fn every_route_stands_on_one_port_or_both() {
+        let at = |door| ROUTES.iter().filter(move |route| route.is_at(door)).map(|route| route.path);
+        assert_eq!(at(Door::Only).count(), ROUTES.len());
+        assert_eq!(at(Door::Admin).collect::<Vec<_>>(), ["/healthz", "/readyz", "/metrics"]);
+        assert!(!at(Door::Public).any(|path| path == "/metrics"));
+        assert_eq!(at(Door::Public).count(), ROUTES.len() - 1);
     }
 
     #[test]

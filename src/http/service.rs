@@ -4,16 +4,16 @@
 
 use std::net::IpAddr;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Body;
-use hyper::header::{EXPECT, HeaderName};
+use hyper::header::{EXPECT, HeaderName, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 
 use super::answer::{Failure, Reply};
 use super::body::{self, BodyError};
-use super::call::Call;
+use super::call::{Call, Caller};
 use super::dispatch;
 use super::routes::{self, BodyLimit, ROUTES, Route};
 use super::shared::Shared;
@@ -26,16 +26,25 @@ static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const HEADER_LINE_BYTES: usize = 4;
 
 /// Judges a request and counts it, whoever's connection it came on.
-pub(super) async fn answer<B: Body>(shared: &Shared, peer: Option<IpAddr>, request: Request<B>) -> Reply {
+pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, request: Request<B>) -> Reply {
     let began = Instant::now();
     let (head, body) = request.into_parts();
-    let found = routes::find(head.uri.path());
+    let found = routes::find(head.uri.path()).filter(|(_, route)| route.is_at(caller.door));
     let mut incoming = Incomplete { shared, head: &head, body: pin!(body) };
-    let reply = judge(&mut incoming, peer, found.map(|(_, route)| route)).await;
+    let reply = judge(&mut incoming, caller.peer, found.map(|(_, route)| route)).await;
     let reply = reply.weighed(&shared.answers, found.map_or(Failure::Nothing, |(_, route)| route.failure));
     let index = found.map_or(ROUTES.len(), |(index, _)| index);
     shared.metrics.record(index, reply.code, began.elapsed());
     reply
+}
+
+/// Refuses a request of a connection on which nobody can say where a request ends. The connection ends with it.
+pub(super) fn refuse_ambiguous<B>(shared: &Shared, caller: Caller, request: &Request<B>) -> Reply {
+    let found = routes::find(request.uri().path()).filter(|(_, route)| route.is_at(caller.door));
+    let failure = found.map_or(Failure::Nothing, |(_, route)| route.failure);
+    shared.metrics.record(found.map_or(ROUTES.len(), |(index, _)| index), 400, Duration::ZERO);
+    let message = "malformed request: more than one Content-Length or Transfer-Encoding";
+    closing(Reply::transport(400, message, failure))
 }
 
 /// A request whose body has not been read to its end. `B` is a pinned reference.
@@ -56,6 +65,10 @@ async fn judge<B: Body + Unpin>(
     let body_max = limit.bytes_max(config);
     if header_bytes(head) > config.header_bytes_max {
         return refuse(request, Reply::transport(431, "headers too large", failure)).await;
+    }
+    if !is_coding_known(head) {
+        // Nobody knows where its body ends, so nothing after it is read.
+        return closing(Reply::transport(400, "malformed request: unknown Transfer-Encoding", failure));
     }
     if request.body.size_hint().lower() > body_max as u64 {
         return refuse(request, too_large(body_max, failure)).await;
@@ -88,6 +101,13 @@ fn key(head: &Parts) -> Result<Option<&str>, Refusal> {
     }
     // What is no text is no key either; the engine says so.
     Ok(Some(value.to_str().unwrap_or_default()))
+}
+
+/// `chunked` once, or none. hyper takes every list that ends in `chunked` for it, and would give a zipped body as it is.
+fn is_coding_known(head: &Parts) -> bool {
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    first && codings.next().is_none()
 }
 
 /// The `token` header; one that is no text belongs to nobody, as an empty one.

@@ -1,5 +1,6 @@
 //! What all connections and requests of one service share.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
@@ -9,7 +10,11 @@ use tokio::sync::{Notify, Semaphore};
 use super::HttpConfig;
 use super::body::Budget;
 use super::metrics::Metrics;
+use super::routes::Door;
 use crate::engine::Engine;
+
+/// Connections to the admin port at once. They are counted apart: who operates the service gets in when it is full.
+pub(super) const ADMIN_CONNECTIONS_MAX: u32 = 64;
 
 /// What all connections share.
 pub(super) struct Shared {
@@ -22,7 +27,9 @@ pub(super) struct Shared {
     pub(super) gate: Gate,
     /// One permit a connection. All permits back means that nobody is connected.
     pub(super) connections: Arc<Semaphore>,
-    /// The permits there are.
+    /// The same for the admin port.
+    pub(super) admin_connections: Arc<Semaphore>,
+    /// The permits there are, but for the admin port.
     pub(super) connections_max: usize,
     /// The hint about `--mode compat` was logged.
     pub(super) compat_hinted: AtomicBool,
@@ -39,6 +46,7 @@ impl Shared {
             answers: Arc::new(Budget::new(config.bodies_in_flight_bytes_max)),
             gate: Gate::default(),
             connections: Arc::new(Semaphore::new(connections_max)),
+            admin_connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX as usize)),
             connections_max,
             compat_hinted: AtomicBool::new(false),
             config,
@@ -47,6 +55,11 @@ impl Shared {
 }
 
 impl Shared {
+    /// The permits of those who come in here.
+    pub(super) fn connections_of(&self, door: Door) -> &Arc<Semaphore> {
+        if door == Door::Admin { &self.admin_connections } else { &self.connections }
+    }
+
     /// A client that keeps the connection should learn that there is no next request on it.
     pub(super) fn is_ending(&self) -> bool {
         self.gate.phase() != Phase::Serving
@@ -83,6 +96,19 @@ impl Gate {
     /// Resolves at the first change after this call.
     pub(super) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
+    }
+
+    /// Resolves when this phase, or a later one, has begun.
+    pub(super) async fn reached(&self, phase: Phase) {
+        loop {
+            let mut changed = pin!(self.changed());
+            // First registered, then read: a change in between wakes this.
+            changed.as_mut().enable();
+            if self.phase() >= phase {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(super) fn enter(&self, phase: Phase) {

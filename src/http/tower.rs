@@ -11,6 +11,8 @@ use hyper::{Request, Response, Version};
 use tower_service::Service;
 
 use super::answer::ResponseBody;
+use super::call::Caller;
+use super::routes::Door;
 use super::shared::{Phase, Shared};
 use super::{HttpConfig, service};
 use crate::engine::Engine;
@@ -68,6 +70,7 @@ pub struct PeerAddr(pub IpAddr);
 /// | [`HttpConfig`] | here | what the embedder sets |
 /// |---|---|---|
 /// | `connections_max` | not looked at | a limit on connections |
+/// | `tls`, `tls_handshake_timeout` | not looked at | TLS |
 /// | `header_timeout` | not looked at | a timeout for heads and for idle connections |
 /// | `drain_timeout` | not looked at | how long to wait at the end |
 /// | `header_bytes_max` | judged when the head is whole | the server's own limit, at least as large |
@@ -124,7 +127,7 @@ where
             let peer = request.extensions().get().map(|PeerAddr(address)| *address);
             // HTTP/2 has no such header.
             let may_close = request.version() < Version::HTTP_2;
-            let mut reply = service::answer(&shared, peer, request).await;
+            let mut reply = service::answer(&shared, Caller { peer, door: Door::Only }, request).await;
             reply.close = may_close && (reply.close || shared.is_ending());
             Ok(reply.into_response())
         }))

@@ -17,7 +17,9 @@ pub mod files;
 pub mod http;
 pub mod linearizability;
 pub mod server;
+pub mod service;
 pub mod shop;
+pub mod tls;
 pub mod tool;
 
 pub use answer::Answer;

@@ -17,7 +17,7 @@ use super::http::Conn;
 
 const START_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(60);
-const LISTENING: &str = "listening on http://127.0.0.1:";
+const LISTENING: [&str; 2] = ["listening on http://127.0.0.1:", "listening on https://127.0.0.1:"];
 
 /// What every server of the tests gets, unless the test sets the flag itself: cheap password hashes,
 /// and no throttle for tests that send many wrong passwords on purpose.
@@ -219,7 +219,7 @@ fn spawn(directory: &Path, flags: &[String], start: u32) -> (Child, u16, Arc<Mut
 }
 
 fn port_in(line: &str) -> Option<u16> {
-    let (_, rest) = line.split_once(LISTENING)?;
+    let (_, rest) = LISTENING.iter().find_map(|start| line.split_once(start))?;
     let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
