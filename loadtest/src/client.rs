@@ -81,6 +81,8 @@ pub(crate) struct Answer<'a> {
     pub(crate) status: u16,
     /// The whole body.
     pub(crate) body: &'a [u8],
+    /// It says when to come back.
+    pub(crate) retry_after: bool,
 }
 
 /// One connection to a server, made when it is first needed and again whenever it was closed.
@@ -113,7 +115,7 @@ impl Client {
         } else if !head.close {
             self.stream = Some(stream);
         }
-        Ok(Answer { status: head.status, body: &self.buffer[head.body_start..body_end] })
+        Ok(head.answer(&self.buffer[..body_end]))
     }
 }
 
@@ -183,10 +185,19 @@ pub(crate) struct Head {
     pub(crate) body_len: Option<usize>,
     /// The server closes the connection after this answer.
     pub(crate) close: bool,
+    /// There is a `retry-after`.
+    pub(crate) retry_after: bool,
+}
+
+impl Head {
+    /// The answer with this head; `whole` are all its bytes.
+    pub(crate) fn answer<'a>(&self, whole: &'a [u8]) -> Answer<'a> {
+        Answer { status: self.status, body: &whole[self.body_start..], retry_after: self.retry_after }
+    }
 }
 
 /// The head and the body's end if `bytes` hold a whole answer; `closed` says that no more will come.
-fn whole_answer(bytes: &[u8], closed: bool) -> Result<Option<(Head, usize)>, BadAnswer> {
+pub(crate) fn whole_answer(bytes: &[u8], closed: bool) -> Result<Option<(Head, usize)>, BadAnswer> {
     let Some(head) = parse_head(bytes)? else {
         return Ok(None);
     };
@@ -207,7 +218,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadAnswer> {
     };
     let mut lines = bytes[..end].split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let (status, old) = parse_status_line(lines.next().unwrap_or_default())?;
-    let mut head = Head { status, body_start: end + 4, body_len: None, close: old };
+    let mut head = Head { status, body_start: end + 4, body_len: None, close: old, retry_after: false };
     for line in lines {
         let colon = line.iter().position(|byte| *byte == b':').ok_or(BadAnswer::Header)?;
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
@@ -219,6 +230,8 @@ fn parse_head(bytes: &[u8]) -> Result<Option<Head>, BadAnswer> {
             head.close = has(b"close") || (head.close && !has(b"keep-alive"));
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             return Err(BadAnswer::TransferEncoding);
+        } else if name.eq_ignore_ascii_case(b"retry-after") {
+            head.retry_after = true;
         }
     }
     head.close |= head.body_len.is_none();

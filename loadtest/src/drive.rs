@@ -15,7 +15,7 @@ use crate::machine;
 use crate::scenario::{ORDER_ID_BYTES, OrderId, Plan, Random};
 
 /// Latencies above a minute are counted as a minute.
-const LATENCY_US_MAX: u64 = 60_000_000;
+pub(crate) const LATENCY_US_MAX: u64 = 60_000_000;
 /// Pause after a connection was refused, so that a server that is away is not hammered.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -275,7 +275,7 @@ fn judge(answer: &Result<Answer<'_>, NoAnswer>) -> (Outcome, Option<&'static str
     match answer {
         Ok(Answer { status: 200, .. }) => (Outcome::Acknowledged, None),
         // The one refusal that is none: the server could not find out whether its journal has it.
-        Ok(Answer { status: 503, body }) if contains(body, b"outcome unknown") => {
+        Ok(Answer { status: 503, body, .. }) if contains(body, b"outcome unknown") => {
             (Outcome::Unknown, Some("503 outcome unknown"))
         }
         Ok(Answer { status, .. }) => (Outcome::Refused(*status), None),
@@ -284,11 +284,11 @@ fn judge(answer: &Result<Answer<'_>, NoAnswer>) -> (Outcome, Option<&'static str
     }
 }
 
-fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+pub(crate) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
 
-fn parse_order_id(body: &[u8]) -> Option<OrderId> {
+pub(crate) fn parse_order_id(body: &[u8]) -> Option<OrderId> {
     #[derive(Deserialize)]
     struct Body<'a> {
         order_id: &'a str,
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn only_an_unknown_outcome_is_unknown() {
-        let judged = |status, body: &[u8]| judge(&Ok(Answer { status, body }));
+        let judged = |status, body: &[u8]| judge(&Ok(Answer { status, body, retry_after: false }));
         assert!(matches!(judged(200, b""), (Outcome::Acknowledged, None)));
         assert!(matches!(judged(517, b""), (Outcome::Refused(517), None)));
         assert!(matches!(judged(503, br#"{"message": "overloaded"}"#), (Outcome::Refused(503), None)));

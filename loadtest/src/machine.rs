@@ -5,9 +5,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 use crate::Failure;
@@ -20,6 +24,8 @@ const BLOCK_BYTES: usize = 4 * 1024;
 const BLOCKS: usize = 1_024;
 /// The measuring ends after this time, however slow the disk is.
 const SYNC_TIME_MAX: Duration = Duration::from_secs(2);
+/// Pause between two looks at a process.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
 /// The machine and its disk.
 #[derive(Serialize, Clone, Debug)]
@@ -111,6 +117,82 @@ fn parse_stat(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(user.checked_add(system)?.checked_mul(MS_PER_TICK)?))
 }
 
+/// Bytes of memory that a process has resident; `None` if they cannot be read.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    parse_resident(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+fn parse_resident(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1_024)
+}
+
+/// The cores that this process may use, by number.
+pub(crate) fn cores() -> Result<Vec<usize>, Failure> {
+    let allowed = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
+}
+
+/// Pins the calling thread, and with it the threads and processes that it starts from now on.
+pub(crate) fn pin_to(core: usize) -> Result<(), Failure> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Raises the number of files that this process may have open to what the system allows, and gives it.
+pub(crate) fn raise_open_files() -> Result<u64, Failure> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+/// A process's memory and CPU time at one moment.
+#[derive(Serialize, Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// Since the watch began.
+    pub(crate) seconds: f64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) cpu_seconds: f64,
+}
+
+/// Looks at a process every now and then, on a thread of its own, until it is told to stop.
+pub(crate) struct Watch {
+    began: Instant,
+    stop: mpsc::Sender<()>,
+    thread: JoinHandle<Vec<Look>>,
+}
+
+impl Watch {
+    /// Begins at once.
+    pub(crate) fn start(pid: u32) -> Self {
+        let began = Instant::now();
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut looks = Vec::new();
+            while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(LOOK_PAUSE) {
+                let (Some(resident_bytes), Some(cpu)) = (resident_bytes(pid), cpu_time(pid)) else { break };
+                let seconds = began.elapsed().as_secs_f64();
+                looks.push(Look { seconds, resident_bytes, cpu_seconds: cpu.as_secs_f64() });
+            }
+            looks
+        });
+        Self { began, stop, thread }
+    }
+
+    /// Since it began, in seconds.
+    pub(crate) fn now(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Everything that was seen.
+    pub(crate) fn end(self) -> Vec<Look> {
+        drop(self.stop);
+        self.thread.join().unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +203,24 @@ mod tests {
         assert_eq!(parse_stat(stat), Some(Duration::from_secs(2)));
         assert_eq!(parse_stat("12 (a) S 1"), None);
         assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn memory_of_a_process() {
+        assert_eq!(parse_resident("Name:\tx\nVmRSS:\t    12 kB\nThreads: 1\n"), Some(12 << 10));
+        assert_eq!(parse_resident("Name:\tkthreadd\n"), None);
+        assert!(resident_bytes(std::process::id()) > Some(100 << 10));
+    }
+
+    #[test]
+    fn a_thread_that_is_pinned_has_one_core() {
+        std::thread::spawn(|| {
+            let last = *cores().unwrap().last().unwrap();
+            pin_to(last).unwrap();
+            assert_eq!(cores().unwrap(), [last]);
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

@@ -9,6 +9,8 @@
 //! - `scenario`: the people, stores, books and ready-made requests of one run, and the set-up over HTTP.
 //! - `generated`: a big shop made up by `bookstore load --generate`, and a load on it.
 //! - `drive`: the closed loop: connections that send, wait, and keep count.
+//! - `open`: the open loop: requests leave when they are due, and latency is counted from then.
+//! - `traffic`: what the open loop sends.
 //! - `audit`: what stock and balances must be after a run, and whether the server agrees.
 //! - `report`: figures, how they are printed and written as JSON.
 //! - `machine`: cores, CPU time of a process, the cost of a disk sync.
@@ -16,6 +18,7 @@
 //! - `server`: servers that are started as children, and their temporary directories.
 //! - `compare`: bare and the real server in turns, in one run.
 //! - `snapshot`: latency with and without snapshots running.
+//! - `overload`: twice what the server can do, and whether it stays on its feet.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
@@ -32,11 +35,14 @@ mod compare;
 mod drive;
 mod generated;
 mod machine;
+mod open;
+mod overload;
 mod report;
 mod run;
 mod scenario;
 mod server;
 mod snapshot;
+mod traffic;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -67,6 +73,8 @@ enum Command {
     Generated(generated::GeneratedArgs),
     /// Measure the latency of new_order with snapshots forced all the time and with none.
     SnapshotP99(snapshot::SnapshotArgs),
+    /// Send twice what the server can do, server and generator on a core each, and judge how it takes it.
+    Overload(overload::OverloadArgs),
 }
 
 fn main() -> ExitCode {
@@ -100,6 +108,7 @@ async fn dispatch(command: Command) -> Result<bool, Failure> {
         Command::Compare(args) => compare::compare(&args).await,
         Command::Generated(args) => generated::run(&args).await,
         Command::SnapshotP99(args) => snapshot::measure(&args).await,
+        Command::Overload(args) => overload::measure(&args).await,
     }
 }
 

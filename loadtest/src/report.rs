@@ -25,7 +25,7 @@ pub(crate) struct Latency {
 
 impl Latency {
     /// `None` if nothing was measured.
-    fn of(histogram: &Histogram<u64>) -> Option<Self> {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
         (!histogram.is_empty()).then(|| Self {
             count: histogram.len(),
             p50_us: histogram.value_at_quantile(0.5),
@@ -152,7 +152,7 @@ fn hint(kind: &str) -> &'static str {
     }
 }
 
-fn write_audit(out: &mut fmt::Formatter<'_>, audit: &AuditReport) -> fmt::Result {
+pub(crate) fn write_audit(out: &mut impl fmt::Write, audit: &AuditReport) -> fmt::Result {
     let verdict = if audit.agrees() { "agrees" } else { "DISAGREES" };
     writeln!(
         out,

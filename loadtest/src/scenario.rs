@@ -1,6 +1,6 @@
 //! The people, stores, books and ready-made requests of one run, and the set-up over HTTP.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -294,6 +294,13 @@ impl Random {
         usize::try_from(picked).expect("smaller than a usize")
     }
 
+    /// The time until the next of events that happen `per_second` times at random moments.
+    pub(crate) fn gap(&mut self, per_second: f64) -> Duration {
+        // From above 0 to 1, in steps of 2^-53.
+        let even = ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+        Duration::from_secs_f64(-even.ln() / per_second)
+    }
+
     /// `count` different indices below `len`.
     fn distinct(&mut self, count: usize, len: usize) -> Vec<usize> {
         let mut picked = Vec::with_capacity(count);
@@ -362,5 +369,12 @@ pub(crate) mod tests {
             assert!(picked.iter().all(|index| *index < 10));
         }
         assert_eq!(Random::new(3).next(), Random::new(3).next());
+    }
+
+    #[test]
+    fn gaps_are_as_long_as_they_should_be_on_average() {
+        let mut random = Random::new(5);
+        let sum: Duration = (0..10_000).map(|_| random.gap(1_000.0)).sum();
+        assert!((9.5..10.5).contains(&sum.as_secs_f64()), "{sum:?}");
     }
 }

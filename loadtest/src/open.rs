@@ -1,0 +1,583 @@
+//! The open loop: requests leave when they are due, whether or not earlier ones were answered.
+//!
+//! Latency is counted from the moment a request was due, so whatever makes it late (the server, its queue, this
+//! generator) is in the figures: nothing is left out because the server was too slow to be asked. One thread waits
+//! for all sockets itself. A request that is due while every connection has one under way waits for a connection; there
+//! is no pipelining. The same connections can also run a closed loop, so that capacity is measured by the same means.
+//!
+//! What is sent, and what an answer means, is a [`Traffic`].
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::Failure;
+use crate::client::{Answer, whole_answer};
+use crate::drive::LATENCY_US_MAX;
+use crate::scenario::Random;
+
+/// Connections that are being made at once: fewer than a server's backlog holds.
+const CONNECTING_MAX: usize = 256;
+/// How long all connections together may take to come about.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
+/// Requests that may be due and wait for a connection; beyond it they are dropped, and counted.
+const WAITING_MAX: usize = 200_000;
+/// Requests sent between two looks at the sockets, so that no answer waits long for its time to be taken.
+const SENT_AT_ONCE_MAX: usize = 16;
+/// Room for the pieces of an answer.
+const READ_BYTES: usize = 16 << 10;
+
+/// What is sent and what becomes of it.
+pub(crate) trait Traffic {
+    /// What a request was, until its answer is there.
+    type Call: Copy;
+
+    /// Writes the next request into `request`, which is empty.
+    fn next(&mut self, now: Instant, request: &mut Vec<u8>) -> Self::Call;
+
+    /// Books an answer.
+    fn answered(&mut self, now: Instant, call: Self::Call, answer: &Answer<'_>) -> Verdict;
+
+    /// Books a request without an answer: it may have been done.
+    fn lost(&mut self, call: Self::Call);
+}
+
+/// What an answer means for the figures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Done.
+    Accepted,
+    /// 503 with `Retry-After`: nothing was done, come back later.
+    Refused,
+    /// Anything else; it should not be there. The text is its kind.
+    Wrong(&'static str),
+}
+
+/// When requests are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    /// This many connections each send, wait for the answer, and send the next.
+    Closed { connections: usize },
+    /// This many requests a second are due, at random moments (a Poisson process), answered or not.
+    Open { per_second: f64 },
+}
+
+/// One request's way: when it was due, how long until its answer, and what it was.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    /// Since the phase began.
+    pub(crate) due: Duration,
+    pub(crate) took: Duration,
+    pub(crate) verdict: Verdict,
+}
+
+/// What was counted of the requests that were due in one phase.
+pub(crate) struct Figures {
+    /// How long requests were sent for.
+    pub(crate) time: Duration,
+    pub(crate) due: u64,
+    /// µs from the moment a request was due to its answer.
+    pub(crate) accepted_us: Histogram<u64>,
+    /// The same for those that were refused.
+    pub(crate) refused_us: Histogram<u64>,
+    /// µs that requests left after they were due although a connection was free: the generator's own fault.
+    pub(crate) late_us: Histogram<u64>,
+    /// Requests that found no free connection when they were due.
+    pub(crate) waited: u64,
+    /// Requests that were never sent, because too many waited.
+    pub(crate) dropped: u64,
+    /// Everything that should not be there, by kind.
+    pub(crate) wrong: BTreeMap<&'static str, u64>,
+    /// Every request, in the order of their answers, if they were wanted.
+    pub(crate) samples: Option<Vec<Sample>>,
+}
+
+impl Figures {
+    fn new(time: Duration, with_samples: bool) -> Result<Self, Failure> {
+        let histogram = || Histogram::new_with_bounds(1, LATENCY_US_MAX, 3);
+        Ok(Self {
+            time,
+            due: 0,
+            accepted_us: histogram()?,
+            refused_us: histogram()?,
+            late_us: histogram()?,
+            waited: 0,
+            dropped: 0,
+            wrong: BTreeMap::new(),
+            samples: with_samples.then(Vec::new),
+        })
+    }
+
+    fn count(&mut self, sample: Sample) {
+        match sample.verdict {
+            Verdict::Accepted => self.accepted_us.saturating_record(micros(sample.took)),
+            Verdict::Refused => self.refused_us.saturating_record(micros(sample.took)),
+            Verdict::Wrong(kind) => *self.wrong.entry(kind).or_default() += 1,
+        }
+        if let Some(samples) = &mut self.samples {
+            samples.push(sample);
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A request that is due.
+#[derive(Clone, Copy)]
+struct Due {
+    phase: usize,
+    at: Instant,
+    /// A connection was free when it was due.
+    had_connection: bool,
+}
+
+/// A request under way.
+struct Under<C> {
+    due: Due,
+    call: C,
+}
+
+struct Connection<C> {
+    stream: Option<TcpStream>,
+    connected: bool,
+    under: Option<Under<C>>,
+    /// The request, and how much of it has left.
+    request: Vec<u8>,
+    sent: usize,
+    /// The answer as far as it has come.
+    answer: Vec<u8>,
+}
+
+/// Connections to one server, and what they counted.
+pub(crate) struct Generator<T: Traffic> {
+    address: SocketAddr,
+    poll: Poll,
+    events: Events,
+    connections: Vec<Connection<T::Call>>,
+    /// Those that may send, the one that has rested longest first.
+    free: VecDeque<usize>,
+    /// Those that are not connected yet.
+    connecting: usize,
+    waiting: VecDeque<Due>,
+    /// Requests under way, of whatever phase.
+    under_way: usize,
+    /// When each phase began, and its figures.
+    phases: Vec<(Instant, Figures)>,
+    random: Random,
+    /// The generator has a core of its own and need not sleep on it.
+    spins: bool,
+    pub(crate) traffic: T,
+}
+
+impl<T: Traffic> Generator<T> {
+    /// Connects. With `spins` the thread never sleeps while requests are due: for a generator with its own core.
+    pub(crate) fn connect(
+        address: SocketAddr,
+        connections: usize,
+        traffic: T,
+        seed: u64,
+        spins: bool,
+    ) -> Result<Self, Failure> {
+        let mut generator = Self {
+            address,
+            poll: Poll::new()?,
+            events: Events::with_capacity(1_024),
+            connections: Vec::with_capacity(connections),
+            free: VecDeque::with_capacity(connections),
+            connecting: 0,
+            waiting: VecDeque::new(),
+            under_way: 0,
+            phases: Vec::new(),
+            random: Random::new(seed),
+            spins,
+            traffic,
+        };
+        let deadline = Instant::now() + CONNECT_TIME_MAX;
+        while generator.connections.len() < connections || generator.connecting > 0 {
+            while generator.connections.len() < connections && generator.connecting < CONNECTING_MAX {
+                generator.connections.push(Connection {
+                    stream: None,
+                    connected: false,
+                    under: None,
+                    request: Vec::new(),
+                    sent: 0,
+                    answer: Vec::with_capacity(1_024),
+                });
+                generator.open(generator.connections.len() - 1)?;
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{connections} connections did not come about in time").into());
+            }
+            generator.turn(Some(Duration::from_millis(10)), None)?;
+        }
+        Ok(generator)
+    }
+
+    /// Sends at `pace` for `time`, and gives the number of the phase. Its last requests may be answered later.
+    pub(crate) fn phase(&mut self, pace: Pace, time: Duration, with_samples: bool) -> Result<usize, Failure> {
+        let phase = self.phases.len();
+        let began = Instant::now();
+        self.phases.push((began, Figures::new(time, with_samples)?));
+        let end = began + time;
+        let mut next = began;
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(phase);
+            }
+            let (sleep, closed) = match pace {
+                Pace::Closed { connections } => {
+                    // Those of the phase before are still under way, so they count.
+                    for _ in self.under_way + self.waiting.len()..connections {
+                        self.due(phase, now);
+                    }
+                    (end - now, Some((phase, connections)))
+                }
+                Pace::Open { per_second } => {
+                    while next <= now && next < end {
+                        self.due(phase, next);
+                        next += self.random.gap(per_second);
+                    }
+                    (next.min(end).saturating_duration_since(Instant::now()), None)
+                }
+            };
+            self.send_waiting()?;
+            let sleep = if self.waiting.is_empty() || self.free.is_empty() { sleep } else { Duration::ZERO };
+            // The system sleeps in whole milliseconds.
+            let is_short = sleep < Duration::from_millis(2);
+            let sleep = match is_short {
+                true if self.spins => Duration::ZERO,
+                true => sleep.min(Duration::from_millis(1)),
+                false => sleep - Duration::from_millis(1),
+            };
+            self.turn(Some(sleep), closed)?;
+        }
+    }
+
+    /// Waits for what is under way, at most for `patience`; what has no answer then is lost, and its connection closed.
+    pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Failure> {
+        let end = Instant::now() + patience;
+        for due in std::mem::take(&mut self.waiting) {
+            self.phases[due.phase].1.dropped += 1;
+        }
+        while self.under_way > 0 && Instant::now() < end {
+            self.turn(Some(Duration::from_millis(10)), None)?;
+        }
+        for number in 0..self.connections.len() {
+            if self.connections[number].under.is_some() {
+                self.lose(number, "no answer in time");
+                self.open(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a phase counted so far.
+    pub(crate) fn figures(&self, phase: usize) -> &Figures {
+        &self.phases[phase].1
+    }
+
+    fn due(&mut self, phase: usize, at: Instant) {
+        let had_connection = self.waiting.len() < self.free.len();
+        let figures = &mut self.phases[phase].1;
+        figures.due += 1;
+        figures.waited += u64::from(!had_connection);
+        if self.waiting.len() >= WAITING_MAX {
+            figures.dropped += 1;
+        } else {
+            self.waiting.push_back(Due { phase, at, had_connection });
+        }
+    }
+
+    fn send_waiting(&mut self) -> Result<(), Failure> {
+        for _ in 0..SENT_AT_ONCE_MAX {
+            if self.waiting.is_empty() || self.free.is_empty() {
+                break;
+            }
+            let (Some(due), Some(number)) = (self.waiting.pop_front(), self.free.pop_front()) else { break };
+            let now = Instant::now();
+            if due.had_connection {
+                self.phases[due.phase].1.late_us.saturating_record(micros(now - due.at));
+            }
+            let connection = &mut self.connections[number];
+            connection.request.clear();
+            connection.sent = 0;
+            connection.answer.clear();
+            connection.under = Some(Under { due, call: self.traffic.next(now, &mut connection.request) });
+            self.under_way += 1;
+            self.write(number)?;
+        }
+        Ok(())
+    }
+
+    /// One look at all sockets.
+    fn turn(&mut self, sleep: Option<Duration>, closed: Option<(usize, usize)>) -> Result<(), Failure> {
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        match self.poll.poll(&mut events, sleep) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &events {
+            self.happened(event, closed)?;
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    fn happened(&mut self, event: &Event, closed: Option<(usize, usize)>) -> Result<(), Failure> {
+        let number = event.token().0;
+        let connection = &self.connections[number];
+        if connection.stream.is_none() {
+            return Ok(());
+        }
+        if !connection.connected {
+            return self.connected(number, event);
+        }
+        if event.is_writable() && connection.sent < connection.request.len() {
+            self.write(number)?;
+        }
+        if event.is_readable() && self.read(number)? {
+            // In the closed loop the next request leaves at once.
+            if let Some((phase, connections)) = closed
+                && self.under_way + self.waiting.len() < connections
+            {
+                self.due(phase, Instant::now());
+                self.send_waiting()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, number: usize, event: &Event) -> Result<(), Failure> {
+        if !event.is_writable() && !event.is_error() {
+            return Ok(());
+        }
+        let Some(stream) = &self.connections[number].stream else { return Ok(()) };
+        if let Some(error) = stream.take_error()? {
+            return Err(format!("cannot connect: {error}").into());
+        }
+        stream.set_nodelay(true)?;
+        self.connections[number].connected = true;
+        self.connecting -= 1;
+        self.free.push_back(number);
+        Ok(())
+    }
+
+    fn open(&mut self, number: usize) -> Result<(), Failure> {
+        let mut stream = TcpStream::connect(self.address)?;
+        self.poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
+        let connection = &mut self.connections[number];
+        connection.stream = Some(stream);
+        connection.connected = false;
+        connection.request.clear();
+        connection.sent = 0;
+        self.connecting += 1;
+        Ok(())
+    }
+
+    fn write(&mut self, number: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[number];
+        let Some(stream) = &mut connection.stream else { return Ok(()) };
+        while connection.sent < connection.request.len() {
+            match stream.write(&connection.request[connection.sent..]) {
+                Ok(sent) => connection.sent += sent,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => {
+                    self.lose(number, "connection lost");
+                    return self.open(number);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what is there; whether the answer is whole.
+    fn read(&mut self, number: usize) -> Result<bool, Failure> {
+        let connection = &mut self.connections[number];
+        let Some(stream) = &mut connection.stream else { return Ok(false) };
+        let mut piece = [0; READ_BYTES];
+        loop {
+            match stream.read(&mut piece) {
+                Ok(0) => {
+                    self.lose(number, "connection closed");
+                    self.open(number)?;
+                    return Ok(false);
+                }
+                Ok(read) => {
+                    connection.answer.extend_from_slice(&piece[..read]);
+                    if read < piece.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    self.lose(number, "connection lost");
+                    self.open(number)?;
+                    return Ok(false);
+                }
+            }
+        }
+        self.judge(number)
+    }
+
+    /// Books the answer if it is whole.
+    fn judge(&mut self, number: usize) -> Result<bool, Failure> {
+        let now = Instant::now();
+        let connection = &mut self.connections[number];
+        if connection.under.is_none() {
+            return Ok(false);
+        }
+        let (head, end) = match whole_answer(&connection.answer, false) {
+            Ok(None) => return Ok(false),
+            Ok(Some(whole)) => whole,
+            Err(_) => {
+                self.lose(number, "malformed answer");
+                self.open(number)?;
+                return Ok(false);
+            }
+        };
+        let Some(Under { due, call }) = connection.under.take() else { return Ok(false) };
+        self.under_way -= 1;
+        let verdict = self.traffic.answered(now, call, &head.answer(&connection.answer[..end]));
+        let (began, figures) = &mut self.phases[due.phase];
+        figures.count(Sample { due: due.at - *began, took: now - due.at, verdict });
+        if head.close {
+            connection.stream = None;
+            self.open(number)?;
+        } else {
+            self.free.push_back(number);
+        }
+        Ok(true)
+    }
+
+    /// Gives a connection up, with what is under way on it.
+    fn lose(&mut self, number: usize, kind: &'static str) {
+        let connection = &mut self.connections[number];
+        connection.stream = None;
+        match connection.under.take() {
+            Some(Under { due, call }) => {
+                self.under_way -= 1;
+                *self.phases[due.phase].1.wrong.entry(kind).or_default() += 1;
+                self.traffic.lost(call);
+            }
+            None => self.free.retain(|free| *free != number),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Alternates between what is accepted and what is refused, and keeps count.
+    #[derive(Default)]
+    struct Probe {
+        sent: u64,
+        answered: u64,
+        lost: u64,
+    }
+
+    impl Traffic for Probe {
+        type Call = u64;
+
+        fn next(&mut self, _: Instant, request: &mut Vec<u8>) -> u64 {
+            request.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
+            self.sent += 1;
+            self.sent
+        }
+
+        fn answered(&mut self, _: Instant, _: u64, answer: &Answer<'_>) -> Verdict {
+            self.answered += 1;
+            match answer.status {
+                200 => Verdict::Accepted,
+                503 if answer.retry_after => Verdict::Refused,
+                _ => Verdict::Wrong("status"),
+            }
+        }
+
+        fn lost(&mut self, _: u64) {
+            self.lost += 1;
+        }
+    }
+
+    /// A server with a thread for each connection, which answers the n-th request on it with `answers[n % len]`, or
+    /// closes the connection if that is empty.
+    fn server(answers: &'static [&'static str]) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                std::thread::spawn(move || {
+                    let mut piece = [0; 1_024];
+                    for answer in answers.iter().cycle() {
+                        match stream.read(&mut piece) {
+                            Ok(read) if read > 0 && !answer.is_empty() => stream.write_all(answer.as_bytes()).unwrap(),
+                            _ => return,
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    const BUSY: &str = "HTTP/1.1 503 Busy\r\nretry-after: 1\r\ncontent-length: 2\r\n\r\n{}";
+
+    #[test]
+    fn every_request_that_is_due_is_counted_once() {
+        let mut generator = Generator::connect(server(&[OK, BUSY]), 4, Probe::default(), 1, false).unwrap();
+        let open = generator.phase(Pace::Open { per_second: 500.0 }, Duration::from_millis(300), true).unwrap();
+        let closed = generator.phase(Pace::Closed { connections: 2 }, Duration::from_millis(100), false).unwrap();
+        generator.settle(Duration::from_secs(10)).unwrap();
+        for phase in [open, closed] {
+            let figures = generator.figures(phase);
+            let (accepted, refused) = (figures.accepted_us.len(), figures.refused_us.len());
+            assert_eq!(accepted + refused + figures.dropped, figures.due);
+            assert!(accepted > 0 && refused > 0 && figures.wrong.is_empty(), "{accepted} {refused}");
+        }
+        let samples = generator.figures(open).samples.as_ref().unwrap();
+        assert_eq!(samples.len() as u64, generator.figures(open).due);
+        assert_eq!(generator.traffic.sent, generator.traffic.answered);
+    }
+
+    #[test]
+    fn a_request_that_waits_for_a_connection_is_late_by_that() {
+        // A server that never answers: one request is under way, all others wait until they are given up.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut generator = Generator::connect(address, 1, Probe::default(), 1, false).unwrap();
+        let phase = generator.phase(Pace::Open { per_second: 1_000.0 }, Duration::from_millis(100), false).unwrap();
+        generator.settle(Duration::from_millis(50)).unwrap();
+        let figures = generator.figures(phase);
+        assert_eq!((generator.traffic.sent, generator.traffic.lost), (1, 1));
+        assert!(figures.due > 10 && figures.waited >= figures.due - 2, "{} of {}", figures.waited, figures.due);
+        assert_eq!(figures.dropped, figures.due - 1);
+        assert_eq!(figures.wrong.values().sum::<u64>(), 1);
+    }
+
+    #[test]
+    fn a_lost_connection_is_made_anew() {
+        let mut generator = Generator::connect(server(&[OK, ""]), 2, Probe::default(), 1, false).unwrap();
+        let phase = generator.phase(Pace::Open { per_second: 200.0 }, Duration::from_millis(300), false).unwrap();
+        generator.settle(Duration::from_secs(10)).unwrap();
+        let figures = generator.figures(phase);
+        let lost: u64 = figures.wrong.values().sum();
+        assert_eq!(figures.accepted_us.len() + lost + figures.dropped, figures.due);
+        assert!(figures.accepted_us.len() > 2 && lost > 2, "{} answered, {lost} lost", figures.accepted_us.len());
+        assert_eq!(generator.traffic.lost, lost);
+    }
+}
