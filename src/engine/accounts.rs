@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{COMMAND_BYTES, Credential, Engine, Error, Result, check_id, check_password};
-use crate::actors::Resident;
 use crate::auth::PasswordHash;
 use crate::domain::{
     Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, DEPOSITS_MAX, EVENT_VERSION, Entity, Fen, OrderMsg,
-    Outcome, Refusal, Secret, Send, encode_row,
+    Outcome, Persistent, Refusal, Secret, Send, encode_row,
 };
 
 impl Engine {

@@ -23,6 +23,7 @@ use super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
 use super::order::{Command, Judgement, Order, OrderStatus, judge};
 use super::refusal::Refusal;
+use crate::planted::{Fault, planted};
 
 fn refused(ticket: Ticket, refusal: Refusal) -> Effect<OrderMsg, (OrderId, OrderEvent)> {
     Effect::Reply(ticket, Outcome::Refused(refusal))
@@ -43,7 +44,8 @@ impl OrderShard {
             Self::load(work, id, msg.clone(), fx);
             return None;
         };
-        if order.is_expired(now) {
+        let late_is_fine = planted(Fault::LatePaymentTaken) && matches!(msg, OrderMsg::Pay { .. });
+        if order.is_expired(now) && !late_is_fine {
             Self::expire(work, id, order, fx);
         }
         if let Some(saga) = work.sagas.get_mut(&id) {
@@ -61,6 +63,10 @@ impl OrderShard {
         expired: bool,
         fx: &mut Effects<Self>,
     ) {
+        if planted(Fault::ReservationNotReleased) {
+            fx.push(Effect::Append((id, OrderEvent::Canceled { expired })));
+            return fx.push(Effect::Reply(ticket, Outcome::Done));
+        }
         work.begin(id, ticket, expired);
         fx.push(Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, lines: order.lines.clone() })));
     }
@@ -134,6 +140,9 @@ impl OrderShard {
         work.begin(id, ticket, false);
         let hold = AccountMsg::Hold { order: id, cred, kind, seller: order.seller, amount: order.total };
         fx.push(Effect::Send(Send::Account(order.buyer, hold)));
+        if planted(Fault::EvidenceForgottenEarly) {
+            fx.push(Effect::Send(Send::Forget(Address::Account(order.buyer), vec![Evidence::Hold(id)])));
+        }
     }
 
     fn confirm(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
@@ -248,7 +257,7 @@ impl OrderShard {
             }
             OrderEvent::Placed(_) | OrderEvent::Shipped => return,
         };
-        if !done {
+        if !done || planted(Fault::SettledSagaRunAgain) {
             fx.push(Effect::Append((id, event)));
         }
         if let Some((address, evidence)) = evidence {
