@@ -16,6 +16,31 @@ pub mod snapshot {
     pub use crate::snapshot::*;
 }
 
+/// The gate before answers, engine time, and questions about orders at rest: see `src/actors`.
+pub mod actors {
+    pub use crate::actors::{Admission, Answered, Answers, Busy, Then, answer, clock_base};
+}
+
+/// Orders at rest: see `src/cold`.
+pub mod cold {
+    pub use crate::cold::{ColdError, Counts, Orders, View};
+}
+
+/// Recovery, the walk of a snapshot and the round of orders that leave memory, each without a thread and without
+/// waiting: see `src/engine`.
+pub mod engine {
+    pub use crate::engine::{
+        Chunk, Data, IdSource, Named, Receive, Recovery, Round, RoundStep, Tally, Walk, Wanted, WriteError, Writing,
+        clean_up, encode_orders, ids_of,
+    };
+}
+
+/// Faults on purpose: see `src/planted.rs`.
+#[cfg(feature = "planted-faults")]
+pub mod planted {
+    pub use crate::planted::{FAULTS, Fault, plant};
+}
+
 /// Histograms: see `src/stats.rs`.
 pub mod stats {
     pub use crate::stats::*;

@@ -251,6 +251,7 @@
 //! | feature | default | what it brings |
 //! |---|---|---|
 //! | `server` | yes | [`http`], and what the program `bookstore` needs: hyper, clap, a log, signals |
+//! | `planted-faults` | **never** | faults on purpose, for this crate's own simulator; no program has a use for it |
 //!
 //! # What is stable
 //!
@@ -304,6 +305,7 @@ mod cold;
 mod domain;
 mod engine;
 mod journal;
+mod planted;
 mod snapshot;
 mod stats;
 mod sync;

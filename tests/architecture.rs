@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A room and those it may use. `domain` and `stats` are open to all but those that say so in [`CLOSED_TO_DOMAIN`].
+/// A room and those it may use. `planted` is open to all, `domain` and `stats` to all but those that say so in [`CLOSED_TO_DOMAIN`].
 const ROOMS: &[(&str, &[&str])] = &[
     ("http", &["engine"]),
     ("cli", &["http", "engine"]),
@@ -22,8 +22,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("stats", &[]),
     ("sync", &[]),
+    // Asked wherever a fault can be planted.
+    ("planted", &[]),
     // Hands the inside to benches and tests.
-    ("internals", &["journal", "snapshot"]),
+    ("internals", &["actors", "cold", "engine", "journal", "planted", "snapshot"]),
 ];
 
 /// These know bytes only. (`cold` names a document by its hash, which is the domain's.)
@@ -182,6 +184,7 @@ fn mentions(code: &str, name: &str) -> bool {
 fn may_use(room: &str, other: &str) -> bool {
     match other {
         "domain" => !CLOSED_TO_DOMAIN.contains(&room),
+        "planted" => true,
         "stats" => !CLOSED_TO_STATS.contains(&room),
         // The locks of std, by the name under which a test can exchange them.
         "sync" => true,

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::domain::{Outcome, Ticket};
 use crate::journal::{Journal, Lsn};
+use crate::planted::{Fault, planted};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, Notify};
 
@@ -18,11 +19,11 @@ const HELD: usize = 1 << (usize::BITS - 2);
 const COUNT: usize = HELD - 1;
 
 /// Runs when the answer is known, also if the caller has gone.
-pub(crate) type Then = Box<dyn FnOnce(&Outcome) + Send>;
+pub type Then = Box<dyn FnOnce(&Outcome) + Send>;
 
 /// Why a command was not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Busy {
+pub enum Busy {
     /// As many commands as may be are in flight.
     Permits,
     /// The journal's buffer is promised to others.
@@ -34,9 +35,12 @@ pub(crate) enum Busy {
 }
 
 /// What a command waits with.
-pub(crate) struct Admission {
-    pub(crate) ticket: Ticket,
-    pub(crate) answer: oneshot::Receiver<Outcome>,
+#[derive(Debug)]
+pub struct Admission {
+    /// Names who waits.
+    pub ticket: Ticket,
+    /// Gets the answer when it may leave.
+    pub answer: oneshot::Receiver<Outcome>,
 }
 
 struct Waiter {
@@ -61,7 +65,7 @@ struct Slab {
 ///
 /// A permit is taken at the door and given back when the answer leaves; it promises room in the journal's buffer, so
 /// that an append inside an actor never waits and never fails.
-pub(crate) struct Answers {
+pub struct Answers {
     slabs: [Mutex<Slab>; SHARDS],
     turn: AtomicUsize,
     /// How many are in flight, and whether the door is shut. One word, so that who comes in and who shuts the door
@@ -79,12 +83,19 @@ pub(crate) struct Answers {
     resumed: Notify,
 }
 
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answers").field("in_flight", &self.in_flight()).finish_non_exhaustive()
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Answers {
-    pub(crate) fn new(in_flight_max: usize, promised_max: usize) -> Self {
+    /// With the most commands that may be in flight, and the most bytes that may be promised to them.
+    pub fn new(in_flight_max: usize, promised_max: usize) -> Self {
         Answers {
             slabs: std::array::from_fn(|_| Mutex::default()),
             turn: AtomicUsize::new(0),
@@ -101,7 +112,7 @@ impl Answers {
     }
 
     /// Commands that were admitted and are not answered.
-    pub(crate) fn in_flight(&self) -> usize {
+    pub fn in_flight(&self) -> usize {
         self.door.load(Ordering::Acquire) & COUNT
     }
 
@@ -111,7 +122,7 @@ impl Answers {
     }
 
     /// Admits a command that journals at most `bytes`. Waits only while an audit holds admission.
-    pub(crate) async fn admit(&self, bytes: usize, then: Option<Then>) -> Result<Admission, Busy> {
+    pub async fn admit(&self, bytes: usize, then: Option<Then>) -> Result<Admission, Busy> {
         loop {
             let door = self.door.fetch_add(1, Ordering::AcqRel);
             let busy = if door & DRAINING != 0 {
@@ -174,13 +185,13 @@ impl Answers {
 
     /// Gives an answer. It leaves when the journal is durable up to its head of now: whatever the answer was judged
     /// from, nothing that was told can vanish.
-    pub(crate) fn reply(&self, ticket: Ticket, outcome: Outcome, journal: &Journal) {
+    pub fn reply(&self, ticket: Ticket, outcome: Outcome, journal: &Journal) {
         let Some(mut waiter) = self.remove(ticket) else { return };
         if let Some(then) = waiter.then.take() {
             then(&outcome);
         }
-        let lsn = journal.head();
-        if journal.durable() >= lsn && !self.is_failed() {
+        let lsn = journal.head() - u64::from(planted(Fault::GateOffByOne));
+        if (journal.durable() >= lsn && !self.is_failed()) || planted(Fault::AnswerBeforeGate) {
             return self.release(waiter, outcome);
         }
         let mut gate = lock(&self.gate);
@@ -210,7 +221,7 @@ impl Answers {
 
     /// Everything up to `durable` is durable. Called by the journal's thread, which only wakes the task that lets the
     /// answers go: a wake-up from outside the runtime costs more than one from inside, and there are many.
-    pub(crate) fn advanced(&self, durable: Lsn) {
+    pub fn advanced(&self, durable: Lsn) {
         self.durable.store(durable, Ordering::Release);
         self.moved.notify_one();
     }
@@ -219,8 +230,13 @@ impl Answers {
     pub(crate) async fn release_durable(&self) {
         loop {
             self.moved.notified().await;
-            self.release_upto(self.durable.load(Ordering::Acquire));
+            self.release_ready();
         }
+    }
+
+    /// Lets go what rests on nothing past the journal's mark.
+    pub fn release_ready(&self) {
+        self.release_upto(self.durable.load(Ordering::Acquire));
     }
 
     fn release_upto(&self, durable: Lsn) {
@@ -239,7 +255,7 @@ impl Answers {
     }
 
     /// From now on every answer is "outcome unknown".
-    pub(crate) fn fail(&self) {
+    pub fn fail(&self) {
         let gated = {
             let mut gate = lock(&self.gate);
             self.failed.store(true, Ordering::Release);
@@ -257,7 +273,8 @@ impl Answers {
         }
     }
 
-    pub(crate) fn is_failed(&self) -> bool {
+    /// Whether every answer is "outcome unknown".
+    pub fn is_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 

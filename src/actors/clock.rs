@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::domain::Millis;
+use crate::planted::{Fault, planted};
 
 /// Wall clock at open plus monotonic time since, and never below the newest journaled time: a wall clock that is
 /// set back moves no deadline.
@@ -12,11 +13,16 @@ pub(crate) struct Clock {
     start: Instant,
 }
 
+/// Where engine time begins at an open, given the wall clock and the newest journaled time.
+pub fn base(wall: Millis, floor: Millis) -> Millis {
+    if planted(Fault::ClockGoesBack) { wall } else { wall.max(floor) }
+}
+
 impl Clock {
     /// A clock that starts at the wall clock's time, or at `floor` if that is later.
     pub(crate) fn start(floor: Millis) -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as Millis);
-        Clock { base: wall.max(floor), start: Instant::now() }
+        Clock { base: base(wall, floor), start: Instant::now() }
     }
 
     /// Now.

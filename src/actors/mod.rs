@@ -13,8 +13,9 @@ mod shell;
 mod slot;
 mod system;
 
-pub(crate) use answers::{Admission, Answers, Busy, Then};
+pub use answers::{Admission, Answers, Busy, Then};
 pub(crate) use clock::Clock;
+pub use clock::base as clock_base;
 pub(crate) use directory::Sweep;
-pub(crate) use shell::Resident;
+pub use resting::{Answered, answer};
 pub(crate) use system::{Observer, System};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::shell::Mail;
 use super::system::System;
 use crate::cold::{ColdError, Counts, View};
-use crate::domain::{OrderId, OrderMsg, OrderStatus, OrdersOf, Outcome, Resting};
+use crate::domain::{Order, OrderId, OrderMsg, OrderShard, OrderStatus, OrdersOf, Outcome, Resting, Ticket};
 
 impl System {
     /// Answers a question of a shard, which is in its handler.
@@ -33,80 +33,24 @@ impl System {
         }
     }
 
-    /// `view`: none if nothing is at rest.
     fn answer_resting(self: &Arc<Self>, question: Resting, view: Option<&View>) {
-        match question {
-            Resting::Load(order) => self.load(order, view),
-            Resting::List { ticket, of, limit, mut orders } => {
-                let outcome = match self.add_resting(&mut orders, of, limit, view) {
-                    Some(count) if count > limit => Outcome::TooMany,
-                    Some(_) => Outcome::Orders(orders),
-                    None => Outcome::Unreadable,
+        let (answered, trouble) = answer(question, view);
+        if let Some(error) = trouble {
+            self.resting_failed(&error);
+        }
+        match answered {
+            Answered::Reply(ticket, outcome) => self.answers.reply(ticket, outcome, &self.journal),
+            Answered::Tell(shard, msg) => self.to_shard(shard, Mail::Msg(msg)),
+            Answered::Loaded(id, found, msg) => {
+                let take_in = move |shard: &mut OrderShard, _: &mut _| {
+                    if let Some(order) = found {
+                        shard.bring_back(id, order);
+                    }
+                    Some(msg)
                 };
-                self.answers.reply(ticket, outcome, &self.journal);
-            }
-            Resting::Count { ticket, buyer, in_memory, orders } => {
-                let outcome = match self.count(OrdersOf::Buyer(buyer), &orders, view) {
-                    Some(counts) => Outcome::Count(in_memory + counts.orders as usize),
-                    None => Outcome::Unreadable,
-                };
-                self.answers.reply(ticket, outcome, &self.journal);
-            }
-            Resting::Key { buyer, scope } => {
-                let found = self.readable(view.map_or(Ok(None), |view| view.keeper(buyer, scope)));
-                let unreadable = found.is_none();
-                let found = found.flatten();
-                let msg = OrderMsg::KeyLookedUp { buyer, scope, found, unreadable };
-                self.to_shard(buyer.shard(), Mail::Msg(msg));
-            }
-            Resting::Open { ticket, buyer, cred, orders } => {
-                let open = self.count(OrdersOf::Buyer(buyer), &orders, view).map(|counts| counts.open);
-                self.to_shard(buyer.shard(), Mail::Msg(OrderMsg::OpenAtRest { ticket, buyer, cred, open }));
+                self.to_shard(id.shard(), Mail::Change(Box::new(take_in)));
             }
         }
-    }
-
-    fn load(&self, id: OrderId, view: Option<&View>) {
-        let found = self.readable(view.map_or(Ok(None), |view| view.get(id)));
-        let take_in = move |shard: &mut crate::domain::OrderShard, _: &mut _| {
-            let unreadable = found.is_none();
-            if let Some(order) = found.flatten() {
-                shard.bring_back(id, order);
-            }
-            Some(OrderMsg::Loaded { order: id, unreadable })
-        };
-        self.to_shard(id.shard(), Mail::Change(Box::new(take_in)));
-    }
-
-    /// Adds the orders at rest, unless there are too many in all; returns how many there are.
-    fn add_resting(
-        &self,
-        orders: &mut Vec<(OrderId, crate::domain::Order)>,
-        of: OrdersOf,
-        limit: usize,
-        view: Option<&View>,
-    ) -> Option<usize> {
-        let Some(view) = view else {
-            return Some(orders.len());
-        };
-        // A pending order is never on disk.
-        let settled = orders.iter().filter(|(_, order)| order.status != OrderStatus::Pending);
-        let in_memory: Vec<_> = settled.map(|(id, _)| *id).collect();
-        let count = orders.len() + self.count(of, &in_memory, Some(view))?.orders as usize;
-        if count > orders.len() && count <= limit {
-            let in_memory: HashSet<_> = in_memory.into_iter().collect();
-            orders.extend(self.readable(view.list(of, &in_memory))?);
-        }
-        Some(count)
-    }
-
-    fn count(&self, of: OrdersOf, in_memory: &[OrderId], view: Option<&View>) -> Option<Counts> {
-        self.readable(view.map_or(Ok(Counts::default()), |view| view.count(of, in_memory)))
-    }
-
-    /// What was read; `None` after the failure was reported.
-    fn readable<T>(&self, read: Result<T, ColdError>) -> Option<T> {
-        read.inspect_err(|error| self.resting_failed(error)).ok()
     }
 
     /// One damaged row is told to whoever asks for it, and harms nobody else. Any other error is final.
@@ -118,5 +62,88 @@ impl System {
             ColdError::Damaged { .. } if self.resting.is_sound() => {}
             _ => self.fail(format!("orders at rest: {error}")),
         }
+    }
+}
+
+/// What follows from a question about orders at rest.
+#[derive(Debug)]
+pub enum Answered {
+    /// The caller is answered.
+    Reply(Ticket, Outcome),
+    /// The shard that asked is told.
+    Tell(usize, OrderMsg),
+    /// The order's shard takes it into memory, if it is there, and is told.
+    Loaded(OrderId, Option<Order>, OrderMsg),
+}
+
+/// Answers a question from a view that was taken while the shard that asks stood still; `None` if nothing is at rest.
+/// Also says what could not be read; nothing was done then.
+pub fn answer(question: Resting, view: Option<&View>) -> (Answered, Option<ColdError>) {
+    match question {
+        Resting::Load(order) => {
+            let (found, trouble) = split(view.map_or(Ok(None), |view| view.get(order)));
+            let loaded = OrderMsg::Loaded { order, unreadable: trouble.is_some() };
+            (Answered::Loaded(order, found.flatten(), loaded), trouble)
+        }
+        Resting::List { ticket, of, limit, orders } => {
+            let (listed, trouble) = split(list(orders, of, limit, view));
+            let outcome = match listed {
+                Some(Some(orders)) => Outcome::Orders(orders),
+                Some(None) => Outcome::TooMany,
+                None => Outcome::Unreadable,
+            };
+            (Answered::Reply(ticket, outcome), trouble)
+        }
+        Resting::Count { ticket, buyer, in_memory, orders } => {
+            let (counted, trouble) = split(count(OrdersOf::Buyer(buyer), &orders, view));
+            let outcome = match counted {
+                Some(counts) => Outcome::Count(in_memory + counts.orders as usize),
+                None => Outcome::Unreadable,
+            };
+            (Answered::Reply(ticket, outcome), trouble)
+        }
+        Resting::Key { buyer, scope } => {
+            let (found, trouble) = split(view.map_or(Ok(None), |view| view.keeper(buyer, scope)));
+            let unreadable = trouble.is_some();
+            let found = found.flatten();
+            (Answered::Tell(buyer.shard(), OrderMsg::KeyLookedUp { buyer, scope, found, unreadable }), trouble)
+        }
+        Resting::Open { ticket, buyer, cred, orders } => {
+            let (counted, trouble) = split(count(OrdersOf::Buyer(buyer), &orders, view));
+            let open = counted.map(|counts| counts.open);
+            (Answered::Tell(buyer.shard(), OrderMsg::OpenAtRest { ticket, buyer, cred, open }), trouble)
+        }
+    }
+}
+
+/// Adds the orders at rest; `None` if there are too many in all.
+fn list(
+    mut orders: Vec<(OrderId, Order)>,
+    of: OrdersOf,
+    limit: usize,
+    view: Option<&View>,
+) -> Result<Option<Vec<(OrderId, Order)>>, ColdError> {
+    let Some(view) = view else {
+        return Ok((orders.len() <= limit).then_some(orders));
+    };
+    // A pending order is never on disk.
+    let settled = orders.iter().filter(|(_, order)| order.status != OrderStatus::Pending);
+    let in_memory: Vec<_> = settled.map(|(id, _)| *id).collect();
+    let sum = orders.len() + view.count(of, &in_memory)?.orders as usize;
+    if sum > orders.len() && sum <= limit {
+        let in_memory: HashSet<_> = in_memory.into_iter().collect();
+        orders.extend(view.list(of, &in_memory)?);
+    }
+    Ok((sum <= limit).then_some(orders))
+}
+
+fn count(of: OrdersOf, in_memory: &[OrderId], view: Option<&View>) -> Result<Counts, ColdError> {
+    view.map_or(Ok(Counts::default()), |view| view.count(of, in_memory))
+}
+
+fn split<T>(read: Result<T, ColdError>) -> (Option<T>, Option<ColdError>) {
+    match read {
+        Ok(value) => (Some(value), None),
+        Err(error) => (None, Some(error)),
     }
 }

@@ -10,8 +10,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SpawnErr};
 use super::directory::Directory;
 use super::system::System;
 use crate::domain::{
-    Account, CodecError, EVENT_VERSION, Effect, Effects, Entity, Evidence, OrderShard, Resting, Store, StoreEvent,
-    decode_row, encode, encode_row,
+    Account, EVENT_VERSION, Effect, Effects, Entity, Evidence, OrderShard, Persistent, Resting, Store, StoreEvent,
 };
 
 /// A look at an entity from outside its rules: for snapshots and audits.
@@ -48,20 +47,12 @@ impl<E: Entity> Debug for Mail<E> {
 }
 
 /// An entity as the shell needs it.
-pub(crate) trait Resident: Entity + Sync {
+pub(crate) trait Resident: Persistent + Sync {
     /// For messages to people.
     const KIND: &'static str;
     /// What everybody may read beside the entity.
     type Extra: Default + Send + Sync;
 
-    /// The entity before its first event.
-    fn fresh(number: u32) -> Self;
-    /// From its dormant row.
-    fn decode(row: &[u8]) -> Result<Self, CodecError>;
-    /// To its dormant row.
-    fn encode(&self) -> Box<[u8]>;
-    /// Writes the event that is next for this entity; returns the frame's kind.
-    fn encode_event(&self, event: &Self::Event, at: u64, out: &mut Vec<u8>) -> u8;
     /// Tells the engine what was applied.
     fn observe(&self, system: &System, event: &Self::Event);
     /// Answers a question about orders at rest.
@@ -76,22 +67,6 @@ impl Resident for Account {
     const KIND: &'static str = "account";
     type Extra = ();
 
-    fn fresh(number: u32) -> Self {
-        Account::new(crate::domain::AccountNo(number))
-    }
-
-    fn decode(row: &[u8]) -> Result<Self, CodecError> {
-        decode_row(row)
-    }
-
-    fn encode(&self) -> Box<[u8]> {
-        encode_row(self).into()
-    }
-
-    fn encode_event(&self, event: &Self::Event, at: u64, out: &mut Vec<u8>) -> u8 {
-        encode(event, self.number, self.seq + 1, at, out)
-    }
-
     fn observe(&self, system: &System, event: &Self::Event) {
         system.observer.account_changed(self.number, system.accounts.name(self.number.0), event);
     }
@@ -105,24 +80,6 @@ impl Resident for Store {
     const KIND: &'static str = "store";
     /// Book ids by place.
     type Extra = std::sync::RwLock<Vec<Arc<str>>>;
-
-    fn fresh(number: u32) -> Self {
-        Store::new(crate::domain::StoreNo(number))
-    }
-
-    fn decode(row: &[u8]) -> Result<Self, CodecError> {
-        let mut store: Store = decode_row(row)?;
-        store.index();
-        Ok(store)
-    }
-
-    fn encode(&self) -> Box<[u8]> {
-        encode_row(self).into()
-    }
-
-    fn encode_event(&self, event: &Self::Event, at: u64, out: &mut Vec<u8>) -> u8 {
-        encode(event, self.number, self.seq + 1, at, out)
-    }
 
     fn observe(&self, system: &System, event: &Self::Event) {
         if let StoreEvent::BookAdded { id, .. } = event {
@@ -139,23 +96,6 @@ impl Resident for Store {
 impl Resident for OrderShard {
     const KIND: &'static str = "order shard";
     type Extra = ();
-
-    fn fresh(_number: u32) -> Self {
-        OrderShard::default()
-    }
-
-    fn decode(_row: &[u8]) -> Result<Self, CodecError> {
-        Ok(OrderShard::default())
-    }
-
-    fn encode(&self) -> Box<[u8]> {
-        Box::default()
-    }
-
-    fn encode_event(&self, (id, event): &Self::Event, at: u64, out: &mut Vec<u8>) -> u8 {
-        let seq = self.orders.get(id).map_or(0, |order| u64::from(order.seq));
-        encode(event, *id, seq + 1, at, out)
-    }
 
     fn observe(&self, _system: &System, _event: &Self::Event) {}
 

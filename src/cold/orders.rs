@@ -437,6 +437,7 @@ impl View {
     ///
     /// # Errors
     /// As [`Orders::get`].
+    #[expect(clippy::len_without_is_empty, reason = "nobody asks")]
     pub fn len(&self) -> Result<u64, ColdError> {
         self.run(|transaction| Ok(transaction.open_table(ORDERS)?.len()?))
     }

@@ -11,6 +11,7 @@ use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::key::{Kept, Key};
 use super::message::{AccountMsg, Cred, OrderMsg, Send, StoreMsg};
 use super::refusal::Refusal;
+use crate::planted::{Fault, planted};
 
 /// Revocations that an account remembers at once; a logout beyond them must wait until one has expired.
 const REVOKED_MAX: usize = 10_000;
@@ -147,7 +148,10 @@ impl Account {
 
     fn credit(&self, order: OrderId, credit: Credit, fx: &mut Effects<Self>) {
         let next = credit.next(order);
-        if !self.credits.contains_key(&order) {
+        if !self.credits.contains_key(&order) || planted(Fault::CreditEvidenceIgnored) {
+            if planted(Fault::DoubleCredit) {
+                fx.push(Effect::Append(AccountEvent::Credited { order, credit: credit.clone() }));
+            }
             fx.push(Effect::Append(AccountEvent::Credited { order, credit }));
         }
         fx.push(Effect::Send(next));

@@ -196,7 +196,7 @@ impl OrderMsg {
 }
 
 /// To whom a message goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Address {
     /// An account.
     Account(AccountNo),

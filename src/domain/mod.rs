@@ -10,9 +10,11 @@ mod effect;
 mod event;
 mod ids;
 mod key;
+mod look;
 mod message;
 mod order;
 mod refusal;
+mod row;
 mod shard;
 mod store;
 
@@ -20,14 +22,15 @@ pub use account::Account;
 pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
 pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting};
 pub use event::{
-    AccountEvent, Blob, Credit, CreditCause, DocumentHash, Evidence, Hold, Line, OrderEvent, PayKind, Secret,
-    StoreEvent,
+    AccountEvent, Blob, Book, Credit, CreditCause, DocumentHash, Evidence, Hold, Line, OrderEvent, PayKind,
+    Reservation, Secret, StoreEvent,
 };
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};
 pub use key::{KEPT_FOR, Kept, Key, Operation, Scope};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;
+pub use row::Persistent;
 pub use shard::{Leaving, OrderShard};
 pub use store::Store;
 

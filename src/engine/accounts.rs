@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::{COMMAND_BYTES, Credential, Engine, Error, Result, check_id, check_password};
-use crate::actors::Resident;
 use crate::auth::PasswordHash;
 use crate::domain::{
-    Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, EVENT_VERSION, Entity, Fen, OrderMsg, Outcome, Refusal,
-    Secret, Send, encode_row,
+    Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, EVENT_VERSION, Entity, Fen, OrderMsg, Outcome,
+    Persistent, Refusal, Secret, Send, encode_row,
 };
 
 impl Engine {

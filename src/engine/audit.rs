@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AuditReport, Core, Engine, Error, Result};
-use crate::actors::Resident;
 use crate::cold::ColdError;
-use crate::domain::{Account, Order, OrderId, OrderStatus, SHARDS, Store, encode_row};
+use crate::domain::{Account, CodecError, Order, OrderId, OrderStatus, Persistent, SHARDS, Store, encode_row};
 
 /// How long to wait before looking again whether everything is quiet.
 const POLL: Duration = Duration::from_millis(1);
@@ -44,7 +43,7 @@ impl Engine {
         self.core.system.answers.hold();
         self.core.system.pause_deadlines();
         self.core.quiesce().await?;
-        let report = self.core.count().await;
+        let report = self.core.count().await.map(Tally::report);
         drop(hold);
         report
     }
@@ -77,41 +76,20 @@ impl Core {
         Ok(quiet)
     }
 
-    async fn count(&self) -> Result<AuditReport> {
-        let mut report = AuditReport {
-            accounts: 0,
-            stores: 0,
-            orders: 0,
-            balances: 0,
-            escrow: 0,
-            net_put_in: 0,
-            stock: 0,
-            ordered: 0,
-            stock_put_in: 0,
-            state_hash: 0,
-        };
-        let broken = |error: crate::domain::CodecError| {
+    async fn count(&self) -> Result<Tally> {
+        let mut report = Tally::new();
+        let broken = |error: CodecError| {
             self.system.fail(format!("a row does not decode: {error}"));
             self.unknown()
         };
         for number in 1..self.system.accounts.end() {
             if let Some(row) = self.system.accounts.row(number).await.map_err(|_| self.unknown())? {
-                let account = Account::decode(&row).map_err(broken)?;
-                report.accounts += u64::from(!account.closed);
-                report.balances += i128::from(account.balance);
-                report.net_put_in += i128::from(account.net_put_in);
-                report.add_to_hash(b'a', self.system.accounts.name(number), &row);
+                report.add_account(self.system.accounts.name(number), &row).map_err(broken)?;
             }
         }
         for number in 1..self.system.stores.end() {
             if let Some(row) = self.system.stores.row(number).await.map_err(|_| self.unknown())? {
-                let store = Store::decode(&row).map_err(broken)?;
-                report.stores += 1;
-                for book in &store.books {
-                    report.stock += i128::from(book.stock);
-                    report.stock_put_in += i128::from(book.stock) + i128::from(book.taken);
-                }
-                report.add_to_hash(b's', self.system.stores.name(number), &row);
+                report.add_store(self.system.stores.name(number), &row).map_err(broken)?;
             }
         }
         let mut in_memory = HashSet::new();
@@ -145,12 +123,72 @@ impl Core {
     }
 }
 
-impl AuditReport {
-    fn add_order(&mut self, id: OrderId, order: &Order) {
-        self.orders += 1;
-        self.escrow += i128::from(order.escrow());
+/// Counts rows as they come, in any order: for audits, and for who compares states.
+#[derive(Debug, Clone)]
+pub struct Tally(AuditReport);
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Tally {
+    /// Of an empty shop.
+    pub fn new() -> Self {
+        Tally(AuditReport {
+            accounts: 0,
+            stores: 0,
+            orders: 0,
+            balances: 0,
+            escrow: 0,
+            net_put_in: 0,
+            stock: 0,
+            ordered: 0,
+            stock_put_in: 0,
+            state_hash: 0,
+        })
+    }
+
+    /// What was counted.
+    pub fn report(self) -> AuditReport {
+        self.0
+    }
+
+    /// Counts an account.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the row is none.
+    pub fn add_account(&mut self, name: Option<&Arc<str>>, row: &[u8]) -> std::result::Result<(), CodecError> {
+        let account = Account::decode(row)?;
+        self.0.accounts += u64::from(!account.closed);
+        self.0.balances += i128::from(account.balance);
+        self.0.net_put_in += i128::from(account.net_put_in);
+        self.add_to_hash(b'a', name, row);
+        Ok(())
+    }
+
+    /// Counts a store.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the row is none.
+    pub fn add_store(&mut self, name: Option<&Arc<str>>, row: &[u8]) -> std::result::Result<(), CodecError> {
+        let store = Store::decode(row)?;
+        self.0.stores += 1;
+        for book in &store.books {
+            self.0.stock += i128::from(book.stock);
+            self.0.stock_put_in += i128::from(book.stock) + i128::from(book.taken);
+        }
+        self.add_to_hash(b's', name, row);
+        Ok(())
+    }
+
+    /// Counts an order.
+    pub fn add_order(&mut self, id: OrderId, order: &Order) {
+        self.0.orders += 1;
+        self.0.escrow += i128::from(order.escrow());
         if order.status != OrderStatus::Canceled {
-            self.ordered += order.lines.iter().map(|line| i128::from(line.count)).sum::<i128>();
+            self.0.ordered += order.lines.iter().map(|line| i128::from(line.count)).sum::<i128>();
         }
         self.add_to_hash(b'o', None, &encode_row(&(id, order)));
     }
@@ -165,6 +203,6 @@ impl AuditReport {
         hasher.update(row);
         let hash = hasher.finalize();
         let half = std::array::from_fn(|index| hash.as_bytes()[index]);
-        self.state_hash = self.state_hash.wrapping_add(u128::from_le_bytes(half));
+        self.0.state_hash = self.0.state_hash.wrapping_add(u128::from_le_bytes(half));
     }
 }

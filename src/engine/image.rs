@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::actors::Resident;
 use crate::cold::Orders;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Credit, CreditCause, EVENT_VERSION, Effect, Entity, Evidence, Hold, Millis,
-    Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Record, SHARDS, Send, Store, StoreEvent, StoreMsg,
-    StoreNo, decode,
+    Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Persistent, Record, SHARDS, Send, Store, StoreEvent,
+    StoreMsg, StoreNo, decode,
 };
 use crate::journal::Journal;
+use crate::planted::{Fault, planted};
 
 /// An account while it is recovered: most stay the row that they are.
 enum Form {
@@ -45,8 +45,10 @@ pub(super) struct Image {
 }
 
 /// What the recovered state is handed over to.
-pub(super) trait Receive {
+pub trait Receive {
+    /// An account, as its row.
     fn account(&mut self, number: AccountNo, name: Arc<str>, closed: bool, row: Box<[u8]>);
+    /// A store.
     fn store(&mut self, number: StoreNo, name: Arc<str>, store: Store);
 }
 
@@ -187,6 +189,9 @@ impl Image {
     }
 
     fn at_rest(&self, id: OrderId) -> Result<Option<Order>, String> {
+        if planted(Fault::ColdRowIgnored) {
+            return Ok(None);
+        }
         self.resting.get(id).map_err(|error| {
             self.lacks_rows.set(true);
             format!("orders.redb: {error}")
@@ -219,6 +224,9 @@ impl Image {
         let mut unfinished = self.settle_stores()?;
         unfinished.extend(self.settle_accounts()?);
         let finished = unfinished.len() as u64;
+        if planted(Fault::SagasNotFinished) {
+            return Ok(0);
+        }
         for message in unfinished {
             self.run(message, journal, now)?;
         }
@@ -226,6 +234,7 @@ impl Image {
         let left = self.settle_stores()?.len() + self.settle_accounts()?.len();
         match left {
             0 => Ok(finished),
+            _ if planted(Fault::SettledSagaRunAgain) => Ok(finished),
             _ => Err(format!("{left} sagas could not be finished")),
         }
     }
@@ -235,7 +244,7 @@ impl Image {
         let mut closed = Vec::new();
         for (number, (_, store)) in &self.stores {
             for (id, facts) in &store.reservations {
-                if self.status(*id)?.is_some() {
+                if self.status(*id)?.is_some() || planted(Fault::ReservationDropped) {
                     closed.push((*number, Evidence::Reservation(*id)));
                 } else {
                     let reserved = OrderMsg::Reserved { order: *id, facts: facts.clone() };
@@ -296,6 +305,7 @@ impl Image {
     ) -> Result<(), String> {
         match self.status(id)? {
             Some(OrderStatus::Pending) => unfinished.push(hold.next(id)),
+            Some(_) if planted(Fault::SettledSagaRunAgain) => unfinished.push(hold.next(id)),
             _ => closed.push(Evidence::Hold(id)),
         }
         Ok(())
@@ -360,6 +370,9 @@ impl Image {
             let keys = self.resting.has_keys();
             self.shards.iter_mut().for_each(|shard| shard.all_may_be_on_disk(keys));
         }
+        if planted(Fault::DeadlineSkippedAtRecovery) {
+            self.shards.iter_mut().for_each(OrderShard::forget_deadlines);
+        }
         for (number, entry) in (0..).zip(self.accounts) {
             if let Some(AccountEntry { name, closed, form, .. }) = entry {
                 receiver.account(AccountNo(number), name, closed, form.into_row());
@@ -406,7 +419,7 @@ fn is_new(base: u64, seq: u64, what: impl FnOnce() -> String) -> Result<bool, St
 }
 
 /// Handles one message of an entity, with all effects.
-fn step<E: Resident>(
+fn step<E: Persistent>(
     entity: &mut E,
     work: &mut E::Work,
     msg: E::Msg,

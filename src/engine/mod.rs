@@ -1,14 +1,14 @@
 //! The engine: opens, recovers and closes; the typed API; limits, deadlines, audit.
 //!
 //! # Layout
-//! - `open`: lock, recover, start; `image`: the state while it is recovered; `close`: drain, last snapshot, end.
+//! - `open`: lock, recover, start; `recovery`: what there is, read; `image`: the state while it is recovered; `close`: drain, last snapshot, end.
 //! - `accounts`, `stores`, `orders`: the calls, each in the contract's order of checks.
 //! - `keyed`: the six changes that may carry an idempotency key, with and without one.
 //! - `search`: the search, its index and the index's rebuild.
 //! - `credential`: passwords and tokens become a value that entities judge.
-//! - `chunks`: what is in a snapshot's chunks; `snapshots`: the walk beside the traffic; `audit`: all money and all
+//! - `chunks`: what is in a snapshot's chunks; `snapshots`: the walk beside the traffic, in the steps of `walk`; `audit`: all money and all
 //!   copies while nothing moves.
-//! - `overflow`: orders at rest leave memory.
+//! - `overflow`: orders at rest leave memory, in the steps of `leaving`.
 //! - `offline`: work on data directories that no engine has open.
 //! - `background`: ticks, sleep, snapshots by time and size, free disk.
 
@@ -22,15 +22,18 @@ mod credential;
 mod error;
 mod image;
 mod keyed;
+mod leaving;
 mod names;
 pub mod offline;
 mod open;
 mod orders;
 mod overflow;
+mod recovery;
 mod search;
 mod snapshots;
 mod stores;
 mod types;
+mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -41,17 +44,22 @@ use crate::cold::Documents;
 use crate::disk::Disk;
 use crate::domain::{AccountNo, Millis, ORDER_COUNT_BITS, Outcome, Refusal, Send, Ticket};
 
+pub use audit::Tally;
 pub use config::{Config, Limits, Storage};
 pub use error::{Error, OpenError};
+pub use image::Receive;
 #[cfg(feature = "server")]
 pub(crate) use keyed::KEY_FIELD;
 pub use keyed::{KEY_BYTES_MAX, Keyed};
+pub use leaving::{Named, Round, RoundStep};
 pub use open::Progress;
+pub use recovery::{Data, Recovery};
 pub use search::{KEYWORD_BYTES_MAX, PAGE_SIZE_MAX};
 pub use types::{
     AuditReport, BookView, Credential, FoundBook, LineView, NewBook, NewLine, OrderId, OrderStatus, OrderView,
     Recovered, Search, SearchPage, SnapshotReport, Stats,
 };
+pub use walk::{Chunk, Walk, Wanted, WriteError, Writing, clean_up, encode_orders, ids_of};
 
 /// Result of a call.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -132,18 +140,26 @@ pub(super) struct Core {
 
 /// Gives order ids that sort by the order in which they were given. The random bits are a keyed hash of the stamp,
 /// which costs a tenth of the system's random source.
-struct IdSource {
+pub struct IdSource {
     key: [u8; 32],
     /// The stamp given last: milliseconds, then a count within the millisecond.
     last: AtomicU64,
 }
 
+impl std::fmt::Debug for IdSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IdSource")
+    }
+}
+
 impl IdSource {
-    fn new(key: [u8; 32]) -> Self {
+    /// With a key that nobody can guess.
+    pub fn new(key: [u8; 32]) -> Self {
         IdSource { key, last: AtomicU64::new(0) }
     }
 
-    fn next(&self, now: Millis, buyer: AccountNo) -> OrderId {
+    /// The next id.
+    pub fn next(&self, now: Millis, buyer: AccountNo) -> OrderId {
         let stamp = now << ORDER_COUNT_BITS;
         let next = |last: u64| stamp.max(last + 1);
         let last = self.last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));

@@ -6,23 +6,23 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::close::Guard;
-use super::image::{Image, Receive};
+use super::image::Receive;
 use super::names::Names;
 use super::overflow::Overflow;
+use super::recovery::{Data, Recovery};
 use super::search::{self, SearchIndex};
-use super::snapshots::{Loaded, Snapshots, Unloadable, load};
+use super::snapshots::Snapshots;
 use super::{Config, Core, Engine, IdSource, OpenError, Recovered, Storage, background};
-use crate::actors::{Answers, Clock, Observer, Resident, System};
+use crate::actors::{Answers, Clock, Observer, System};
 use crate::auth::{AuthError, AuthMemory, Hasher, PasswordError, Throttle, TokenKey, Tokens, WAITERS_MAX_DEFAULT};
 use crate::catalog::{Listed, Place};
 use crate::cold::{Documents, Orders};
 use crate::disk::{Disk, MemoryDisk, RealDisk};
-use crate::domain::{AccountEvent, AccountNo, BookNo, OrderShard, Store, StoreNo};
-use crate::journal::{self, Durability, FileLog, FileLogOptions, Journal, JournalOptions, LogError, LogStore, Lsn};
-use crate::snapshot::{SnapshotError, list_snapshots, remove_leftovers};
+use crate::domain::{AccountEvent, AccountNo, BookNo, OrderShard, Persistent, Store, StoreNo};
+use crate::journal::{self, Durability, Journal, JournalOptions, Lsn};
 
 /// redb's cache of each file: both are read seldom, and are in the system's page cache, too.
 const COLD_CACHE_BYTES: usize = 16 << 20;
@@ -37,7 +37,7 @@ pub struct Progress {
     pub done: u64,
 }
 
-type Report = dyn Fn(Progress) + Send + Sync;
+pub(super) type Report = dyn Fn(Progress) + Send + Sync;
 
 impl Engine {
     /// Opens an engine, creating its data if there is none, and recovers what was acknowledged. Nothing is served
@@ -157,20 +157,15 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
             tracing::warn!("{file} was walked and repaired, which took its time");
         }
     }
-    let mut recovered = Recovered::default();
-    let (loaded, damaged) = load_newest(&*disk, &dir, &resting, &mut recovered, report)?;
-    let Loaded { mut image, lsn, epoch: snapshot_epoch } =
-        loaded.unwrap_or_else(|| Loaded { image: Image::new(resting.clone()), lsn: 0, epoch: 0 });
-    let log = replay(&config, &disk, &dir, lsn, &mut image, report)?;
-    let (upto, end) = (resting.upto(), log.found.last_lsn.max(lsn));
-    if upto > end {
-        let why = format!("orders.redb holds orders as of event {upto}, and snapshot and journal end at {end}");
-        return Err(OpenError::Damaged(why));
-    }
-    // Only now: if the journal does not fit the older snapshot, nothing was changed.
-    set_aside(&*disk, &dir, &damaged, &mut recovered)?;
-    recovered.replayed_events = log.found.frames;
-    recovered.cut_bytes = log.found.cut_bytes;
+    let data = Data {
+        disk: &disk,
+        dir: &dir,
+        durability: config.durability,
+        segment_bytes: config.segment_bytes,
+        threads: true,
+        report,
+    };
+    let mut recovery = Recovery::read(&data, &resting)?;
 
     let limits = &config.limits;
     let answers = Arc::new(Answers::new(limits.in_flight_max, limits.journal_buffer_bytes));
@@ -180,22 +175,23 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         sync_interval: config.sync_interval,
         commit_delay: config.commit_delay,
     };
-    let epoch = snapshot_epoch.max(log.found.last_epoch) + 1;
-    let last_lsn = log.found.last_lsn;
-    let journal = Journal::start(log.store, last_lsn, epoch, options, gate.clone())
+    let (log, last_lsn, epoch) = recovery.take_log();
+    let journal = Journal::start(log, last_lsn, epoch, options, gate.clone())
         .map_err(|source| io("start the journal's thread".into(), source))?;
-    let clock = Clock::start(image.newest);
-    recovered.finished_sagas = image.finish_sagas(&journal, clock.now()).map_err(OpenError::Damaged)?;
+    let clock = Clock::start(recovery.newest());
+    recovery.finish_sagas(&journal, clock.now())?;
     journal.flush_blocking().map_err(|error| OpenError::Damaged(error.to_string()))?;
 
     let names = Arc::new(Names::new());
     let memory = Arc::new(AuthMemory::new(limits.password_memory_max).map_err(auth)?);
     let observer = Box::new(Indexes { names: names.clone(), memory: memory.clone() });
-    let deposits = image.net_put_in();
+    let deposits = recovery.net_put_in();
+    let mut recovered = recovery.recovered();
+    let snapshot = recovery.snapshot();
     let system = Arc::new(System::new(journal, answers, clock, observer, resting, runtime));
     let _ = gate.system.set(Arc::downgrade(&system));
     let mut indexing = Indexing { system: &system, names: &names, recovered: &mut recovered, listed: Vec::new() };
-    let mut shards = image.hand_over(&mut indexing);
+    let mut shards = recovery.hand_over(&mut indexing);
     if matches!(config.storage, Storage::Memory) {
         shards.iter_mut().for_each(OrderShard::stay);
     }
@@ -204,7 +200,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
     recovered.resting_orders = system.resting.len();
     recovered.took = start.elapsed();
 
-    let snapshots = Snapshots::new(recovered.snapshot.is_some().then_some(lsn), epoch);
+    let snapshots = Snapshots::new(snapshot, epoch);
     let hasher = Hasher::new(config.password_params, limits.password_hashes_max, WAITERS_MAX_DEFAULT).map_err(auth)?;
     let core = Core {
         disk,
@@ -226,118 +222,6 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         config,
     };
     Ok(Prepared { core, shards, listed, lock })
-}
-
-/// Snapshots that were passed over, with the reason.
-type Damaged = Vec<(PathBuf, SnapshotError)>;
-
-/// The newest snapshot that is sound, and the damaged ones that are newer. A damaged one is set aside, never deleted;
-/// if all are damaged the engine does not start, because a fresh start would lose everything in silence.
-fn load_newest(
-    disk: &dyn Disk,
-    dir: &Path,
-    resting: &Arc<Orders>,
-    recovered: &mut Recovered,
-    report: &Report,
-) -> Result<(Option<Loaded>, Damaged), OpenError> {
-    remove_leftovers(disk, dir).map_err(snapshot)?;
-    let mut damaged = Vec::new();
-    for (_, path) in list_snapshots(disk, dir).map_err(snapshot)? {
-        let mut ticker = Ticker::new("snapshot", report);
-        match load(disk, &path, resting.clone(), &mut |rows| ticker.at(rows)) {
-            Ok(loaded) => {
-                recovered.snapshot = Some(path);
-                return Ok((Some(loaded), damaged));
-            }
-            // What cannot be read now may be sound: falling back could lose it.
-            Err(Unloadable::Snapshot(error @ SnapshotError::Io { .. })) => return Err(snapshot(error)),
-            Err(Unloadable::Snapshot(error)) => damaged.push((path, error)),
-            Err(Unloadable::AtRest(why)) => return Err(OpenError::Damaged(why)),
-        }
-    }
-    match damaged.first() {
-        None => Ok((None, damaged)),
-        Some((_, error)) => Err(OpenError::Damaged(format!("no snapshot is sound; the newest: {error}"))),
-    }
-}
-
-fn set_aside(
-    disk: &dyn Disk,
-    dir: &Path,
-    damaged: &[(PathBuf, SnapshotError)],
-    recovered: &mut Recovered,
-) -> Result<(), OpenError> {
-    for (path, error) in damaged {
-        tracing::error!(path = %path.display(), %error, "a damaged snapshot is passed over and set aside");
-        let aside = path.with_extension("snap.damaged");
-        disk.rename(path, &aside).map_err(|source| io(format!("rename {}", path.display()), source))?;
-        recovered.damaged_snapshots.push(error.to_string());
-    }
-    if !damaged.is_empty() {
-        disk.sync_dir(dir).map_err(|source| io(format!("sync {}", dir.display()), source))?;
-    }
-    Ok(())
-}
-
-struct Replayed {
-    store: Option<Box<dyn LogStore>>,
-    found: journal::Recovered,
-}
-
-/// Replays the journal after `lsn`. Also in `snapshot` mode, where a journal of an earlier mode may lie; then it is
-/// read but not written.
-fn replay(
-    config: &Config,
-    disk: &Arc<dyn Disk>,
-    dir: &Path,
-    lsn: Lsn,
-    image: &mut Image,
-    report: &Report,
-) -> Result<Replayed, OpenError> {
-    let dir = dir.join("journal");
-    let unlogged = config.durability == Durability::Snapshot;
-    if unlogged && disk.list(&dir).map_or(true, |names| names.is_empty()) {
-        let found = journal::Recovered { last_lsn: lsn, last_epoch: 0, cut_bytes: 0, frames: 0 };
-        return Ok(Replayed { store: None, found });
-    }
-    let mut ticker = Ticker::new("journal", report);
-    let mut events = 0;
-    let mut visit = |frame: journal::Frame<'_>| {
-        events += 1;
-        ticker.at(events);
-        image
-            .apply(frame.kind, frame.version, frame.payload)
-            .map_err(|error| LogError::Visit(format!("event {}: {error}", frame.lsn)))
-    };
-    let options = FileLogOptions { segment_bytes: config.segment_bytes };
-    let (log, found) = FileLog::open(disk.clone(), &dir, options, lsn, &mut visit).map_err(|error| match error {
-        LogError::Io { .. } => {
-            OpenError::Io { what: "the journal".into(), source: std::io::Error::other(error.to_string()) }
-        }
-        error => OpenError::Damaged(error.to_string()),
-    })?;
-    let store: Option<Box<dyn LogStore>> = if unlogged { None } else { Some(Box::new(log)) };
-    Ok(Replayed { store, found })
-}
-
-/// Reports about once a second.
-struct Ticker<'a> {
-    stage: &'static str,
-    report: &'a Report,
-    last: Instant,
-}
-
-impl<'a> Ticker<'a> {
-    fn new(stage: &'static str, report: &'a Report) -> Self {
-        Ticker { stage, report, last: Instant::now() }
-    }
-
-    fn at(&mut self, done: u64) {
-        if done.is_multiple_of(256) && self.last.elapsed() >= Duration::from_secs(1) {
-            self.last = Instant::now();
-            (self.report)(Progress { stage: self.stage, done });
-        }
-    }
 }
 
 /// Takes the recovered rows into the directories and indexes.
@@ -444,12 +328,8 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn io(what: String, source: std::io::Error) -> OpenError {
+pub(super) fn io(what: String, source: std::io::Error) -> OpenError {
     OpenError::Io { what, source }
-}
-
-fn snapshot(error: SnapshotError) -> OpenError {
-    OpenError::Io { what: "snapshots".into(), source: std::io::Error::other(error.to_string()) }
 }
 
 fn auth(error: AuthError) -> OpenError {

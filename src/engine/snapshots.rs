@@ -1,27 +1,23 @@
 //! Snapshots: rows and events of one walk beside the traffic, loadable by itself.
 //!
-//! The walk first taps the journal, then reads row after row, each at its own time; the tap's events bring all rows
-//! to the walk's end. It never stops the traffic: a row of a live entity is shown by its actor between two messages.
+//! The walk (`walk`) never stops the traffic: a row of a live entity is shown by its actor between two messages.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::chunks::{self, CHUNK_BYTES, CHUNK_ROWS, Part, chunk};
+use super::chunks::{self, Part, chunk};
 use super::image::Image;
+use super::walk::{self, Walk, Wanted, WriteError, Writing, clean_up};
 use super::{Core, Engine, Error, Result, SnapshotReport, Storage};
 use crate::cold::Orders;
 use crate::disk::Disk;
-use crate::domain::SHARDS;
 use crate::journal::{Lsn, decode_frames};
-use crate::snapshot::{SnapshotError, SnapshotSummary, SnapshotWriter, list_snapshots, read_snapshot, retain};
-
-/// Snapshots that are kept. The older one is what a damaged newer one falls back to.
-const KEPT: usize = 2;
+use crate::snapshot::{SnapshotError, SnapshotSummary, read_snapshot};
 
 /// Rest after each chunk, so that the walk takes about half of a core at most.
 const PACE: Duration = Duration::from_millis(1);
@@ -172,33 +168,28 @@ impl Core {
         start_lsn: Lsn,
         mut rows: mpsc::Receiver<(u8, Vec<u8>)>,
         events: &Receiver<Vec<u8>>,
-    ) -> std::result::Result<(crate::snapshot::PublishedSnapshot, Lsn), SnapshotWriteError> {
-        let mut writer = SnapshotWriter::create(self.disk.clone(), &self.dir, start_lsn)?;
-        writer.chunk(chunk::HEADER, &chunks::header(self.snapshots.epoch, self.system.clock.now()))?;
-        let mut last = start_lsn;
+    ) -> std::result::Result<(crate::snapshot::PublishedSnapshot, Lsn), WriteError> {
+        let now = self.system.clock.now();
+        let mut writing = Writing::begin(self.disk.clone(), &self.dir, start_lsn, self.snapshots.epoch, now)?;
         let mut complete = false;
         while let Some((kind, payload)) = rows.blocking_recv() {
             // An empty chunk of rows is the walk's word that it came to its end.
             complete = payload.is_empty();
             if !complete {
-                writer.chunk(kind, &payload)?;
+                writing.chunk(kind, &payload)?;
             }
-            write_events(&mut writer, events, &mut last)?;
+            writing.events(events)?;
         }
         if !complete {
-            return Err(SnapshotWriteError::Other("the walk was cut short".into()));
+            return Err(WriteError::Other("the walk was cut short".into()));
         }
-        // Published only when the journal is synced past the walk; the tap has everything up to there, too.
-        self.system.journal.flush_blocking().map_err(|error| SnapshotWriteError::Other(error.to_string()))?;
-        self.system.journal.untap();
-        write_events(&mut writer, events, &mut last)?;
+        writing.walked(&self.system.journal);
+        self.system.journal.flush_blocking().map_err(|error| WriteError::Other(error.to_string()))?;
         let stopped = self.snapshots.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         if *stopped || self.system.answers.is_failed() {
-            return Err(SnapshotWriteError::Other("the engine stopped".into()));
+            return Err(WriteError::Other("the engine stopped".into()));
         }
-        // Whatever is not in this file was written there by now.
-        writer.chunk(chunk::AT_REST, &chunks::at_rest(self.system.resting.written()))?;
-        let published = writer.publish(&[], last)?;
+        let (published, last) = writing.publish(&self.system.journal, events, self.system.resting.written())?;
         self.after_publishing(last);
         drop(stopped);
         Ok((published, last))
@@ -206,107 +197,47 @@ impl Core {
 
     /// Keeps two, and lets go of the segments that the older one does not need.
     fn after_publishing(&self, newest: Lsn) {
-        let cleaned = retain(&*self.disk, &self.dir, KEPT).and_then(|_| list_snapshots(&*self.disk, &self.dir));
-        match cleaned {
-            Ok(kept) => {
-                if let Some((older, _)) = kept.iter().find(|(lsn, _)| *lsn < newest) {
-                    self.snapshots.both_hold.store(*older, Ordering::Release);
-                    self.system.journal.trim(*older);
-                }
-            }
+        match clean_up(&*self.disk, &self.dir, &self.system.journal, newest) {
+            Ok(Some(both)) => self.snapshots.both_hold.store(both, Ordering::Release),
+            Ok(None) => {}
             Err(error) => tracing::warn!(%error, "old snapshots could not be removed"),
         }
     }
 
     /// Sends every row, and an empty chunk at the end. Returns how many rows.
     async fn walk(&self, rows: &mpsc::Sender<(u8, Vec<u8>)>) -> std::result::Result<u64, String> {
-        let mut count = 0;
         let system = &self.system;
-        let gone = || "the snapshot's writer ended".to_string();
-        let mut chunk = Vec::new();
-        let accounts = system.accounts.end();
-        for number in 1..accounts {
-            if let Some(row) = system.accounts.row(number).await.map_err(|gone| gone.to_string())? {
-                chunks::put_named(&mut chunk, system.accounts.name(number), row);
-                count += 1;
-            }
-            let full = (number as usize).is_multiple_of(CHUNK_ROWS) || chunk.len() >= CHUNK_BYTES;
-            if full && !chunk.is_empty() {
-                rows.send((chunk::ACCOUNTS, std::mem::take(&mut chunk))).await.map_err(|_| gone())?;
-                tokio::time::sleep(PACE).await;
-            }
-        }
-        if !chunk.is_empty() {
-            rows.send((chunk::ACCOUNTS, std::mem::take(&mut chunk))).await.map_err(|_| gone())?;
-        }
-        for number in 1..system.stores.end() {
-            if let Some(row) = system.stores.row(number).await.map_err(|gone| gone.to_string())? {
-                let mut chunk = Vec::new();
-                chunks::put_named(&mut chunk, system.stores.name(number), row);
-                rows.send((chunk::STORES, chunk)).await.map_err(|_| gone())?;
-                count += 1;
-                tokio::time::sleep(PACE).await;
-            }
-        }
-        for shard in 0..SHARDS {
-            count += self.walk_shard(shard, rows).await?;
-        }
-        rows.send((chunk::ORDERS, Vec::new())).await.map_err(|_| gone())?;
-        Ok(count)
-    }
-
-    async fn walk_shard(&self, shard: usize, rows: &mpsc::Sender<(u8, Vec<u8>)>) -> std::result::Result<u64, String> {
+        let ended = || "the snapshot's writer ended".to_string();
         let stopped = || "the engine stopped".to_string();
-        // Orders placed from now on are in the tap.
-        let ids = |shard: &crate::domain::OrderShard, _: &_| shard.orders.keys().copied().collect::<Vec<_>>();
-        let ids = self.system.look_at_shard(shard, ids).await.ok_or_else(stopped)?;
-        // Few of orders that may be long, so that a chunk stays far below what a reader takes.
-        let rows_at_once = if self.config.limits.order_lines_max > 1_000 { 16 } else { CHUNK_ROWS / 2 };
-        for some in ids.chunks(rows_at_once) {
-            let some = some.to_vec();
-            let encode = move |shard: &crate::domain::OrderShard, _: &_| {
-                let mut chunk = Vec::new();
-                for id in some {
-                    if let Some(order) = shard.orders.get(&id) {
-                        chunks::put_order(&mut chunk, id, order);
-                    }
+        let mut walk = Walk::new(system.accounts.end(), system.stores.end(), self.config.limits.order_lines_max);
+        loop {
+            let chunk = match walk.wanted() {
+                Wanted::Account(number) => {
+                    let row = system.accounts.row(number).await.map_err(|gone| gone.to_string())?;
+                    walk.account(system.accounts.name(number), row)
                 }
-                chunk
+                Wanted::Store(number) => {
+                    let row = system.stores.row(number).await.map_err(|gone| gone.to_string())?;
+                    walk.store(system.stores.name(number), row)
+                }
+                Wanted::Ids(shard) => {
+                    let ids = system.look_at_shard(shard, |shard, _| walk::ids_of(shard)).await;
+                    walk.ids(ids.ok_or_else(stopped)?);
+                    None
+                }
+                Wanted::Orders(shard, ids) => {
+                    let encode = move |shard: &crate::domain::OrderShard, _: &_| walk::encode_orders(shard, &ids);
+                    walk.orders(system.look_at_shard(shard, encode).await.ok_or_else(stopped)?)
+                }
+                Wanted::Nothing => break,
             };
-            let chunk = self.system.look_at_shard(shard, encode).await.ok_or_else(stopped)?;
-            if !chunk.is_empty() {
-                rows.send((chunk::ORDERS, chunk)).await.map_err(|_| "the snapshot's writer ended".to_string())?;
+            if let Some(chunk) = chunk {
+                rows.send(chunk).await.map_err(|_| ended())?;
+                tokio::time::sleep(PACE).await;
             }
-            tokio::time::sleep(PACE).await;
         }
-        Ok(ids.len() as u64)
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum SnapshotWriteError {
-    #[error(transparent)]
-    File(#[from] SnapshotError),
-    #[error("{0}")]
-    Other(String),
-}
-
-/// Writes what the tap has sent.
-fn write_events(
-    writer: &mut SnapshotWriter,
-    events: &Receiver<Vec<u8>>,
-    last: &mut Lsn,
-) -> std::result::Result<(), SnapshotWriteError> {
-    loop {
-        let frames = match events.try_recv() {
-            Ok(frames) => frames,
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => return Ok(()),
-        };
-        for frame in decode_frames(&frames) {
-            let frame = frame.map_err(|error| SnapshotWriteError::Other(error.to_string()))?;
-            *last = (*last).max(frame.lsn);
-        }
-        writer.chunk(chunk::EVENTS, &frames)?;
+        rows.send((chunk::ORDERS, Vec::new())).await.map_err(|_| ended())?;
+        Ok(walk.rows())
     }
 }
 

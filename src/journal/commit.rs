@@ -1,4 +1,5 @@
-//! Group commit: the thread that writes everything that piled up while it was writing before.
+//! Group commit: the thread that writes everything that piled up while it was writing before. What it does is cut into
+//! steps, so that a simulator can make them without a thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -34,12 +35,113 @@ pub(super) struct Committer {
 /// A batch of so many frames has several callers behind it: then it pays to wait for more before the next sync.
 const CROWD_FRAMES: u32 = 8;
 
-/// What to do before looking again.
+/// What was taken at once, and how far it has come. Each [`Committer::advance`] is one step of it, with at most one
+/// operation on the log.
+#[derive(Debug)]
+struct Work {
+    /// The LSN that the batch written next begins with.
+    next_lsn: Lsn,
+    last_lsn: Lsn,
+    /// How much of `body` was written.
+    offset: usize,
+    tap: Option<Tap>,
+    trim: Option<Lsn>,
+    sync: bool,
+    close: bool,
+    stage: Stage,
+}
+
+/// The next step.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Write,
+    Sync(Batch),
+    Publish(Batch),
+    SyncAll,
+    Trim,
+}
+
+/// A part of `body` that is one write.
+#[derive(Debug, Clone, Copy)]
+struct Batch {
+    first_lsn: Lsn,
+    frames: u32,
+    start: usize,
+    end: usize,
+}
+
+/// What was found at a look.
 enum Turn {
-    /// `body` holds the frames from `first_lsn` to `last_lsn`, or none.
-    Work { first_lsn: Lsn, last_lsn: Lsn, tap: Option<Tap>, trim: Option<Lsn>, sync: bool, close: bool },
+    Work(Work),
+    /// There is nothing to do.
+    Nothing,
     /// Stop where we are; a caller may have failed the journal.
-    Stop { failed: Option<String> },
+    Stop {
+        failed: Option<String>,
+    },
+}
+
+/// What a [`Stepper`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stepped {
+    /// Nothing: there is nothing to do until somebody asks for something.
+    Idle,
+    /// One step, with at most one operation on the log.
+    Went,
+    /// Nothing, and nothing ever again: the journal is closed, was abandoned or has failed.
+    Over,
+}
+
+/// The journal's thread without a thread: whoever holds it makes the steps, see `Journal::by_hand`.
+pub struct Stepper {
+    committer: Committer,
+    work: Option<Work>,
+    over: bool,
+}
+
+impl std::fmt::Debug for Stepper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stepper").field("work", &self.work).field("over", &self.over).finish_non_exhaustive()
+    }
+}
+
+impl Stepper {
+    pub(super) fn new(committer: Committer) -> Self {
+        Self { committer, work: None, over: false }
+    }
+
+    /// Makes one step: takes what piled up, writes a batch, syncs, publishes, or trims.
+    pub fn step(&mut self) -> Stepped {
+        if self.over {
+            return Stepped::Over;
+        }
+        let outcome = self.try_step();
+        if let Ok(Some(stepped)) = outcome {
+            return stepped;
+        }
+        self.over = true;
+        self.committer.end(outcome.err());
+        Stepped::Over
+    }
+
+    /// `None` at the end.
+    fn try_step(&mut self) -> Result<Option<Stepped>, String> {
+        let Some(work) = &mut self.work else {
+            return match self.committer.look() {
+                Turn::Nothing => Ok(Some(Stepped::Idle)),
+                Turn::Stop { failed: None } => Ok(None),
+                Turn::Stop { failed: Some(why) } => Err(why),
+                Turn::Work(work) => {
+                    self.work = Some(work);
+                    Ok(Some(Stepped::Went))
+                }
+            };
+        };
+        if self.committer.advance(work)? && self.work.take().is_some_and(|work| work.close) {
+            return Ok(None);
+        }
+        Ok(Some(Stepped::Went))
+    }
 }
 
 impl Committer {
@@ -57,12 +159,16 @@ impl Committer {
     /// log is never touched again.
     pub(super) fn run(mut self) {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.turns()));
-        let failure = match outcome {
+        self.end(match outcome {
             Ok(Ok(())) => None,
             Ok(Err(why)) => Some(why),
             // An observer or a log that panics leaves unknown what was done.
             Err(_) => Some("the journal's thread panicked".to_owned()),
-        };
+        });
+    }
+
+    /// The last act, whatever the end.
+    fn end(&self, failure: Option<String>) {
         let mut state = self.shared.state();
         if failure.is_some() {
             self.shared.failed.store(true, Ordering::Release);
@@ -82,16 +188,13 @@ impl Committer {
             if std::mem::take(&mut self.crowded) && !self.options.commit_delay.is_zero() {
                 thread::sleep(self.options.commit_delay);
             }
-            match self.next_turn() {
+            match self.wait_for_work() {
+                Turn::Nothing => {}
                 Turn::Stop { failed: None } => return Ok(()),
                 Turn::Stop { failed: Some(why) } => return Err(why),
-                Turn::Work { first_lsn, last_lsn, tap, trim, sync, close } => {
-                    self.commit(first_lsn, last_lsn, tap)?;
-                    if sync || close {
-                        self.sync()?;
-                    }
-                    self.trim(trim)?;
-                    if close {
+                Turn::Work(mut work) => {
+                    while !self.advance(&mut work)? {}
+                    if work.close {
                         return Ok(());
                     }
                 }
@@ -99,35 +202,23 @@ impl Committer {
         }
     }
 
+    /// Takes all there is to do, without waiting.
+    fn look(&mut self) -> Turn {
+        self.clear_body();
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        self.take(&mut state)
+    }
+
     /// Waits for something to do and takes all of it.
-    fn next_turn(&mut self) -> Turn {
-        if self.body.capacity() > KEPT_CAPACITY_BYTES {
-            self.body = Vec::new();
-        }
-        self.body.clear();
+    fn wait_for_work(&mut self) -> Turn {
+        self.clear_body();
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         loop {
-            if state.dead.is_some() || state.ending == Some(Ending::Crash) {
-                let failed = state.dead.clone();
-                return Turn::Stop { failed };
-            }
-            let sync = self.must_sync(&state);
-            let close = state.ending == Some(Ending::Close);
-            if !state.pending.is_empty() || sync || close || state.trim.is_some() {
-                std::mem::swap(&mut state.pending, &mut self.body);
-                if close {
-                    // Under the same lock: what is appended from here on is dropped.
-                    state.closed = true;
-                }
-                return Turn::Work {
-                    first_lsn: state.pending_first,
-                    last_lsn: state.head(),
-                    tap: state.tap.clone(),
-                    trim: state.trim.take(),
-                    sync,
-                    close,
-                };
+            match self.take(&mut state) {
+                Turn::Nothing => {}
+                turn => return turn,
             }
             state.asleep = true;
             state = match self.sync_due {
@@ -143,48 +234,115 @@ impl Committer {
         }
     }
 
+    fn clear_body(&mut self) {
+        if self.body.capacity() > KEPT_CAPACITY_BYTES {
+            self.body = Vec::new();
+        }
+        self.body.clear();
+    }
+
+    fn take(&mut self, state: &mut State) -> Turn {
+        if state.dead.is_some() || state.ending == Some(Ending::Crash) {
+            let failed = state.dead.clone();
+            return Turn::Stop { failed };
+        }
+        let sync = self.must_sync(state);
+        let close = state.ending == Some(Ending::Close);
+        if state.pending.is_empty() && !sync && !close && state.trim.is_none() {
+            return Turn::Nothing;
+        }
+        std::mem::swap(&mut state.pending, &mut self.body);
+        if close {
+            // Under the same lock: what is appended from here on is dropped.
+            state.closed = true;
+        }
+        Turn::Work(Work {
+            next_lsn: state.pending_first,
+            last_lsn: state.head(),
+            offset: 0,
+            tap: state.tap.clone(),
+            trim: state.trim.take(),
+            sync,
+            close,
+            stage: Stage::Write,
+        })
+    }
+
     fn must_sync(&self, state: &State) -> bool {
         state.flush_upto > self.shared.synced.load(Ordering::Relaxed)
             || self.sync_due.is_some_and(|due| Instant::now() >= due)
     }
 
-    /// Writes the taken frames, in as many batches as their size asks for.
-    fn commit(&mut self, mut first_lsn: Lsn, last_lsn: Lsn, tap: Option<Tap>) -> Result<(), String> {
-        let body = std::mem::take(&mut self.body);
-        let mut rest = &body[..];
-        while !rest.is_empty() {
-            let (bytes, frames) = if rest.len() <= BATCH_BODY_MAX {
-                // Bounded by the bytes: a frame has a header.
-                (rest.len(), (last_lsn - first_lsn + 1) as u32)
-            } else {
-                frames_within(rest, BATCH_BODY_MAX)
-            };
-            let (batch, later) = rest.split_at(bytes);
-            self.commit_batch(first_lsn, frames, batch, tap.as_ref())?;
-            first_lsn += Lsn::from(frames);
-            rest = later;
-        }
-        self.body = body;
-        Ok(())
+    /// Makes the next step of what was taken; true when it was the last.
+    fn advance(&mut self, work: &mut Work) -> Result<bool, String> {
+        work.stage = match work.stage {
+            Stage::Write if work.offset == self.body.len() => Stage::SyncAll,
+            Stage::Write => {
+                let batch = self.next_batch(work);
+                self.write(batch)?
+            }
+            Stage::Sync(batch) => {
+                self.sync()?;
+                Stage::Publish(batch)
+            }
+            Stage::Publish(batch) => {
+                self.finish(batch, work.tap.as_ref())?;
+                work.next_lsn += Lsn::from(batch.frames);
+                work.offset = batch.end;
+                Stage::Write
+            }
+            Stage::SyncAll => {
+                if work.sync || work.close {
+                    self.sync()?;
+                }
+                Stage::Trim
+            }
+            Stage::Trim => {
+                self.trim(work.trim)?;
+                return Ok(true);
+            }
+        };
+        Ok(false)
     }
 
-    fn commit_batch(&mut self, first_lsn: Lsn, frames: u32, batch: &[u8], tap: Option<&Tap>) -> Result<(), String> {
+    /// As many of the taken frames as one batch may hold.
+    fn next_batch(&self, work: &Work) -> Batch {
+        let rest = &self.body[work.offset..];
+        let (bytes, frames) = if rest.len() <= BATCH_BODY_MAX {
+            // Bounded by the bytes: a frame has a header.
+            (rest.len(), (work.last_lsn - work.next_lsn + 1) as u32)
+        } else {
+            frames_within(rest, BATCH_BODY_MAX)
+        };
+        Batch { first_lsn: work.next_lsn, frames, start: work.offset, end: work.offset + bytes }
+    }
+
+    fn write(&mut self, batch: Batch) -> Result<Stage, String> {
         self.unless_failed()?;
-        let last_lsn = first_lsn + Lsn::from(frames) - 1;
-        if let Some(log) = &mut self.log {
-            log.append(first_lsn, frames, self.shared.epoch, batch).map_err(text)?;
-            self.written = last_lsn;
-            if self.shared.durability == Durability::Sync {
-                self.sync()?;
-            } else if self.sync_due.is_none() {
-                self.sync_due = Some(Instant::now() + self.options.sync_interval);
-            }
-            self.shared.counters.batch(frames, batch.len());
-            self.crowded = frames >= CROWD_FRAMES;
+        let Some(log) = &mut self.log else {
+            return Ok(Stage::Publish(batch));
+        };
+        let body = &self.body[batch.start..batch.end];
+        log.append(batch.first_lsn, batch.frames, self.shared.epoch, body).map_err(text)?;
+        self.written = batch.last_lsn();
+        if self.shared.durability == Durability::Sync {
+            return Ok(Stage::Sync(batch));
+        }
+        if self.sync_due.is_none() {
+            self.sync_due = Some(Instant::now() + self.options.sync_interval);
+        }
+        Ok(Stage::Publish(batch))
+    }
+
+    fn finish(&mut self, batch: Batch, tap: Option<&Tap>) -> Result<(), String> {
+        let body = &self.body[batch.start..batch.end];
+        if self.log.is_some() {
+            self.shared.counters.batch(batch.frames, body.len());
+            self.crowded = batch.frames >= CROWD_FRAMES;
         }
         // Before the frames are published: whoever waits for them finds them in the tap.
-        self.send(first_lsn, batch, tap);
-        self.publish(last_lsn, batch.len())
+        self.send(batch.first_lsn, body, tap);
+        self.publish(batch.last_lsn(), body.len())
     }
 
     /// Syncs what was written; nothing to do if it is synced already.
@@ -265,6 +423,12 @@ impl Committer {
             (Some(log), Some(upto)) => log.trim(upto).map_err(text),
             _ => Ok(()),
         }
+    }
+}
+
+impl Batch {
+    fn last_lsn(&self) -> Lsn {
+        self.first_lsn + Lsn::from(self.frames) - 1
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::planted::{Fault, planted};
 
 use super::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, encode_batch};
 use super::replay::Replay;
@@ -84,6 +85,32 @@ impl FileLog {
         after: Lsn,
         visit: &mut dyn FnMut(Frame<'_>) -> Result<(), LogError>,
     ) -> Result<(Self, Recovered), LogError> {
+        Self::open_with(Spare::new(Arc::clone(&disk), dir, options.segment_bytes), disk, dir, options, after, visit)
+    }
+
+    /// As [`FileLog::open`], without a thread of its own: the next segment is made when it is needed. For simulations.
+    ///
+    /// # Errors
+    /// As [`FileLog::open`].
+    pub fn open_without_thread(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: FileLogOptions,
+        after: Lsn,
+        visit: &mut dyn FnMut(Frame<'_>) -> Result<(), LogError>,
+    ) -> Result<(Self, Recovered), LogError> {
+        let spare = Spare::when_needed(Arc::clone(&disk), dir, options.segment_bytes);
+        Self::open_with(spare, disk, dir, options, after, visit)
+    }
+
+    fn open_with(
+        mut spare: Spare,
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: FileLogOptions,
+        after: Lsn,
+        visit: &mut dyn FnMut(Frame<'_>) -> Result<(), LogError>,
+    ) -> Result<(Self, Recovered), LogError> {
         create_dir(&*disk, dir)?;
         let mut segments = list_segments(&*disk, dir)?;
         let mut replay = Replay::new(after, visit);
@@ -110,11 +137,13 @@ impl FileLog {
             Some(first_lsn) => (*first_lsn, found.end),
             None => (recovered.last_lsn + 1, SEGMENT_HEADER_BYTES as u64),
         };
-        let current = write_anew(&*disk, dir, first_lsn, end, options.segment_bytes)?;
+        let current = match planted(Fault::TornTailNotRewritten) && !segments.is_empty() {
+            true => go_on(&*disk, dir, first_lsn, end)?,
+            false => write_anew(&*disk, dir, first_lsn, end, options.segment_bytes)?,
+        };
         if segments.is_empty() {
             segments.push_back(first_lsn);
         }
-        let mut spare = Spare::new(Arc::clone(&disk), dir, options.segment_bytes);
         spare.prepare();
         let log = Self {
             disk,
@@ -163,7 +192,12 @@ impl FileLog {
     }
 
     fn sync_current(&mut self) -> Result<(), LogError> {
-        sync_file(&*self.current.file, &self.current.path)?;
+        if !planted(Fault::MissingSync) {
+            let synced = sync_file(&*self.current.file, &self.current.path);
+            if !planted(Fault::SyncErrorIgnored) {
+                synced?;
+            }
+        }
         self.synced = self.next_lsn - 1;
         self.unsynced_bytes = 0;
         Ok(())
@@ -281,6 +315,14 @@ fn write_anew(disk: &dyn Disk, dir: &Path, first_lsn: Lsn, end: u64, segment_byt
     disk.rename(&tmp, &path).map_err(LogError::io("rename", &tmp))?;
     sync_dir(disk, dir)?;
     Ok(Current { file, path, offset: end, len: end.max(segment_bytes) })
+}
+
+/// The wrong thing: a segment as it is found.
+fn go_on(disk: &dyn Disk, dir: &Path, first_lsn: Lsn, end: u64) -> Result<Current, LogError> {
+    let path = segment_path(dir, first_lsn);
+    let file = disk.open(&path, OpenMode::ReadWrite).map_err(LogError::io("open", &path))?;
+    let len = file.len().map_err(LogError::io("measure", &path))?;
+    Ok(Current { file, path, offset: end, len })
 }
 
 fn create_dir(disk: &dyn Disk, dir: &Path) -> Result<(), LogError> {

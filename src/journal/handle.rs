@@ -9,9 +9,9 @@ use crate::sync::Mutex;
 use crate::sync::atomic::Ordering;
 use crate::sync::thread::{self, JoinHandle};
 
-use super::commit::Committer;
+use super::commit::{Committer, Stepper};
 use super::frame::{FRAME_PAYLOAD_MAX, Frame, encode_frame};
-use super::shared::{Ending, Shared, Tap};
+use super::shared::{Ending, Shared, State, Tap};
 use super::{JournalFailed, JournalStats, LogStore, Lsn};
 
 /// What an answer promises: when an event counts as durable. Set it with `Config::durability`.
@@ -56,6 +56,19 @@ pub trait Observer: Send + Sync + 'static {
     fn failed(&self, why: &str);
 }
 
+/// Everything up to the head of a moment, on the disk and sent to the tap; see [`Journal::request_flush`].
+#[derive(Debug, Clone, Copy)]
+pub struct Flush {
+    target: Lsn,
+}
+
+impl Flush {
+    fn is_reached(&self, shared: &Shared, state: &State) -> bool {
+        let unlogged = shared.durability == Durability::Snapshot;
+        state.done >= self.target && (unlogged || shared.synced.load(Ordering::Acquire) >= self.target)
+    }
+}
+
 /// A handle to a running journal. Clones share it.
 ///
 /// Dropping the last handle without [`Journal::close`] behaves like a crash: the batch in flight is
@@ -85,6 +98,36 @@ impl Journal {
         options: JournalOptions,
         observer: Arc<dyn Observer>,
     ) -> io::Result<Self> {
+        let (shared, committer) = Self::prepare(log, last_lsn, epoch, options, observer)?;
+        let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || committer.run())?;
+        Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) })
+    }
+
+    /// As [`Journal::start`], without a thread: the caller makes its steps, one by one, and nothing goes on by itself.
+    /// So nobody may wait for it: [`Journal::flush_blocking`] would never return, [`Journal::request_flush`] is for
+    /// this. For simulations.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a log is missing or superfluous.
+    pub fn by_hand(
+        log: Option<Box<dyn LogStore>>,
+        last_lsn: Lsn,
+        epoch: u32,
+        options: JournalOptions,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<(Self, Stepper)> {
+        let (shared, committer) = Self::prepare(log, last_lsn, epoch, options, observer)?;
+        let journal = Self { inner: Arc::new(Inner { shared, thread: Mutex::new(None) }) };
+        Ok((journal, Stepper::new(committer)))
+    }
+
+    fn prepare(
+        log: Option<Box<dyn LogStore>>,
+        last_lsn: Lsn,
+        epoch: u32,
+        options: JournalOptions,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<(Arc<Shared>, Committer)> {
         if log.is_none() != (options.durability == Durability::Snapshot) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -93,8 +136,7 @@ impl Journal {
         }
         let shared = Arc::new(Shared::new(options.durability, last_lsn, epoch));
         let committer = Committer::new(Arc::clone(&shared), log, last_lsn, options, observer);
-        let thread = thread::Builder::new().name("journal".to_owned()).spawn(move || committer.run())?;
-        Ok(Self { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) })
+        Ok((shared, committer))
     }
 
     /// Appends a frame and gives its LSN. Never waits for the disk and never fails: whether the
@@ -193,17 +235,30 @@ impl Journal {
     /// [`JournalFailed`] if that will never be, and whenever the journal failed, was halted or was
     /// abandoned, in every mode.
     pub fn flush_blocking(&self) -> Result<(), JournalFailed> {
+        let flush = self.request_flush();
+        let shared = &*self.inner.shared;
+        shared.wait_until(shared.state(), |shared, state| flush.is_reached(shared, state))
+    }
+
+    /// Asks for what [`Journal::flush_blocking`] waits for, without waiting.
+    pub fn request_flush(&self) -> Flush {
         let shared = &*self.inner.shared;
         let mut state = shared.state();
-        let target = state.head();
-        if shared.durability == Durability::Snapshot {
-            return shared.wait_until(state, |_, state| state.done >= target);
+        let flush = Flush { target: state.head() };
+        if shared.durability != Durability::Snapshot {
+            state.flush_upto = state.flush_upto.max(flush.target);
+            shared.wake(state);
         }
-        state.flush_upto = state.flush_upto.max(target);
-        shared.wake(state);
-        shared.wait_until(shared.state(), |shared, state| {
-            state.done >= target && shared.synced.load(Ordering::Acquire) >= target
-        })
+        flush
+    }
+
+    /// Whether what was asked for came true.
+    ///
+    /// # Errors
+    /// As [`Journal::flush_blocking`].
+    pub fn is_flushed(&self, flush: &Flush) -> Result<bool, JournalFailed> {
+        let shared = &*self.inner.shared;
+        shared.look(&shared.state(), |shared, state| flush.is_reached(shared, state))
     }
 
     /// Waits until `lsn`, which must have been given, is durable in the meaning of the mode and was

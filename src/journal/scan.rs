@@ -21,6 +21,7 @@
 use std::path::Path;
 
 use crate::disk::DiskFile;
+use crate::planted::{Fault, planted};
 
 use super::batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader};
 use super::replay::Replay;
@@ -142,7 +143,8 @@ impl Segment<'_> {
                     let candidate = at + found as u64;
                     let header = self.batch_at(candidate, len, &mut body)?;
                     // What looks like an older batch is part of a payload of the torn one.
-                    if header.is_some_and(|header| header.first_lsn >= hole && header.forbids_cut(hole)) {
+                    let proves = header.is_some_and(|header| header.first_lsn >= hole && header.forbids_cut(hole));
+                    if proves && !planted(Fault::HoleAccepted) {
                         tail.proof = Some(candidate);
                         return Ok(tail);
                     }

@@ -159,19 +159,25 @@ impl Shared {
         mut state: MutexGuard<'_, State>,
         reached: impl Fn(&Self, &State) -> bool,
     ) -> Result<(), JournalFailed> {
-        loop {
-            if let Some(why) = self.crashed(&state) {
-                return Err(JournalFailed { why });
-            }
-            if reached(self, &state) {
-                return Ok(());
-            }
-            if let Some(why) = &state.dead {
-                return Err(JournalFailed { why: why.clone() });
-            }
+        while !self.look(&state, &reached)? {
             state.waiters += 1;
             state = self.progress.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiters -= 1;
+        }
+        Ok(())
+    }
+
+    /// Whether it was `reached`; an error if it never will be, or if nothing counts any more.
+    pub(super) fn look(&self, state: &State, reached: impl Fn(&Self, &State) -> bool) -> Result<bool, JournalFailed> {
+        if let Some(why) = self.crashed(state) {
+            return Err(JournalFailed { why });
+        }
+        if reached(self, state) {
+            return Ok(true);
+        }
+        match &state.dead {
+            Some(why) => Err(JournalFailed { why: why.clone() }),
+            None => Ok(false),
         }
     }
 }

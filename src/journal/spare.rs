@@ -27,11 +27,21 @@ pub(super) struct Spare {
     stop: Arc<AtomicBool>,
     /// A thread for each spare: there is one in a segment's lifetime, and it has nothing to wait for.
     preparing: Option<JoinHandle<Prepared>>,
+    /// Nothing is prepared; it is made when it is needed.
+    when_needed: bool,
 }
 
 impl Spare {
     pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64) -> Self {
-        Self { disk, path: dir.join(SPARE_NAME), segment_bytes, stop: Arc::default(), preparing: None }
+        let path = dir.join(SPARE_NAME);
+        Self { disk, path, segment_bytes, stop: Arc::default(), preparing: None, when_needed: false }
+    }
+
+    /// One that is made when it is needed, on the journal's own thread.
+    pub(super) fn when_needed(disk: Arc<dyn Disk>, dir: &Path, segment_bytes: u64) -> Self {
+        let mut spare = Self::new(disk, dir, segment_bytes);
+        spare.when_needed = true;
+        spare
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -40,6 +50,9 @@ impl Spare {
 
     /// Begins to prepare a spare in the background. If that does not work, [`Spare::take`] does it.
     pub(super) fn prepare(&mut self) {
+        if self.when_needed {
+            return;
+        }
         let (disk, path) = (Arc::clone(&self.disk), self.path.clone());
         let (len, stop) = (self.segment_bytes, Arc::clone(&self.stop));
         self.preparing = thread::Builder::new()

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::planted::{Fault, planted};
 
 use super::dir::{snapshot_path, tmp_path};
 use super::format::{CHUNK_BYTES_MAX, ChunkHeader, END_KIND, End, encode_file_header};
@@ -117,7 +118,9 @@ impl SnapshotWriter {
         let path = snapshot_path(&self.dir, final_lsn);
         self.disk.rename(&self.tmp, &path).map_err(SnapshotError::io("rename", &self.tmp))?;
         self.published = true;
-        self.disk.sync_dir(&self.dir).map_err(SnapshotError::io("sync", &self.dir))?;
+        if !planted(Fault::SnapshotNameNotSynced) {
+            self.disk.sync_dir(&self.dir).map_err(SnapshotError::io("sync", &self.dir))?;
+        }
         Ok(PublishedSnapshot { path, bytes: self.written })
     }
 

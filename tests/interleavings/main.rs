@@ -80,6 +80,10 @@ mod stats {
 
 mod journal;
 
+#[path = "../../src/planted.rs"]
+#[allow(dead_code, reason = "no fault is planted here")]
+mod planted;
+
 #[path = "../../src/actors/answers.rs"]
 mod answers;
 

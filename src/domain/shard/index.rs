@@ -71,6 +71,11 @@ impl OrderShard {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
+    /// The wrong thing, see `Fault::DeadlineSkippedAtRecovery`.
+    pub(crate) fn forget_deadlines(&mut self) {
+        self.deadlines.clear();
+    }
+
     /// Applies an event after `Placed`.
     pub(super) fn change(&mut self, id: OrderId, event: &OrderEvent, at: Millis) {
         let Some(order) = self.orders.get_mut(&id) else {

@@ -26,6 +26,7 @@ use super::key::{Key, Scope};
 use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
 use super::order::{Command, Judgement, Order, OrderStatus, judge};
 use super::refusal::Refusal;
+use crate::planted::{Fault, planted};
 
 fn refused(ticket: Ticket, refusal: Refusal) -> Effect<OrderMsg, (OrderId, OrderEvent)> {
     Effect::Reply(ticket, Outcome::Refused(refusal))
@@ -46,7 +47,8 @@ impl OrderShard {
             Self::load(work, id, msg.clone(), fx);
             return None;
         };
-        if order.is_expired(now) {
+        let late_is_fine = planted(Fault::LatePaymentTaken) && matches!(msg, OrderMsg::Pay { .. });
+        if order.is_expired(now) && !late_is_fine {
             Self::expire(work, id, order, fx);
         }
         if let Some(saga) = work.sagas.get_mut(&id) {
@@ -65,6 +67,10 @@ impl OrderShard {
         key: Option<Key>,
         fx: &mut Effects<Self>,
     ) {
+        if planted(Fault::ReservationNotReleased) {
+            fx.push(Effect::Append((id, OrderEvent::Canceled { expired, key })));
+            return fx.push(Effect::Reply(ticket, Outcome::Done));
+        }
         work.begin(id, ticket, expired, scope(order.buyer, key));
         let release = Release { lines: order.lines.clone(), key };
         fx.push(Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, release })));
@@ -148,6 +154,9 @@ impl OrderShard {
         work.begin(id, ticket, false, scope(order.buyer, key));
         let hold = AccountMsg::Hold { order: id, cred, kind, seller: order.seller, amount: order.total, key };
         fx.push(Effect::Send(Send::Account(order.buyer, hold)));
+        if planted(Fault::EvidenceForgottenEarly) {
+            fx.push(Effect::Send(Send::Forget(Address::Account(order.buyer), vec![Evidence::Hold(id)])));
+        }
     }
 
     fn confirm(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
@@ -266,7 +275,7 @@ impl OrderShard {
             }
             OrderEvent::Placed(_) | OrderEvent::Shipped => return,
         };
-        if !done {
+        if !done || planted(Fault::SettledSagaRunAgain) {
             fx.push(Effect::Append((id, event)));
         }
         if let Some((address, evidence)) = evidence {

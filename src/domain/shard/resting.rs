@@ -10,6 +10,7 @@ use super::super::message::OrderMsg;
 use super::super::order::{Order, OrderStatus};
 use super::super::refusal::Refusal;
 use super::{OrderShard, Work, refused};
+use crate::planted::{Fault, planted};
 
 /// Which orders shall leave memory.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +104,9 @@ impl OrderShard {
     }
 
     fn rests(&self, work: &Work, (id, seq): &(OrderId, u32)) -> bool {
+        if planted(Fault::ChangedOrderLeaves) {
+            return self.orders.get(id).is_some_and(|order| order.status != OrderStatus::Pending);
+        }
         let same = |order: &Order| order.seq == *seq && order.status != OrderStatus::Pending;
         self.orders.get(id).is_some_and(same) && !work.sagas.contains_key(id)
     }

@@ -1,6 +1,6 @@
 //! What a shard keeps between messages and may lose in a crash.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::effect::{Effect, Effects, Outcome};
 use super::super::event::Evidence;
@@ -8,6 +8,7 @@ use super::super::ids::{AccountNo, OrderId, Ticket};
 use super::super::key::Scope;
 use super::super::message::{Address, OrderMsg, Send};
 use super::OrderShard;
+use crate::planted::{Fault, planted};
 
 /// Evidence for one entity that is collected before it is told to drop it: a message per order would cost a wake-up.
 const EVIDENCE_AT_ONCE: usize = 64;
@@ -24,7 +25,8 @@ pub struct Work {
     /// Messages that wait for several sagas, with the number of those.
     pub(super) parts: HashMap<u64, (OrderMsg, usize)>,
     pub(super) next_part: u64,
-    pub(super) settled: HashMap<Address, Vec<Evidence>>,
+    /// Sorted, so that it is dropped in an order that can be repeated.
+    pub(super) settled: BTreeMap<Address, Vec<Evidence>>,
     /// Orders that are being brought into memory, with the commands that wait for them.
     pub(super) loading: HashMap<OrderId, Vec<OrderMsg>>,
     /// Idempotency keys whose command is in flight, or that are looked up on disk, with the commands that wait.
@@ -71,6 +73,9 @@ impl Work {
     }
 
     pub(super) fn settle(&mut self, address: Address, evidence: Evidence, fx: &mut Effects<OrderShard>) {
+        if planted(Fault::EvidenceKept) {
+            return;
+        }
         let collected = self.settled.entry(address).or_default();
         collected.push(evidence);
         if collected.len() >= EVIDENCE_AT_ONCE {
@@ -80,7 +85,8 @@ impl Work {
     }
 
     pub(super) fn flush(&mut self, fx: &mut Effects<OrderShard>) {
-        fx.extend(self.settled.drain().map(|(address, evidence)| Effect::Send(Send::Forget(address, evidence))));
+        let settled = std::mem::take(&mut self.settled).into_iter();
+        fx.extend(settled.map(|(address, evidence)| Effect::Send(Send::Forget(address, evidence))));
     }
 
     pub(super) fn placed(&mut self, buyer: AccountNo) {

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::actors::Resident;
 use crate::auth::TokenKey;
 use crate::catalog::pictures_of;
 use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
-use crate::domain::{Account, DocumentHash, Store, decode};
+use crate::domain::{Account, DocumentHash, Persistent, Store, decode};
 use crate::engine::chunks::{self, Part};
 use crate::engine::{AuditReport, Config, Engine, OpenError, Progress, Recovered, Storage};
 use crate::journal::{self, LogError, decode_frames};

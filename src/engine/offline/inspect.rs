@@ -4,9 +4,8 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::actors::Resident;
 use crate::disk::{Disk, OpenMode, RealDisk};
-use crate::domain::{Account, Order, OrderId, Record, Store, decode};
+use crate::domain::{Account, Order, OrderId, Persistent, Record, Store, decode};
 use crate::engine::chunks::{self, Header, Part};
 use crate::journal::{self, Frame, LogError, decode_frames};
 use crate::snapshot::{SnapshotError, read_snapshot};

@@ -15,13 +15,12 @@ use super::building::Building;
 use super::hashing::{Hashed, Hashing};
 use super::output::{Output, Rows};
 use super::rows::{LoadAccount, LoadError, LoadLine, LoadOptions, LoadOrder, LoadPassword, LoadReport};
-use crate::actors::Resident;
 use crate::auth::PASSWORD_BYTES_MAX;
 use crate::catalog::Outline;
 use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Blob, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS, ORDER_TOTAL_MAX,
-    Order, OrderId, OrderStatus, PayKind, Refusal, Secret, Store, StoreEvent, StoreNo, encode_row,
+    Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store, StoreEvent, StoreNo, encode_row,
 };
 use crate::engine::chunks::chunk;
 use crate::engine::{Error, NewBook, Progress, check_id};

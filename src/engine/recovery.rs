@@ -1,0 +1,249 @@
+//! Recovery, whoever does it: the engine that opens, or a simulator. The newest sound snapshot, the journal after it,
+//! the orders at rest, and the sagas that a crash interrupted. Nothing here waits, and the journal that it finishes
+//! sagas on is the caller's.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::image::{Image, Receive};
+use super::open::{Report, io};
+use super::snapshots::{Loaded, Unloadable, load};
+use super::{OpenError, Progress, Recovered};
+use crate::cold::Orders;
+use crate::disk::Disk;
+use crate::domain::{Millis, OrderShard};
+use crate::journal::{self, Durability, FileLog, FileLogOptions, Journal, LogError, LogStore, Lsn};
+use crate::snapshot::{SnapshotError, list_snapshots, remove_leftovers};
+
+/// Where the data is and how it is read.
+pub struct Data<'a> {
+    /// The disk.
+    pub disk: &'a Arc<dyn Disk>,
+    /// The data directory.
+    pub dir: &'a Path,
+    /// The mode that the engine is opened in.
+    pub durability: Durability,
+    /// Bytes of one journal segment.
+    pub segment_bytes: u64,
+    /// Whether the journal prepares its segments on a thread of its own.
+    pub threads: bool,
+    /// Told of the progress.
+    pub report: &'a (dyn Fn(Progress) + Send + Sync + 'static),
+}
+
+impl std::fmt::Debug for Data<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Data").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+/// A state that is being recovered.
+pub struct Recovery {
+    image: Image,
+    /// What the snapshot holds; 0 if there was none.
+    lsn: Lsn,
+    snapshot_epoch: u32,
+    log: Option<Box<dyn LogStore>>,
+    found: journal::Recovered,
+    recovered: Recovered,
+}
+
+impl std::fmt::Debug for Recovery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recovery").field("recovered", &self.recovered).finish_non_exhaustive()
+    }
+}
+
+impl Recovery {
+    /// Reads everything, cuts the journal's torn end, and writes its last segment anew.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Damaged data is never passed over in silence.
+    pub fn read(data: &Data<'_>, resting: &Arc<Orders>) -> Result<Self, OpenError> {
+        let mut recovered = Recovered::default();
+        let (loaded, damaged) = load_newest(&**data.disk, data.dir, resting, &mut recovered, data.report)?;
+        let Loaded { mut image, lsn, epoch: snapshot_epoch } =
+            loaded.unwrap_or_else(|| Loaded { image: Image::new(resting.clone()), lsn: 0, epoch: 0 });
+        let log = replay(data, lsn, &mut image)?;
+        let (upto, end) = (resting.upto(), log.found.last_lsn.max(lsn));
+        if upto > end {
+            let why = format!("orders.redb holds orders as of event {upto}, and snapshot and journal end at {end}");
+            return Err(OpenError::Damaged(why));
+        }
+        // Only now: if the journal does not fit the older snapshot, nothing was changed.
+        set_aside(&**data.disk, data.dir, &damaged, &mut recovered)?;
+        recovered.replayed_events = log.found.frames;
+        recovered.cut_bytes = log.found.cut_bytes;
+        Ok(Recovery { image, lsn, snapshot_epoch, log: log.store, found: log.found, recovered })
+    }
+
+    /// Of a shop in which nothing has happened yet; for who replays events that he has from elsewhere.
+    pub fn nothing(resting: &Arc<Orders>) -> Self {
+        let found = journal::Recovered { last_lsn: 0, last_epoch: 0, cut_bytes: 0, frames: 0 };
+        let (image, recovered) = (Image::new(resting.clone()), Recovered::default());
+        Recovery { image, lsn: 0, snapshot_epoch: 0, log: None, found, recovered }
+    }
+
+    /// Applies one more event.
+    ///
+    /// # Errors
+    /// What is wrong with it, or with its place.
+    pub fn apply(&mut self, kind: u8, version: u8, payload: &[u8]) -> Result<(), String> {
+        self.image.apply(kind, version, payload)
+    }
+
+    /// The log to go on with, the last LSN in it, and the epoch to write with.
+    pub fn take_log(&mut self) -> (Option<Box<dyn LogStore>>, Lsn, u32) {
+        let epoch = self.snapshot_epoch.max(self.found.last_epoch) + 1;
+        (self.log.take(), self.found.last_lsn, epoch)
+    }
+
+    /// The time of the newest event.
+    pub fn newest(&self) -> Millis {
+        self.image.newest
+    }
+
+    /// Drops the evidence of sagas that are through and finishes the others. What that journals has to be durable
+    /// before anything is served.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] if the state contradicts itself.
+    pub fn finish_sagas(&mut self, journal: &Journal, now: Millis) -> Result<(), OpenError> {
+        self.recovered.finished_sagas = self.image.finish_sagas(journal, now).map_err(OpenError::Damaged)?;
+        Ok(())
+    }
+
+    /// What all accounts put in, in fen.
+    pub fn net_put_in(&self) -> i64 {
+        self.image.net_put_in()
+    }
+
+    /// What was found so far.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered.clone()
+    }
+
+    /// The LSN of the snapshot that was loaded.
+    pub fn snapshot(&self) -> Option<Lsn> {
+        self.recovered.snapshot.is_some().then_some(self.lsn)
+    }
+
+    /// Hands everything over.
+    pub fn hand_over(self, receiver: &mut impl Receive) -> Vec<OrderShard> {
+        self.image.hand_over(receiver)
+    }
+}
+
+/// Snapshots that were passed over, with the reason.
+type Damaged = Vec<(PathBuf, SnapshotError)>;
+
+/// The newest snapshot that is sound, and the damaged ones that are newer. A damaged one is set aside, never deleted;
+/// if all are damaged the engine does not start, because a fresh start would lose everything in silence.
+fn load_newest(
+    disk: &dyn Disk,
+    dir: &Path,
+    resting: &Arc<Orders>,
+    recovered: &mut Recovered,
+    report: &Report,
+) -> Result<(Option<Loaded>, Damaged), OpenError> {
+    remove_leftovers(disk, dir).map_err(snapshot)?;
+    let mut damaged = Vec::new();
+    for (_, path) in list_snapshots(disk, dir).map_err(snapshot)? {
+        let mut ticker = Ticker::new("snapshot", report);
+        match load(disk, &path, resting.clone(), &mut |rows| ticker.at(rows)) {
+            Ok(loaded) => {
+                recovered.snapshot = Some(path);
+                return Ok((Some(loaded), damaged));
+            }
+            // What cannot be read now may be sound: falling back could lose it.
+            Err(Unloadable::Snapshot(error @ SnapshotError::Io { .. })) => return Err(snapshot(error)),
+            Err(Unloadable::Snapshot(error)) => damaged.push((path, error)),
+            Err(Unloadable::AtRest(why)) => return Err(OpenError::Damaged(why)),
+        }
+    }
+    match damaged.first() {
+        None => Ok((None, damaged)),
+        Some((_, error)) => Err(OpenError::Damaged(format!("no snapshot is sound; the newest: {error}"))),
+    }
+}
+
+fn set_aside(
+    disk: &dyn Disk,
+    dir: &Path,
+    damaged: &[(PathBuf, SnapshotError)],
+    recovered: &mut Recovered,
+) -> Result<(), OpenError> {
+    for (path, error) in damaged {
+        tracing::error!(path = %path.display(), %error, "a damaged snapshot is passed over and set aside");
+        let aside = path.with_extension("snap.damaged");
+        disk.rename(path, &aside).map_err(|source| io(format!("rename {}", path.display()), source))?;
+        recovered.damaged_snapshots.push(error.to_string());
+    }
+    if !damaged.is_empty() {
+        disk.sync_dir(dir).map_err(|source| io(format!("sync {}", dir.display()), source))?;
+    }
+    Ok(())
+}
+
+struct Replayed {
+    store: Option<Box<dyn LogStore>>,
+    found: journal::Recovered,
+}
+
+/// Replays the journal after `lsn`. Also in `snapshot` mode, where a journal of an earlier mode may lie; then it is
+/// read but not written.
+fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, OpenError> {
+    let (disk, dir) = (data.disk, data.dir.join("journal"));
+    let unlogged = data.durability == Durability::Snapshot;
+    if unlogged && disk.list(&dir).map_or(true, |names| names.is_empty()) {
+        let found = journal::Recovered { last_lsn: lsn, last_epoch: 0, cut_bytes: 0, frames: 0 };
+        return Ok(Replayed { store: None, found });
+    }
+    let mut ticker = Ticker::new("journal", data.report);
+    let mut events = 0;
+    let mut visit = |frame: journal::Frame<'_>| {
+        events += 1;
+        ticker.at(events);
+        image
+            .apply(frame.kind, frame.version, frame.payload)
+            .map_err(|error| LogError::Visit(format!("event {}: {error}", frame.lsn)))
+    };
+    let options = FileLogOptions { segment_bytes: data.segment_bytes };
+    let opened = match data.threads {
+        true => FileLog::open(disk.clone(), &dir, options, lsn, &mut visit),
+        false => FileLog::open_without_thread(disk.clone(), &dir, options, lsn, &mut visit),
+    };
+    let (log, found) = opened.map_err(|error| match error {
+        LogError::Io { .. } => {
+            OpenError::Io { what: "the journal".into(), source: std::io::Error::other(error.to_string()) }
+        }
+        error => OpenError::Damaged(error.to_string()),
+    })?;
+    let store: Option<Box<dyn LogStore>> = if unlogged { None } else { Some(Box::new(log)) };
+    Ok(Replayed { store, found })
+}
+
+/// Reports about once a second.
+struct Ticker<'a> {
+    stage: &'static str,
+    report: &'a Report,
+    last: Instant,
+}
+
+impl<'a> Ticker<'a> {
+    fn new(stage: &'static str, report: &'a Report) -> Self {
+        Ticker { stage, report, last: Instant::now() }
+    }
+
+    fn at(&mut self, done: u64) {
+        if done.is_multiple_of(256) && self.last.elapsed() >= Duration::from_secs(1) {
+            self.last = Instant::now();
+            (self.report)(Progress { stage: self.stage, done });
+        }
+    }
+}
+
+fn snapshot(error: SnapshotError) -> OpenError {
+    OpenError::Io { what: "snapshots".into(), source: std::io::Error::other(error.to_string()) }
+}
