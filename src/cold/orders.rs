@@ -6,7 +6,7 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `orders` | order id, 16 bytes, big endian | CRC-32 of the row, then the row |
+//! | `orders` | order id, 16 bytes, big endian | CRC-32 of what follows; the LSN that the row may rest on, u64, little endian; the row |
 //! | `owners` | [`OrdersOf`] as 6 bytes, order id | nothing |
 //! | `keys` | buyer's number (big endian), [`Scope`] of an idempotency key | the newest order that keeps it (16 bytes, big endian), since when |
 //! | `counts` | [`OrdersOf`] | how many rows, how many of them of open orders |
@@ -327,7 +327,7 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
             if stored.as_ref().is_some_and(|stored| stored.seq >= order.seq) {
                 continue;
             }
-            let row = encode(id, order);
+            let row = encode(id, order, upto);
             table.insert(&key, row.as_slice())?;
             for kept in &order.keys {
                 keys += 1;
@@ -375,19 +375,26 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
     Ok(Written { added, written, keys, here })
 }
 
-/// The checksum is ours: redb does not check its pages when it reads them.
-fn encode(id: OrderId, order: &Order) -> Vec<u8> {
+/// Bytes in front of a row.
+const VALUE_HEADER_BYTES: usize = 12;
+
+/// The checksum is ours: redb does not check its pages when it reads them. `upto` is for an offline repair, which has to
+/// tell the rows that are ahead of a journal that was cut.
+fn encode(id: OrderId, order: &Order, upto: u64) -> Vec<u8> {
     let row = encode_row(&(id, order));
-    let mut value = Vec::with_capacity(4 + row.len());
-    value.extend_from_slice(&crc32fast::hash(&row).to_le_bytes());
+    let mut value = Vec::with_capacity(VALUE_HEADER_BYTES + row.len());
+    value.extend_from_slice(&[0; 4]);
+    value.extend_from_slice(&upto.to_le_bytes());
     value.extend_from_slice(&row);
+    let checksum = crc32fast::hash(&value[4..]);
+    value[..4].copy_from_slice(&checksum.to_le_bytes());
     value
 }
 
 fn decode(id: OrderId, value: &[u8]) -> Result<Order, Trouble> {
     let damaged = |why: &str| Trouble::Row(format!("the row of order {id}: {why}"));
-    let (checksum, row) = value.split_first_chunk::<4>().ok_or_else(|| damaged("too short"))?;
-    if u32::from_le_bytes(*checksum) != crc32fast::hash(row) {
+    let (header, row) = value.split_first_chunk::<VALUE_HEADER_BYTES>().ok_or_else(|| damaged("too short"))?;
+    if header[..4] != crc32fast::hash(&value[4..]).to_le_bytes() {
         return Err(damaged("its checksum is wrong"));
     }
     let (named, order): (OrderId, Order) = decode_row(row).map_err(|error| damaged(&error.to_string()))?;
