@@ -77,6 +77,9 @@ pub(crate) struct Load {
     /// Seed of the pseudo-random orders: the same seed makes the same orders.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    /// Send no `Idempotency-Key`: then a request whose answer is lost is not sent again, and nobody knows its outcome.
+    #[arg(long = "no-keys", action = clap::ArgAction::SetFalse)]
+    pub(crate) keys: bool,
     /// How long after the measured time answers are waited for; what is still open then counts as outcome unknown.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
     pub(crate) timeout: Duration,

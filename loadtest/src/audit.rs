@@ -170,11 +170,12 @@ pub(crate) async fn audit(plan: &Plan, tally: &Tally) -> Result<AuditReport, Fai
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Prepared;
     use crate::scenario::tests::small_plan;
     use crate::scenario::{PreparedOrder, STOCK_AT_START};
 
     fn order(buyer: usize, store: usize, lines: Vec<(usize, i64)>, total_fen: i64) -> PreparedOrder {
-        PreparedOrder { buyer, store, lines, total_fen, request: Vec::new() }
+        PreparedOrder { buyer, store, lines, total_fen, request: Prepared::default() }
     }
 
     #[test]

@@ -263,11 +263,21 @@ fn parse_length(value: &[u8]) -> Result<usize, BadAnswer> {
     if length > BODY_BYTES_MAX { Err(BadAnswer::TooLong) } else { Ok(length) }
 }
 
-/// The bytes of a `POST` of a JSON body; `token` is sent as the header of that name.
-pub(crate) fn post(target: &Target, mode: ConnectionMode, path: &str, token: Option<&str>, body: &[u8]) -> Vec<u8> {
-    let token = token.map_or_else(String::new, |token| format!("token: {token}\r\n"));
+/// Headers of a request that not all have.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Headers<'a> {
+    /// `token`.
+    pub(crate) token: Option<&'a str>,
+    /// `idempotency-key`.
+    pub(crate) key: Option<&'a str>,
+}
+
+/// The bytes of a `POST` of a JSON body.
+pub(crate) fn post(target: &Target, mode: ConnectionMode, path: &str, headers: Headers<'_>, body: &[u8]) -> Vec<u8> {
+    let line = |name: &str, value: Option<&str>| value.map_or_else(String::new, |value| format!("{name}: {value}\r\n"));
+    let (token, key) = (line("token", headers.token), line("idempotency-key", headers.key));
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {}\r\n{token}{}content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST {path} HTTP/1.1\r\nhost: {}\r\n{token}{key}{}content-type: application/json\r\ncontent-length: {}\r\n\r\n",
         target.host,
         close_header(mode),
         body.len()
@@ -405,8 +415,14 @@ mod tests {
     fn requests_are_well_formed() {
         let target = Target::from(SocketAddr::from(([127, 0, 0, 1], 5000)));
         assert_eq!(
-            post(&target, ConnectionMode::PerRequest, "/buyer/new_order", Some("t"), b"{}"),
-            b"POST /buyer/new_order HTTP/1.1\r\nhost: 127.0.0.1:5000\r\ntoken: t\r\nconnection: close\r\n\
+            post(
+                &target,
+                ConnectionMode::PerRequest,
+                "/buyer/new_order",
+                Headers { token: Some("t"), key: Some("k") },
+                b"{}"
+            ),
+            b"POST /buyer/new_order HTTP/1.1\r\nhost: 127.0.0.1:5000\r\ntoken: t\r\nidempotency-key: k\r\nconnection: close\r\n\
               content-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
         );
         assert_eq!(

@@ -165,8 +165,8 @@ struct Connection {
     window: Window,
     client: Client,
     random: Random,
-    /// The payment being sent.
-    payment: Vec<u8>,
+    /// The request being sent.
+    request: Vec<u8>,
     /// So that a request cut off by the run's end is counted as unknown.
     pending: Option<Pending>,
     counts: Arc<Mutex<Counts>>,
@@ -175,7 +175,7 @@ struct Connection {
 impl Connection {
     fn new(plan: Arc<Plan>, scenario: Scenario, window: Window, random: Random, counts: Arc<Mutex<Counts>>) -> Self {
         let client = Client::new(plan.target.address, plan.mode);
-        Self { plan, scenario, window, client, random, payment: Vec::new(), pending: None, counts }
+        Self { plan, scenario, window, client, random, request: Vec::new(), pending: None, counts }
     }
 
     /// Works until the window's end; the answer under way then is still waited for.
@@ -197,10 +197,9 @@ impl Connection {
 
     async fn new_order(&mut self, index: usize, began: Instant) -> (Instant, Option<OrderId>) {
         self.pending = Some(Pending::Order(index));
-        let answer = self.client.exchange(&self.plan.orders[index].request).await;
+        self.plan.order_request(index, &mut self.request);
+        let (outcome, error, order_id) = self.exchange().await;
         let now = Instant::now();
-        let (outcome, error) = judge(&answer);
-        let order_id = answer.ok().and_then(|answer| parse_order_id(answer.body));
         if !self.book(&outcome, error, began, now).await {
             return (Instant::now(), None);
         }
@@ -212,11 +211,31 @@ impl Connection {
 
     async fn pay(&mut self, index: usize, order_id: &OrderId, began: Instant) -> (Instant, bool) {
         self.pending = Some(Pending::Payment(index));
-        self.plan.payment_request(self.plan.orders[index].buyer, order_id, &mut self.payment);
-        let answer = self.client.exchange(&self.payment).await;
+        self.plan.payment_request(self.plan.orders[index].buyer, order_id, &mut self.request);
+        let (outcome, error, _) = self.exchange().await;
         let now = Instant::now();
-        let (outcome, error) = judge(&answer);
         if self.book(&outcome, error, began, now).await { (now, true) } else { (Instant::now(), false) }
+    }
+
+    /// Sends the request. If its outcome is not told and it has a key, it is sent again until one is.
+    async fn exchange(&mut self) -> (Outcome, Option<&'static str>, Option<OrderId>) {
+        let mut may_be_done = false;
+        loop {
+            let answer = self.client.exchange(&self.request).await;
+            let (outcome, error) = judge(&answer);
+            may_be_done |= matches!(outcome, Outcome::Unknown);
+            let is_settled = match outcome {
+                Outcome::Acknowledged => true,
+                Outcome::Refused(code) => code != 503 || !may_be_done,
+                Outcome::NotSent => !may_be_done,
+                Outcome::Unknown => !self.plan.keys,
+            };
+            if is_settled {
+                return (outcome, error, answer.ok().and_then(|answer| parse_order_id(answer.body)));
+            }
+            self.counts().error("sent again under its key");
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
     }
 
     /// Books the outcome of the pending request; whether it was acknowledged.

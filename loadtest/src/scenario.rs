@@ -1,12 +1,13 @@
 //! The people, stores, books and ready-made requests of one run, and the set-up over HTTP.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::args::{ConnectionMode, Load};
-use crate::client::{self, Client, Target};
+use crate::client::{self, Client, Headers, Target};
 
 /// Copies of each book at the start: more than any run sells.
 pub(crate) const STOCK_AT_START: i64 = 1_000_000_000_000;
@@ -18,6 +19,8 @@ const ORDERS_PREPARED: usize = 1_024;
 const COUNT_MAX: u64 = 5;
 /// Length of an order id in bytes: a hyphenated UUID.
 pub(crate) const ORDER_ID_BYTES: usize = 36;
+/// Length of an idempotency key in bytes. That of a payment is the id of its order.
+const KEY_BYTES: usize = ORDER_ID_BYTES;
 /// An order id as it travels.
 pub(crate) type OrderId = [u8; ORDER_ID_BYTES];
 
@@ -64,7 +67,41 @@ pub(crate) struct PreparedOrder {
     /// What it costs, in fen.
     pub(crate) total_fen: i64,
     /// The whole HTTP request.
-    pub(crate) request: Vec<u8>,
+    pub(crate) request: Prepared,
+}
+
+/// A request that is ready but for its idempotency key.
+#[derive(Default)]
+pub(crate) struct Prepared {
+    bytes: Vec<u8>,
+    /// Where the key stands, if there is one.
+    key_at: Option<usize>,
+}
+
+impl Prepared {
+    fn new(target: &Target, mode: ConnectionMode, path: &str, token: Option<&str>, keys: bool, body: &str) -> Self {
+        let room = "0".repeat(KEY_BYTES);
+        let key = keys.then_some(room.as_str());
+        let bytes = client::post(target, mode, path, Headers { token, key }, body.as_bytes());
+        let line = format!("\r\nidempotency-key: {room}\r\n");
+        let found = keys.then(|| bytes.windows(line.len()).position(|window| window == line.as_bytes())).flatten();
+        Self { bytes, key_at: found.map(|at| at + line.len() - KEY_BYTES - 2) }
+    }
+
+    /// Any bytes, without a key.
+    #[cfg(test)]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.to_vec(), key_at: None }
+    }
+
+    /// Replaces what is in `request`, which is reused from call to call.
+    fn write(&self, key: &[u8; KEY_BYTES], request: &mut Vec<u8>) {
+        request.clear();
+        request.extend_from_slice(&self.bytes);
+        if let Some(at) = self.key_at {
+            request[at..at + KEY_BYTES].copy_from_slice(key);
+        }
+    }
 }
 
 /// Everything that is fixed before the load begins.
@@ -75,7 +112,12 @@ pub(crate) struct Plan {
     pub(crate) buyers: Vec<User>,
     pub(crate) orders: Vec<PreparedOrder>,
     /// For each buyer the request that pays an order, with room for the order id.
-    payments: Vec<Vec<u8>>,
+    payments: Vec<Prepared>,
+    /// Whether requests carry an idempotency key.
+    pub(crate) keys: bool,
+    /// Makes keys different from those of other runs on the same server.
+    run: u64,
+    orders_sent: AtomicU64,
 }
 
 impl Plan {
@@ -119,7 +161,17 @@ impl Plan {
 
     /// Prepares the requests of people who are logged in and stores that are filled.
     pub(crate) fn new(target: Target, load: &Load, stores: Vec<Store>, buyers: Vec<User>, mut random: Random) -> Self {
-        let mut plan = Self { target, mode: load.connection, stores, buyers, orders: Vec::new(), payments: Vec::new() };
+        let mut plan = Self {
+            target,
+            mode: load.connection,
+            stores,
+            buyers,
+            orders: Vec::new(),
+            payments: Vec::new(),
+            keys: load.keys,
+            run: ns_since_1970() as u64 ^ u64::from(std::process::id()).rotate_right(16),
+            orders_sent: AtomicU64::new(0),
+        };
         plan.orders = (0..ORDERS_PREPARED).map(|_| plan.prepare_order(load, &mut random)).collect();
         plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
         plan
@@ -143,21 +195,32 @@ impl Plan {
             store,
             total_fen: lines.iter().map(|(book, count)| shelf[*book].price_fen * count).sum(),
             lines,
-            request: client::post(&self.target, self.mode, "/buyer/new_order", Some(token), body.as_bytes()),
+            request: Prepared::new(&self.target, self.mode, "/buyer/new_order", Some(token), self.keys, &body),
         }
     }
 
-    fn prepare_payment(&self, buyer: &User) -> Vec<u8> {
+    fn prepare_payment(&self, buyer: &User) -> Prepared {
         let room = "0".repeat(ORDER_ID_BYTES);
         let (id, password) = (json!(buyer.id), json!(buyer.password));
         let body = format!(r#"{{"user_id":{id},"password":{password},"order_id":"{room}"}}"#);
-        client::post(&self.target, self.mode, "/buyer/payment", None, body.as_bytes())
+        Prepared::new(&self.target, self.mode, "/buyer/payment", None, self.keys, &body)
     }
 
-    /// Writes the request that pays `order_id` into `request`, which is reused from call to call.
+    /// Writes a prepared order into `request`, which is reused from call to call. Each has a key of its own: who does not
+    /// hear of it may send the same bytes again.
+    pub(crate) fn order_request(&self, index: usize, request: &mut Vec<u8>) {
+        let number = self.orders_sent.fetch_add(1, Ordering::Relaxed);
+        let mut key = [b'0'; KEY_BYTES];
+        for (at, byte) in key.iter_mut().enumerate().take(32) {
+            let (word, nibble) = if at < 16 { (self.run, at) } else { (number, at - 16) };
+            *byte = b"0123456789abcdef"[(word >> (60 - 4 * nibble) & 15) as usize];
+        }
+        self.orders[index].request.write(&key, request);
+    }
+
+    /// Writes the request that pays `order_id` into `request`, as above; its key is that id.
     pub(crate) fn payment_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        request.clear();
-        request.extend_from_slice(&self.payments[buyer]);
+        self.payments[buyer].write(order_id, request);
         // The order id is the last field: behind it come a quote and a brace.
         let start = request.len() - ORDER_ID_BYTES - 2;
         request[start..start + ORDER_ID_BYTES].copy_from_slice(order_id);
@@ -202,7 +265,8 @@ impl Api {
 
     /// Posts `body` and gives the answer's JSON; anything but 200 in status and body is an error.
     pub(crate) async fn call(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Value, Failure> {
-        let request = client::post(&self.target, ConnectionMode::Kept, path, token, body.to_string().as_bytes());
+        let headers = Headers { token, key: None };
+        let request = client::post(&self.target, ConnectionMode::Kept, path, headers, body.to_string().as_bytes());
         let answer = self.client.exchange(&request).await.map_err(|error| format!("{path}: {error}"))?;
         let shown = String::from_utf8_lossy(answer.body);
         if answer.status != 200 {
@@ -263,8 +327,11 @@ impl Api {
 
 /// Different in each run, so that runs against one server do not meet.
 fn run_prefix() -> String {
-    let ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos());
-    format!("load-{ns:x}-{:x}", std::process::id())
+    format!("load-{:x}-{:x}", ns_since_1970(), std::process::id())
+}
+
+fn ns_since_1970() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_nanos())
 }
 
 /// Pseudo-random numbers (SplitMix64): plenty for picking orders, and the same from the same seed.
@@ -337,6 +404,9 @@ pub(crate) mod tests {
             buyers: vec![user("b0"), user("b1")],
             orders,
             payments: Vec::new(),
+            keys: true,
+            run: 0xabc,
+            orders_sent: AtomicU64::new(16),
         };
         plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
         plan
@@ -356,6 +426,21 @@ pub(crate) mod tests {
             json!({"user_id": "b1", "password": "p\"w", "order_id": "01234567-89ab-7cde-8f01-23456789abcd"})
         );
         assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+        assert!(head.contains("\r\nidempotency-key: 01234567-89ab-7cde-8f01-23456789abcd\r\n"), "{head}");
+    }
+
+    #[test]
+    fn each_order_has_a_key_of_its_own() {
+        let mut plan = small_plan(Vec::new());
+        let request = Prepared::new(&plan.target, plan.mode, "/buyer/new_order", Some("t"), true, "{}");
+        let (buyer, store, lines, total_fen) = (0, 0, Vec::new(), 0);
+        plan.orders = vec![PreparedOrder { buyer, store, lines, total_fen, request }];
+        let mut request = Vec::new();
+        for key in ["0000000000000abc00000000000000100000", "0000000000000abc00000000000000110000"] {
+            plan.order_request(0, &mut request);
+            let text = std::str::from_utf8(&request).unwrap();
+            assert!(text.contains(&format!("\r\nidempotency-key: {key}\r\n")), "{text}");
+        }
     }
 
     #[test]

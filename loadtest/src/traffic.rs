@@ -53,7 +53,7 @@ impl Traffic for Paid {
             }
         }
         let index = self.random.index(self.plan.orders.len());
-        request.extend_from_slice(&self.plan.orders[index].request);
+        self.plan.order_request(index, request);
         Call::Order(index)
     }
 
@@ -97,8 +97,8 @@ impl Traffic for Paid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::PreparedOrder;
     use crate::scenario::tests::small_plan;
+    use crate::scenario::{Prepared, PreparedOrder};
 
     const ID: &[u8] = br#"{"code":200,"message":"ok","order_id":"01234567-89ab-7cde-8f01-23456789abcd"}"#;
 
@@ -107,8 +107,8 @@ mod tests {
     }
 
     fn paid() -> Paid {
-        let order =
-            PreparedOrder { buyer: 0, store: 0, lines: vec![(0, 1)], total_fen: 10, request: b"order".to_vec() };
+        let (request, lines) = (Prepared::of(b"order"), vec![(0, 1)]);
+        let order = PreparedOrder { buyer: 0, store: 0, lines, total_fen: 10, request };
         Paid::new(Arc::new(small_plan(vec![order])), 1)
     }
 
