@@ -22,9 +22,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     engine.add_funds("buyer", trusted, 20_000).await?;
 
     let lines = [NewLine { book_id: "1000067", count: 3 }];
-    let order = engine.new_order("buyer", trusted, "corner shop", &lines).await?.to_string();
+    // Under a key a change may be asked for again by who does not know its outcome: it is made once.
+    let checkout = engine.with_key("checkout-1")?;
+    let order = checkout.new_order("buyer", trusted, "corner shop", &lines).await?.to_string();
+    assert_eq!(checkout.new_order("buyer", trusted, "corner shop", &lines).await?.to_string(), order);
     println!("ordered {order}");
-    engine.pay_to_platform("buyer", &order, trusted).await?;
+    checkout.pay_to_platform("buyer", &order, trusted).await?;
     engine.ship("seller", trusted, "corner shop", &order).await?;
     engine.confirm("buyer", &order, trusted).await?;
     assert_eq!(engine.order_status("buyer", &order, trusted).await?, OrderStatus::Completed);

@@ -4,7 +4,8 @@
     python3 examples/python_client.py --url http://127.0.0.1:5000
 
 Needs Python 3.11 and nothing else. `BookstoreClient` has one method for each route and opens one TCP connection for
-each request, as old clients do. `main` plays a shop day against a running server and keeps its own books beside it:
+each request, as old clients do. What old clients could not do: it gives each order, payment, deposit, confirmation and
+cancellation an `Idempotency-Key`, and sends it again when no answer comes. `main` plays a shop day against a running server and keeps its own books beside it:
 it prints a line for each step and exits with 1 if the server disagrees anywhere. Each run uses new ids, so it can be
 repeated on one server.
 
@@ -37,7 +38,7 @@ class BookstoreClient:
         self.host, self.port, self.prefix = parts.hostname, parts.port or 80, parts.path.rstrip("/")
         self.timeout_s = timeout_s
 
-    def post(self, path, body=None, token=None):
+    def post(self, path, body=None, token=None, key=None):
         """One request on a connection of its own. Gives the code and the answer's object."""
         headers = {}
         payload = None
@@ -46,6 +47,8 @@ class BookstoreClient:
             headers["Content-Type"] = "application/json"
         if token is not None:
             headers["token"] = token
+        if key is not None:
+            headers["Idempotency-Key"] = key
         connection = http.client.HTTPConnection(self.host, self.port, timeout=self.timeout_s)
         try:
             connection.request("POST", self.prefix + path, payload, headers)
@@ -62,6 +65,20 @@ class BookstoreClient:
         if is_ok != (status == 200):
             raise Disagreement(f"{path}: status {status}, but the message is {answer.get('message')!r}")
         return status, answer
+
+    def change(self, path, body, token=None, key=None):
+        """A change under a key, a new one unless told: it is sent until its outcome is known, and is done once."""
+        key = key or str(uuid.uuid4())
+        for wait_s in (0.1, 0.5, 1, 2, 4, None):
+            try:
+                status, answer = self.post(path, body, token, key)
+                if status != 503 or wait_s is None:
+                    return status, answer
+            except (OSError, http.client.HTTPException):
+                # Nobody knows what became of it.
+                if wait_s is None:
+                    raise
+            time.sleep(wait_s)
 
     def code(self, path, body=None, token=None):
         return self.post(path, body, token)[0]
@@ -119,24 +136,28 @@ class BookstoreClient:
 
     # /buyer
 
-    def new_order(self, user_id, token, store_id, books):
-        """`books` is a list of (book id, count)."""
+    def new_order(self, user_id, token, store_id, books, key=None):
+        """`books` is a list of (book id, count). The same key is the same order."""
         lines = [{"id": book_id, "count": count} for book_id, count in books]
         body = {"user_id": user_id, "store_id": store_id, "books": lines}
-        return self.value("order_id", "/buyer/new_order", body, token)
+        status, answer = self.change("/buyer/new_order", body, token, key)
+        return status, answer["order_id"]
 
     def payment(self, user_id, password, order_id):
-        return self.code("/buyer/payment", {"user_id": user_id, "password": password, "order_id": order_id})
+        body = {"user_id": user_id, "password": password, "order_id": order_id}
+        return self.change("/buyer/payment", body)[0]
 
     def pay_to_platform(self, user_id, password, order_id):
-        return self.code("/buyer/pay_to_platform", {"user_id": user_id, "password": password, "order_id": order_id})
+        body = {"user_id": user_id, "password": password, "order_id": order_id}
+        return self.change("/buyer/pay_to_platform", body)[0]
 
     def confirm_receipt_and_pay_toseller(self, user_id, password, order_id):
         body = {"user_id": user_id, "password": password, "order_id": order_id}
-        return self.code("/buyer/confirm_receipt_and_pay_toseller", body)
+        return self.change("/buyer/confirm_receipt_and_pay_toseller", body)[0]
 
-    def add_funds(self, user_id, password, add_value):
-        return self.code("/buyer/add_funds", {"user_id": user_id, "password": password, "add_value": add_value})
+    def add_funds(self, user_id, password, add_value, key=None):
+        body = {"user_id": user_id, "password": password, "add_value": add_value}
+        return self.change("/buyer/add_funds", body, key=key)[0]
 
     def query_order_status(self, user_id, password, order_id):
         body = {"user_id": user_id, "password": password, "order_id": order_id}
@@ -146,7 +167,8 @@ class BookstoreClient:
         return self.value("orders", "/buyer/query_buyer_all_orders", {"user_id": user_id, "password": password})
 
     def cancel_order(self, user_id, password, order_id):
-        return self.code("/buyer/cancel_order", {"user_id": user_id, "password": password, "order_id": order_id})
+        body = {"user_id": user_id, "password": password, "order_id": order_id}
+        return self.change("/buyer/cancel_order", body)[0]
 
     def auto_cancel_expired_orders(self):
         """No body and no Content-Type: that is how this route has always been called."""
@@ -302,8 +324,14 @@ class ShopDay:
 
     def order(self, buyer, books):
         """Places an order of (book id, count), which must succeed."""
-        code, order_id = self.client.new_order(buyer.id, buyer.token, self.store, books)
+        key = str(uuid.uuid4())
+        code, order_id = self.client.new_order(buyer.id, buyer.token, self.store, books, key)
         self.must(f"new_order of {len(books)} lines for {buyer.id}", (code, bool(order_id)), (200, True))
+        if not self.orders:
+            again = self.client.new_order(buyer.id, buyer.token, self.store, books, key)
+            self.step("new_order again under its key", again, (200, order_id))
+            other = self.client.new_order(buyer.id, buyer.token, self.store, books * 2, key)
+            self.step("another order under that key", other, (422, ""))
         counts = defaultdict(int)
         for book_id, count in books:
             counts[book_id] += count
@@ -409,7 +437,10 @@ class ShopDay:
         self.pay(unpaid)
 
     def move_funds(self, user, amount):
-        self.step(f"add_funds of {amount} fen", self.client.add_funds(user.id, user.password, amount), 200)
+        key = str(uuid.uuid4())
+        for _ in range(2):
+            code = self.client.add_funds(user.id, user.password, amount, key)
+            self.step(f"add_funds of {amount} fen, twice under one key", code, 200)
         user.balance += amount
         self.put_in += amount
 

@@ -12,7 +12,7 @@ use crate::domain::Refusal;
 /// | `Throttled` | nothing | the same call again after [`Error::retry_after`] |
 /// | `Overloaded` | nothing | the same call again in a moment, not at once and not for ever |
 /// | `Draining` | nothing | this engine takes no call any more: open it anew |
-/// | `OutcomeUnknown` | all of it or nothing | this engine is over: end it, open it anew, and look before repeating a change |
+/// | `OutcomeUnknown` | all of it or nothing | this engine is over: end it and open it anew. A change made [with a key](crate::Engine::with_key): make the same call with the same key, and it is done once. Any other: look before repeating it |
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -35,7 +35,7 @@ pub enum Error {
     #[error("draining")]
     Draining,
     /// The engine failed, mostly because its journal did; the text says why. A change may or may not survive; after
-    /// the next open its fate is settled.
+    /// the next open its fate is settled, and the same call with the same [key](crate::Engine::with_key) completes it.
     #[error("outcome unknown: {0}")]
     OutcomeUnknown(String),
 }

@@ -194,7 +194,7 @@ impl Reply {
             Error::Overloaded(_) | Error::Draining => {
                 Reply::transport(503, &format!("{error}; nothing was done"), failure)
             }
-            // No Retry-After: a retry could do it twice.
+            // No Retry-After: a retry could do it twice, but under its idempotency key.
             Error::OutcomeUnknown(_) => Reply::failed(503, error, failure),
         }
     }
