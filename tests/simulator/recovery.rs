@@ -228,7 +228,7 @@ impl Sim {
             }
         }
         for (number, (_, store)) in &state.stores {
-            if !store.reservations().is_empty() || store.releases().len() > 0 {
+            if !store.reservations().is_empty() || !store.releases().is_empty() {
                 return Err(format!("store {number} has evidence left: {store:?}"));
             }
         }
@@ -354,7 +354,7 @@ type Rows = BTreeMap<String, String>;
 
 /// A store's row without its index, which has no order.
 fn row_of(store: &bookstore::internals::domain::Store) -> String {
-    format!("{:?} {:?} {:?}", store.books(), store.reservations(), store.releases().collect::<Vec<_>>())
+    format!("{:?} {:?} {:?}", store.books(), store.reservations(), store.releases())
 }
 
 /// The state hash of these events alone; with the sagas finished that they leave open, if a time for that is given.

@@ -86,6 +86,8 @@ pub(crate) struct ShadowOrder {
     perhaps: Vec<(Option<KeyId>, Act)>,
     /// Under which key it was placed.
     key: Option<KeyId>,
+    /// Nobody will say what became of it.
+    lost: bool,
     /// Somebody was told of this.
     pub(crate) seen: OrderStatus,
     /// Its deadline is not later.
@@ -250,6 +252,7 @@ impl Shadow {
                     done: Vec::new(),
                     perhaps: Vec::new(),
                     key: command.key_and_fields().map(|(key, _)| key),
+                    lost: false,
                     seen: OrderStatus::Pending,
                     deadline_max: u64::MAX,
                 };
@@ -364,7 +367,7 @@ impl Shadow {
         if let Some((key, _)) = command.key_and_fields() {
             self.forget_lost(key);
             for order in self.orders.values_mut() {
-                if order.key == Some(key) && order.placed == Known::Perhaps {
+                if order.key == Some(key) && order.lost && order.placed == Known::Perhaps {
                     order.placed = Known::No;
                 }
             }
@@ -390,6 +393,9 @@ impl Shadow {
     /// Nobody will ever say what became of a change.
     pub(crate) fn was_lost(&mut self, command: &Command) {
         let key = command.key_and_fields().map(|(key, _)| key);
+        if let Command::Place { order, .. } = command {
+            self.order(*order).lost = true;
+        }
         if let Some((key, fields)) = command.key_and_fields() {
             let book = self.keys.entry(key).or_default();
             // One effect, however often it was sent.
