@@ -132,6 +132,11 @@ fn the_names_of_the_public_modules_are_those() {
             "LoadPassword",
             "LoadReport",
             "Loader",
+            "Lost",
+            "Repair",
+            "RepairError",
+            "RepairReport",
+            "RepairStep",
             "check",
         ],
     );
@@ -156,6 +161,8 @@ fn what_grows_is_marked() {
         ("src/engine/error.rs", &["Error", "OpenError"]),
         ("src/engine/open.rs", &["Progress"]),
         ("src/engine/offline/check.rs", &["CheckError", "CheckReport", "Finding"]),
+        ("src/engine/offline/repair/mod.rs", &["RepairError"]),
+        ("src/engine/offline/repair/report.rs", &["Lost", "RepairReport", "RepairStep"]),
         ("src/engine/offline/rows.rs", &["LoadError", "LoadOptions", "LoadPassword", "LoadReport"]),
         ("src/engine/types.rs", &["FoundBook", "Search", "SearchPage"]),
         (
@@ -201,10 +208,13 @@ fn the_types_are_what_people_expect() {
     error::<PasswordError>();
     error::<bookstore::offline::LoadError>();
     error::<bookstore::offline::CheckError>();
+    error::<bookstore::offline::RepairError>();
     data::<(bookstore::offline::CheckReport, bookstore::offline::LoadOptions, bookstore::offline::LoadReport)>();
     data::<(bookstore::offline::LoadAccount<'static>, bookstore::offline::LoadOrder<'static>)>();
     sent::<Option<bookstore::offline::Loader>>(None);
     sent(bookstore::offline::check(Path::new("nowhere"), |_| {}));
+    data::<(bookstore::offline::RepairReport, bookstore::offline::RepairStep)>();
+    sent(bookstore::offline::Repair::plan(&Storage::Memory));
     #[cfg(feature = "server")]
     {
         use bookstore::http::{

@@ -38,7 +38,8 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Exit> {
     match report.findings.len() {
         0 => Ok(()),
         count => Err(Exit::failure(format!(
-            "damaged, findings: {count}. Nothing was changed; keep the directory as it is and restore a backup"
+            "damaged, findings: {count}. Nothing was changed; keep the directory as it is and restore a backup, or see what \
+             `bookstore repair` would do"
         ))),
     }
 }

@@ -6,7 +6,7 @@
 //! - `exit`: the exit statuses.
 //! - `serve`: `bookstore serve`, from the listener to the exit status.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
-//! - `check`, `inspect`: a data directory, or one of its files, that no service has open.
+//! - `check`, `inspect`, `repair`: a data directory, or one of its files, that no service has open.
 //! - `import`: books into a running service. `input`: lines of a file or of stdin.
 //! - `progress`: what long work says meanwhile. `signals`: SIGTERM and SIGINT.
 
@@ -18,6 +18,7 @@ mod input;
 mod inspect;
 mod load;
 mod progress;
+mod repair;
 mod serve;
 mod signals;
 
@@ -30,6 +31,7 @@ use self::check::CheckArgs;
 use self::import::ImportArgs;
 use self::inspect::InspectArgs;
 use self::load::LoadArgs;
+use self::repair::RepairArgs;
 
 /// A bookstore engine with a durable journal, served over HTTP.
 ///
@@ -53,6 +55,8 @@ enum Command {
     Check(CheckArgs),
     /// Print a journal segment or a snapshot as JSON lines
     Inspect(InspectArgs),
+    /// Show what a damaged data directory would lose if what is damaged were cut out, and do it with --yes
+    Repair(RepairArgs),
     /// List books in a running service, over HTTP
     Import(ImportArgs),
 }
@@ -60,7 +64,7 @@ enum Command {
 /// Runs the program: reads arguments and environment, and does what they say.
 ///
 /// The exit status is 0 after a clean end, 1 for a failure or damage (told on stderr), 2 for wrong usage, 70 when the
-/// journal failed under way, 75 when `check` or `inspect` could not read what it was to look at, and 130 or 143 when a
+/// journal failed under way, 75 when `check`, `inspect` or `repair` could not read what it was to look at, and 130 or 143 when a
 /// signal cut the work short (of `serve`: the second one).
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
+        Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Import(args)) => import::run(args),
     };
     match ended {

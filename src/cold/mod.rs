@@ -10,6 +10,7 @@
 //! | `verify` | every byte of both files, for the offline check |
 //! | `bulk` | many documents in one commit, for the loader |
 //! | `orders` | the store of orders: write, get, list, count |
+//! | `mend` | rows of orders for the offline repair: damaged ones, and those that are ahead of a journal that was cut |
 //!
 //! Only this room knows redb.
 //!
@@ -28,6 +29,7 @@ mod backend;
 mod bulk;
 mod database;
 mod documents;
+mod mend;
 mod orders;
 mod queue;
 mod store;
@@ -41,6 +43,7 @@ mod test_disk;
 mod tests;
 
 pub use documents::{DOCUMENT_BYTES_MAX, Documents};
+pub use mend::{RestingRow, RowState};
 pub use orders::{Counts, Orders, View};
 
 use std::path::PathBuf;

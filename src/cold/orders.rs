@@ -28,17 +28,17 @@ use super::database::{self, Fault, begin_write, guarded};
 use crate::disk::Disk;
 use crate::domain::{AccountNo, Kept, Order, OrderId, OrdersOf, Scope, decode_row, encode_row};
 
-const ORDERS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("orders");
-const OWNERS: TableDefinition<'static, &[u8; 22], ()> = TableDefinition::new("owners");
-const COUNTS: TableDefinition<'static, &[u8; 6], (u64, u64)> = TableDefinition::new("counts");
-const KEYS: TableDefinition<'static, &[u8; 20], (u128, u64)> = TableDefinition::new("keys");
-const STATE: TableDefinition<'static, &str, u64> = TableDefinition::new("state");
+pub(super) const ORDERS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("orders");
+pub(super) const OWNERS: TableDefinition<'static, &[u8; 22], ()> = TableDefinition::new("owners");
+pub(super) const COUNTS: TableDefinition<'static, &[u8; 6], (u64, u64)> = TableDefinition::new("counts");
+pub(super) const KEYS: TableDefinition<'static, &[u8; 20], (u128, u64)> = TableDefinition::new("keys");
+pub(super) const STATE: TableDefinition<'static, &str, u64> = TableDefinition::new("state");
 
-const WRITTEN: &str = "written";
-const UPTO: &str = "upto";
+pub(super) const WRITTEN: &str = "written";
+pub(super) const UPTO: &str = "upto";
 
 /// The key of a list: kind, number, shard.
-fn owner_key(of: OrdersOf) -> [u8; 6] {
+pub(super) fn owner_key(of: OrdersOf) -> [u8; 6] {
     let (kind, number, shard) = match of {
         OrdersOf::Buyer(buyer) => (b'b', buyer.0, 0),
         OrdersOf::Store(store, shard) => (b's', store.0, shard as u8),
@@ -49,25 +49,25 @@ fn owner_key(of: OrdersOf) -> [u8; 6] {
 }
 
 /// The two lists that an order is in.
-fn owners(id: OrderId, order: &Order) -> [OrdersOf; 2] {
+pub(super) fn owners(id: OrderId, order: &Order) -> [OrdersOf; 2] {
     [OrdersOf::Buyer(order.buyer), OrdersOf::Store(order.store, id.shard())]
 }
 
-fn index_key(owner: [u8; 6], id: [u8; 16]) -> [u8; 22] {
+pub(super) fn index_key(owner: [u8; 6], id: [u8; 16]) -> [u8; 22] {
     let mut key = [0; 22];
     key[..6].copy_from_slice(&owner);
     key[6..].copy_from_slice(&id);
     key
 }
 
-fn keeper_key(buyer: AccountNo, scope: Scope) -> [u8; 20] {
+pub(super) fn keeper_key(buyer: AccountNo, scope: Scope) -> [u8; 20] {
     let mut key = [0; 20];
     key[..4].copy_from_slice(&buyer.0.to_be_bytes());
     key[4..].copy_from_slice(&scope.0);
     key
 }
 
-fn order_key(id: OrderId) -> [u8; 16] {
+pub(super) fn order_key(id: OrderId) -> [u8; 16] {
     id.as_u128().to_be_bytes()
 }
 
@@ -116,7 +116,7 @@ impl std::fmt::Debug for View {
 
 /// What redb or a row ended in.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     #[error(transparent)]
     Redb(#[from] redb::Error),
     #[error("{0}")]
@@ -253,7 +253,7 @@ impl Orders {
         Ok(View { transaction, health: Arc::clone(&self.health) })
     }
 
-    fn run<T>(&self, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, ColdError> {
+    pub(super) fn run<T>(&self, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, ColdError> {
         run(&self.health, work)
     }
 
@@ -376,11 +376,11 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
 }
 
 /// Bytes in front of a row.
-const VALUE_HEADER_BYTES: usize = 12;
+pub(super) const VALUE_HEADER_BYTES: usize = 12;
 
 /// The checksum is ours: redb does not check its pages when it reads them. `upto` is for an offline repair, which has to
 /// tell the rows that are ahead of a journal that was cut.
-fn encode(id: OrderId, order: &Order, upto: u64) -> Vec<u8> {
+pub(super) fn encode(id: OrderId, order: &Order, upto: u64) -> Vec<u8> {
     let row = encode_row(&(id, order));
     let mut value = Vec::with_capacity(VALUE_HEADER_BYTES + row.len());
     value.extend_from_slice(&[0; 4]);
@@ -391,7 +391,7 @@ fn encode(id: OrderId, order: &Order, upto: u64) -> Vec<u8> {
     value
 }
 
-fn decode(id: OrderId, value: &[u8]) -> Result<Order, Trouble> {
+pub(super) fn decode(id: OrderId, value: &[u8]) -> Result<Order, Trouble> {
     let damaged = |why: &str| Trouble::Row(format!("the row of order {id}: {why}"));
     let (header, row) = value.split_first_chunk::<VALUE_HEADER_BYTES>().ok_or_else(|| damaged("too short"))?;
     if header[..4] != crc32fast::hash(&value[4..]).to_le_bytes() {

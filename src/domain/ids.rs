@@ -78,6 +78,11 @@ impl OrderId {
         (self.0 as u8) as usize % SHARDS
     }
 
+    /// When it was given, in milliseconds since the Unix epoch.
+    pub(crate) fn millis(self) -> Millis {
+        (self.0 >> 80) as u64
+    }
+
     /// The id of that number. Whether an order has it is another question.
     pub fn from_u128(number: u128) -> Self {
         OrderId(number)

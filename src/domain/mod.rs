@@ -22,7 +22,7 @@ pub use account::Account;
 pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
 pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting};
 pub use event::{
-    AccountEvent, Blob, Book, Credit, CreditCause, DocumentHash, Evidence, Hold, Line, OrderEvent, PayKind,
+    AccountEvent, Blob, Book, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
     Reservation, Secret, StoreEvent,
 };
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};

@@ -158,7 +158,7 @@ impl Order {
     }
 
     /// Takes in an event after `Placed`.
-    pub(super) fn apply(&mut self, event: &OrderEvent, at: Millis) {
+    pub(crate) fn apply(&mut self, event: &OrderEvent, at: Millis) {
         self.seq += 1;
         match event {
             OrderEvent::Placed(_) => {}
@@ -180,6 +180,26 @@ impl Order {
                 self.keys.extend(kept(*key, at));
             }
         }
+    }
+
+    /// The order as it was when `seq` events had happened to it. That follows from what it is now: an order is placed
+    /// first, then paid or canceled, and whatever comes later was paid before. Which idempotency keys came with those
+    /// events does not follow, so the caller says which `stay`. `None` if it was never at `seq`.
+    pub fn rewound(&self, seq: u32, stays: impl Fn(&Kept) -> bool) -> Option<Order> {
+        let mut order = self.clone();
+        order.seq = seq;
+        order.keys.retain(stays);
+        (order.status, order.shipped) = match seq {
+            _ if seq == self.seq => (self.status, self.shipped),
+            1 => (OrderStatus::Pending, false),
+            2 => (OrderStatus::Paid, false),
+            3 => (OrderStatus::Shipped, true),
+            _ => return None,
+        };
+        if order.status == OrderStatus::Pending {
+            order.payment = None;
+        }
+        (seq <= self.seq).then_some(order)
     }
 
     /// Not finished: an account with such an order cannot be unregistered.
@@ -207,7 +227,48 @@ fn kept(key: Option<Key>, at: Millis) -> impl Iterator<Item = Kept> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ids::BookNo;
+    use super::super::key::Operation;
     use super::*;
+
+    /// Every way that an order can go, with a key for each event that takes one.
+    fn ways() -> Vec<Vec<OrderEvent>> {
+        let key = |operation| Some(Key::new(operation, "k", []));
+        let completed = OrderEvent::Completed { key: key(Operation::Confirm) };
+        let mut ways = Vec::new();
+        for kind in [PayKind::Direct, PayKind::Platform] {
+            let paid = OrderEvent::Paid { kind, key: key(Operation::Payment) };
+            ways.push(vec![paid.clone(), completed.clone()]);
+            ways.push(vec![paid, OrderEvent::Shipped, completed.clone()]);
+        }
+        ways.push(vec![OrderEvent::Canceled { expired: false, key: key(Operation::CancelOrder) }]);
+        ways
+    }
+
+    #[test]
+    fn an_order_that_is_rewound_is_what_it_was() {
+        let lines = Box::new([Line { book: BookNo(0), count: 2, price: 5 }]);
+        let (buyer, seller, store) = (AccountNo(1), AccountNo(2), StoreNo(1));
+        let key = Some(Key::new(Operation::NewOrder, "k", []));
+        let facts = Facts { buyer, seller, store, lines, total: 10, created: 1, deadline: 9, key };
+        for way in ways() {
+            let mut states = vec![Order::placed(&facts, 1)];
+            for (at, event) in (2..).zip(&way) {
+                let mut next = states.last().unwrap().clone();
+                next.apply(event, at);
+                states.push(next);
+            }
+            for now in &states {
+                for was in &states {
+                    let expected = (was.seq <= now.seq).then(|| was.clone());
+                    // Each event came at the time of its number.
+                    let rewound = now.rewound(was.seq, |kept| kept.at <= Millis::from(was.seq));
+                    assert_eq!(rewound, expected, "{now:?} to {}", was.seq);
+                }
+                assert_eq!(now.rewound(0, |_| true), None);
+            }
+        }
+    }
 
     /// The contract's §2, cell by cell: rows are commands, columns the states in the order of `ALL`.
     #[test]

@@ -300,7 +300,7 @@ impl journal::Observer for Gate {
 }
 
 /// One process a data directory.
-fn lock(dir: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
     let what = |verb: &str| format!("{verb} {}", path.display());
     let mut options = OpenOptions::new();

@@ -6,6 +6,7 @@
 //! - `segment`: files of batches, written as zeros beforehand.
 //! - `scan`, `replay`: reading back, and the rule for a torn end.
 //! - `inspect`: one segment by itself, for tools.
+//! - `salvage`: what is left of a damaged log, for the offline repair.
 //! - `store`: [`LogStore`], the seam below group commit; `file_log` and `memory_log` implement it.
 //! - `spare`: the next segment, prepared in the background.
 //! - `handle`, `shared`, `commit`: [`Journal`], what its callers and its thread share, and the
@@ -32,6 +33,7 @@ mod handle;
 mod inspect;
 mod memory_log;
 mod replay;
+mod salvage;
 mod scan;
 mod segment;
 mod shared;
@@ -53,6 +55,7 @@ pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Frames
 pub use handle::{Durability, Flush, Journal, JournalOptions, Observer};
 pub use inspect::{SegmentSummary, list_segments, read_segment};
 pub use memory_log::{MemoryLog, MemoryMedium};
+pub use salvage::{Chain, Change, Hole, Piece, Survey, survey};
 pub use shared::JournalStats;
 pub use store::{LogStore, Recovered};
 

@@ -137,11 +137,12 @@ impl SimDisk {
     /// A copy that shares nothing with this one, as it would be found after the process died.
     pub(crate) fn copy(&self) -> Self {
         let state = self.state();
-        let inodes = state
-            .inodes
-            .iter()
-            .map(|inode| Inode { content: inode.content.clone(), synced: inode.content.clone(), dirty: Vec::new() })
-            .collect();
+        let mut inodes = vec![Inode::default(); state.inodes.len()];
+        // What has no name any more nobody finds.
+        for inode in state.names.values().copied() {
+            let content = state.inodes[inode].content.clone();
+            inodes[inode] = Inode { synced: content.clone(), content, dirty: Vec::new() };
+        }
         Self {
             state: Arc::new(Mutex::new(State {
                 inodes,

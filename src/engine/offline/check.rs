@@ -139,7 +139,7 @@ fn unreadable<T>(what: &str, error: &dyn std::fmt::Display) -> Result<T, CheckEr
 }
 
 /// The lock of the directory, without writing to it. `None` if there never was an engine on it.
-fn lock(dir: &Path) -> Result<Option<File>, CheckError> {
+pub(super) fn lock(dir: &Path) -> Result<Option<File>, CheckError> {
     let path = dir.join("lock");
     let mut file = match File::open(&path) {
         Ok(file) => file,
@@ -211,7 +211,8 @@ impl Files {
             let what = match name.as_str() {
                 "lock" | "token.key" | "documents.redb" | "orders.redb" | "README.md" => continue,
                 name if name.ends_with(".snap") => continue,
-                name if name.ends_with(".snap.damaged") => "a snapshot that was damaged and set aside; not looked at",
+                name if name.contains(".snap.damaged") => "a snapshot that was damaged and set aside; not looked at",
+                name if name.contains(".redb.damaged") => "a file that a repair set aside; not looked at",
                 name if name.ends_with(".tmp") => {
                     "what a crash left of a file in the making; the next start removes it"
                 }
@@ -387,18 +388,27 @@ fn decode_events(bytes: &[u8]) -> Result<u64, String> {
     Ok(count)
 }
 
-/// Recovers over the files, in memory, and counts.
-async fn recover(dir: &Path, files: &mut Files, tell: Tell) -> Result<(), CheckError> {
-    let overlay = Arc::new(OverlayDisk::new(Arc::new(RealDisk)));
-    let mut config = Config::with(Storage::Disk(overlay, dir.to_path_buf()));
-    // What is written goes to memory: as little as can be.
+/// Recovers as an engine does. The disk is one that keeps what is written to itself: so it is as little as can be, and no
+/// order is canceled by its deadline.
+pub(super) async fn open_in_memory(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    tell: impl Fn(Progress) + Send + Sync + 'static,
+) -> Result<Engine, OpenError> {
+    let mut config = Config::with(Storage::Disk(disk, dir.to_path_buf()));
     config.segment_bytes = 16 << 20;
     config.snapshot_interval = Duration::from_secs(365 * 86_400);
     config.snapshot_journal_bytes = u64::MAX;
     config.limits.idle_after = Duration::from_secs(365 * 86_400);
     config.limits.resting_orders_max = usize::MAX;
+    Engine::open_still(config, tell).await
+}
+
+/// Recovers over the files, in memory, and counts.
+async fn recover(dir: &Path, files: &mut Files, tell: Tell) -> Result<(), CheckError> {
+    let overlay = Arc::new(OverlayDisk::new(Arc::new(RealDisk)));
     let report = &mut files.report;
-    let engine = match Engine::open_still(config, move |at| tell(at)).await {
+    let engine = match open_in_memory(overlay, dir, move |at| tell(at)).await {
         Ok(engine) => engine,
         Err(OpenError::Damaged(what)) => {
             // As a rule this is what was found before, in other words.

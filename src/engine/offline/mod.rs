@@ -5,8 +5,9 @@
 //!   directory while it is made; `output`: its files. `hashing`: passwords in clear, hashed on all cores meanwhile.
 //! - `check`: every byte of a data directory, and what adds up in it.
 //! - `inspect`: a journal segment or a snapshot, row by row.
+//! - `repair`: what is damaged is cut out, after what that costs was told.
 //!
-//! All but [`check()`] blocks on the disk and needs no runtime: call it from a thread that may wait.
+//! All but [`check()`] and [`Repair`] blocks on the disk and needs no runtime: call it from a thread that may wait.
 
 mod building;
 mod check;
@@ -15,6 +16,7 @@ mod hashing;
 mod inspect;
 mod loader;
 mod output;
+mod repair;
 mod rows;
 
 #[cfg(feature = "server")]
@@ -23,4 +25,5 @@ pub(crate) use inspect::{InspectError, Inspected, Item, inspect};
 pub use check::{CheckError, CheckReport, Finding, check};
 
 pub use loader::Loader;
+pub use repair::{Lost, Repair, RepairError, RepairReport, RepairStep};
 pub use rows::{LoadAccount, LoadError, LoadLine, LoadOptions, LoadOrder, LoadPassword, LoadReport};
