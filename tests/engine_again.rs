@@ -14,7 +14,7 @@ const ROUNDS: u32 = 100;
 /// After so many everything that is made once was made.
 const SETTLED: u32 = 30;
 /// A leak of a few actors or buffers a round would be more than that; what an allocator keeps is less.
-const GROWTH_MAX_BYTES: u64 = 5 << 20;
+const GROWTH_MAX_BYTES: u64 = 10 << 20;
 
 /// What the process has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
