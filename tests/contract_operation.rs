@@ -231,19 +231,6 @@ fn after_sigterm_nobody_new_is_served() {
 }
 
 #[test]
-fn a_second_server_on_the_same_directory_is_refused() {
-    let server = Server::start(&[]);
-    let output = std::process::Command::new(common::binary())
-        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-        .arg(server.data_dir())
-        .output()
-        .unwrap();
-    assert!(!output.status.success(), "{output:?}");
-    assert!(!output.stderr.is_empty());
-    server.client().register(&User::new("anna")).ok();
-}
-
-#[test]
 fn snapshots_beside_the_traffic_lose_nothing() {
     let mut shop = Shop::open(&["--snapshot-interval", "1s"]);
     shop.client.add_stock_level(&shop.seller, STORE, CHEAP, 1_000_000).ok();

@@ -12,6 +12,8 @@ mod segmented;
 mod shell;
 mod slot;
 mod system;
+#[cfg(test)]
+mod trap;
 
 pub use answers::{Admission, Answers, Busy, Then};
 pub(crate) use clock::Clock;
@@ -19,3 +21,5 @@ pub use clock::base as clock_base;
 pub(crate) use directory::Sweep;
 pub use resting::{Answered, answer};
 pub(crate) use system::{Observer, System};
+#[cfg(test)]
+pub(crate) use trap::Point;

@@ -146,26 +146,38 @@ impl<E: Resident> Actor for Shell<E> {
         mail: Mail<E>,
         running: &mut Running<E>,
     ) -> Result<(), ActorProcessingErr> {
-        match mail {
-            Mail::Msg(msg) => running.run(msg),
-            Mail::Forget(evidence) => running.entity.forget(&evidence),
-            Mail::Look(look) => look(&running.entity, &running.work),
-            Mail::Change(change) => {
-                if let Some(msg) = change(&mut running.entity, &mut running.work) {
-                    running.run(msg);
-                }
-            }
-            Mail::Sleep => {
-                if running.entity.lie_down(&running.system, &myself) {
-                    myself.stop(None);
-                }
-            }
+        if let Mail::Msg(msg) = mail {
+            running.run(msg);
+        } else if catch_unwind(AssertUnwindSafe(|| running.take_aside(&myself, mail))).is_err() {
+            // The actor would be gone, and whoever waits for it would wait for ever.
+            running.system.fail(format!("a {} panicked beside its changes", E::KIND));
         }
         Ok(())
     }
 }
 
 impl<E: Resident> Running<E> {
+    /// What is no message of the domain.
+    fn take_aside(&mut self, myself: &ActorRef<Mail<E>>, mail: Mail<E>) {
+        #[cfg(test)]
+        self.system.trap.pass(E::KIND, super::trap::Point::Aside);
+        match mail {
+            Mail::Msg(msg) => self.run(msg),
+            Mail::Forget(evidence) => self.entity.forget(&evidence),
+            Mail::Look(look) => look(&self.entity, &self.work),
+            Mail::Change(change) => {
+                if let Some(msg) = change(&mut self.entity, &mut self.work) {
+                    self.run(msg);
+                }
+            }
+            Mail::Sleep => {
+                if self.entity.lie_down(&self.system, myself) {
+                    myself.stop(None);
+                }
+            }
+        }
+    }
+
     /// Handles a message and whatever it makes the entity tell itself. A panic after the first effect took place
     /// leaves it open what was told to whom, so the engine stops.
     fn run(&mut self, msg: E::Msg) {
@@ -175,7 +187,11 @@ impl<E: Resident> Running<E> {
             let mut effects = std::mem::take(&mut self.effects);
             let on_panic = E::on_panic(&msg);
             let now = self.system.clock.now();
-            let judged = catch_unwind(AssertUnwindSafe(|| self.entity.handle(&mut self.work, msg, now, &mut effects)));
+            let judged = catch_unwind(AssertUnwindSafe(|| {
+                self.entity.handle(&mut self.work, msg, now, &mut effects);
+                #[cfg(test)]
+                self.system.trap.pass(E::KIND, super::trap::Point::Judged);
+            }));
             if judged.is_err() {
                 effects.clear();
                 match on_panic.effect() {
@@ -200,9 +216,15 @@ impl<E: Resident> Running<E> {
         match effect {
             Effect::Append(event) => {
                 let kind = self.entity.encode_event(&event, now, &mut self.bytes);
+                #[cfg(test)]
+                self.system.trap.pass(E::KIND, super::trap::Point::BeforeAppend);
                 self.system.journal.append(kind, EVENT_VERSION, &self.bytes);
+                #[cfg(test)]
+                self.system.trap.pass(E::KIND, super::trap::Point::AfterAppend);
                 self.entity.apply(&event, now);
                 self.entity.observe(&self.system, &event);
+                #[cfg(test)]
+                self.system.trap.pass(E::KIND, super::trap::Point::Applied);
             }
             Effect::Send(message) => self.system.send(message),
             Effect::Reply(ticket, outcome) => self.system.answers.reply(ticket, outcome, &self.system.journal),

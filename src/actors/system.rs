@@ -46,6 +46,8 @@ pub(crate) struct System {
     stopped: AtomicBool,
     seconds: AtomicU32,
     failure: watch::Sender<Option<String>>,
+    #[cfg(test)]
+    pub(crate) trap: super::trap::Trap,
 }
 
 impl System {
@@ -74,6 +76,8 @@ impl System {
             stopped: AtomicBool::new(false),
             seconds: AtomicU32::new(0),
             failure: watch::Sender::new(None),
+            #[cfg(test)]
+            trap: super::trap::Trap::default(),
         }
     }
 

@@ -28,8 +28,12 @@ pub mod offline;
 mod open;
 mod orders;
 mod overflow;
+#[cfg(test)]
+mod panic_tests;
 mod recovery;
 mod search;
+#[cfg(test)]
+mod sleep_tests;
 mod snapshots;
 mod stores;
 mod types;

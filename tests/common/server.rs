@@ -92,9 +92,22 @@ impl Server {
 
     /// Asks the process to end, and returns at once.
     pub fn send_sigterm(&self) {
+        self.signal("-TERM");
+    }
+
+    /// The process stands still until `sigcont`.
+    pub fn sigstop(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn sigcont(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        let status = Command::new("/bin/kill").args(["-TERM", &pid]).status().unwrap();
-        assert!(status.success(), "kill -TERM {pid} failed");
+        let status = Command::new("/bin/kill").args([name, &pid]).status().unwrap();
+        assert!(status.success(), "kill {name} {pid} failed");
     }
 
     /// Waits for the process to end by itself.
