@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::domain::Refusal;
@@ -289,8 +289,9 @@ pub(crate) fn book<'a>(raw: Raw<'a>) -> Extracted<Book<'a>> {
     if is_nested_deeper(document.as_bytes(), NESTING_MAX) {
         return Err(Refusal::invalid(FIELD, format!("must be nested at most {NESTING_MAX} levels deep")));
     }
-    let info: BookInfo<'a> =
-        serde_json::from_str(document).map_err(|error| Refusal::invalid(FIELD, format!("malformed JSON: {error}")))?;
+    let malformed = |error| Refusal::invalid(FIELD, format!("malformed JSON: {error}"));
+    serde_json::from_str::<Sound>(document).map_err(malformed)?;
+    let info: BookInfo<'a> = serde_json::from_str(document).map_err(malformed)?;
     let id = id(info.id, "id")?;
     required_text(info.title, "title")?;
     let price = amount(required(info.price, "price")?, "price")?;
@@ -314,6 +315,58 @@ pub(crate) fn book<'a>(raw: Raw<'a>) -> Extracted<Book<'a>> {
     optional_texts(info.tags, "tags")?;
     optional_texts(info.pictures, "pictures")?;
     Ok(Book { id, price, document })
+}
+
+/// Any JSON that every reader can take: no half of a surrogate pair, no number beyond a double. The grammar allows both,
+/// and what is kept is given to everybody who searches: one such book would spoil the whole page for a strict reader.
+struct Sound;
+
+impl<'de> Deserialize<'de> for Sound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Sound)
+    }
+}
+
+impl<'de> Visitor<'de> for Sound {
+    type Value = Sound;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Sound, E> {
+        Ok(Sound)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Sound, A::Error> {
+        while list.next_element::<Sound>()?.is_some() {}
+        Ok(Sound)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Sound, A::Error> {
+        while map.next_entry::<Sound, Sound>()?.is_some() {}
+        Ok(Sound)
+    }
 }
 
 /// A list of strings that may be missing or `null`.
@@ -384,6 +437,29 @@ mod tests {
         let body = format!("{{\"book_info\":{{\"id\":\"b\",\"title\":\"t\",\"price\":1,\"x\":{deep}}}}}");
         let add: AddBook<'_> = parse(body.as_bytes()).unwrap();
         assert!(why(book(add.book_info)).starts_with("invalid parameter book_info: must be nested"));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_book_can_be_read_by_everybody() {
+        let of = |extra: &str| {
+            let body = format!(r#"{{"book_info":{{"id":"b","title":"t","price":1,{extra}}}}}"#);
+            why(book(parse::<AddBook<'_>>(body.as_bytes()).unwrap().book_info))
+        };
+        for fine in
+            [r#""x":"\ud83d\ude00""#, r#""x":[1.5e300,-0,{"y":null,"":true}]"#, r#""\u00e4":18446744073709551616"#]
+        {
+            assert_eq!(of(fine), "", "{fine}");
+        }
+        for bad in [
+            r#""x":"\ud800""#,
+            r#""x":"\udc00\ud800""#,
+            r#""x":["a",{"y":"\ud83d "}]"#,
+            r#""\ud800":1"#,
+            r#""x":1e400"#,
+            r#""author":"\ud800","author":"x""#,
+        ] {
+            assert!(of(bad).starts_with("invalid parameter book_info: malformed JSON"), "{bad}: {}", of(bad));
+        }
     }
 
     #[test]

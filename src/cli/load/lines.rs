@@ -347,3 +347,7 @@ fn order_lines<'a>(raw: Raw<'a>) -> Result<OrderLines<'a>, NotTaken> {
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "lines_tests.rs"]
+mod tests;
