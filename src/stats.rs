@@ -52,6 +52,12 @@ impl Histogram {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many values were observed, and their sum; cheaper than the whole.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        (self.count.load(Ordering::Relaxed), self.sum.load(Ordering::Relaxed))
+    }
+
     /// The numbers as they stand.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {

@@ -150,6 +150,9 @@ struct TransportArgs {
     /// Time for a request's body, then 408
     #[arg(long, env = "BOOKSTORE_BODY_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
     body_timeout: Duration,
+    /// Time that commands may take in the engine on average, beyond the disk's; what would make it longer gets 503 at once. 0s = never
+    #[arg(long, env = "BOOKSTORE_ENGINE_DELAY_MAX", value_name = "TIME", default_value = "1ms", value_parser = duration)]
+    engine_delay_max: Duration,
 }
 
 /// Limits of the engine.
@@ -322,6 +325,7 @@ impl ServeArgs {
             body_timeout: self.transport.body_timeout,
             connections_max: self.transport.connections_max,
             drain_timeout: self.drain_timeout,
+            engine_delay_max: self.transport.engine_delay_max,
         })
     }
 }

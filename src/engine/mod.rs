@@ -8,6 +8,7 @@
 //! - `credential`: passwords and tokens become a value that entities judge.
 //! - `chunks`: what is in a snapshot's chunks; `snapshots`: the walk beside the traffic, in the steps of `walk`; `audit`: all money and all
 //!   copies while nothing moves.
+//! - `load`: how busy the engine is, for who decides whether to let more in.
 //! - `overflow`: orders at rest leave memory, in the steps of `leaving`.
 //! - `offline`: work on data directories that no engine has open.
 //! - `background`: ticks, sleep, snapshots by time and size, free disk.
@@ -23,6 +24,7 @@ mod error;
 mod image;
 mod keyed;
 mod leaving;
+mod load;
 mod names;
 pub mod offline;
 mod open;
@@ -47,6 +49,8 @@ use crate::auth::{AuthMemory, Hasher, Throttle, Tokens};
 use crate::cold::Documents;
 use crate::disk::Disk;
 use crate::domain::{AccountNo, Millis, ORDER_COUNT_BITS, Outcome, Refusal, Send, Ticket};
+
+pub(crate) use load::Load;
 
 pub use audit::Tally;
 pub use config::{Config, Limits, Storage};
@@ -139,6 +143,7 @@ pub(super) struct Core {
     disk_low: AtomicBool,
     overflow: overflow::Overflow,
     snapshots: snapshots::Snapshots,
+    times: load::Times,
     recovered: Recovered,
 }
 
@@ -259,7 +264,10 @@ impl Core {
 
     /// Waits for an answer and takes the refusals out.
     async fn answer(&self, admission: Admission) -> Result<Outcome> {
-        match admission.answer.await {
+        let began = load::Times::begin(admission.ticket);
+        let outcome = admission.answer.await;
+        self.times.end(began);
+        match outcome {
             Ok(Outcome::Refused(refusal)) => Err(Error::Refused(refusal)),
             Ok(Outcome::Throttled(why)) => Err(Error::Throttled { why, retry_after_s: 60 }),
             Ok(Outcome::TooMany) => Err(self.too_many()),

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::close::Guard;
 use super::image::Receive;
+use super::load::Times;
 use super::names::Names;
 use super::overflow::Overflow;
 use super::recovery::{Data, Recovery};
@@ -218,6 +219,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         disk_low: AtomicBool::new(false),
         overflow: Overflow::default(),
         snapshots,
+        times: Times::default(),
         recovered,
         config,
     };

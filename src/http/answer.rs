@@ -65,6 +65,29 @@ impl Failure {
     }
 }
 
+/// The body of 503 for a request that was not looked at, with a member.
+macro_rules! shed_body {
+    ($member:literal) => {
+        concat!(r#"{"code":503,"message":"overloaded: too much to do; nothing was done""#, $member, "}")
+    };
+}
+
+impl Failure {
+    /// The whole body of a 503, ready made.
+    fn shed_body(self) -> &'static str {
+        match self {
+            Failure::Nothing | Failure::Books | Failure::BooksAsMessage => shed_body!(""),
+            Failure::Token => shed_body!(r#","token":"""#),
+            Failure::OrderId => shed_body!(r#","order_id":"""#),
+            Failure::OrderStatus => shed_body!(r#","order_status":"None""#),
+            Failure::Orders => shed_body!(r#","orders":"None""#),
+            Failure::StockLevel | Failure::Book => shed_body!(r#","stock_level":-1"#),
+            Failure::OrderCount => shed_body!(r#","order_count":-1"#),
+            Failure::Balance => shed_body!(r#","balance":-1"#),
+        }
+    }
+}
+
 /// An answer longer than this leaves in pieces of this size and counts until it has left: clients that read slowly, or
 /// not at all, hold it. Only reads have such answers, so nothing was done when one is refused.
 const LONG_ANSWER_BYTES: usize = 64 << 10;
@@ -172,6 +195,13 @@ impl Reply {
     pub(super) fn transport(code: u16, message: &str, failure: Failure) -> Self {
         let mut reply = Reply::failed(code, &message, failure);
         reply.retry_after_s = (code == 503).then_some(OVERLOAD_RETRY_S);
+        reply
+    }
+
+    /// 503 for a request that was not looked at. Made without a copy: it is given when there is no time.
+    pub(super) fn shed(failure: Failure) -> Self {
+        let mut reply = Reply::json(503, Bytes::from_static(failure.shed_body().as_bytes()));
+        reply.retry_after_s = Some(OVERLOAD_RETRY_S);
         reply
     }
 
@@ -352,6 +382,29 @@ mod tests {
             let text = body(Reply::failed(530, &"m", failure));
             let json: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!(json[name].to_string(), value);
+        }
+    }
+
+    #[test]
+    fn ready_made_refusals_are_as_those_that_are_made() {
+        let all = [
+            Failure::Nothing,
+            Failure::Token,
+            Failure::OrderId,
+            Failure::OrderStatus,
+            Failure::Orders,
+            Failure::StockLevel,
+            Failure::OrderCount,
+            Failure::Balance,
+            Failure::Book,
+            Failure::Books,
+            Failure::BooksAsMessage,
+        ];
+        for failure in all {
+            let made = Reply::transport(503, "overloaded: too much to do; nothing was done", failure);
+            let ready = Reply::shed(failure);
+            assert_eq!((ready.code, ready.retry_after_s), (made.code, made.retry_after_s));
+            assert_eq!(body(ready), body(made));
         }
     }
 

@@ -84,8 +84,8 @@ fn route_label(row: usize) -> &'static str {
 
 impl Metrics {
     /// The text of all metrics, with what the service and the engine say at this moment.
-    pub(super) fn scrape(&self, connections: u64, body_bytes: u64, engine: Stats) -> String {
-        text(Snapshot { rows: self.rows.iter().map(RowSnapshot::of).collect(), connections, body_bytes, engine })
+    pub(super) fn scrape(&self, now: Now, engine: Stats) -> String {
+        text(Snapshot { rows: self.rows.iter().map(RowSnapshot::of).collect(), now, engine })
     }
 }
 
@@ -98,12 +98,22 @@ fn text(snapshot: Snapshot) -> String {
     text
 }
 
+/// What the service says of itself at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) connections: u64,
+    pub(super) body_bytes: u64,
+    /// Requests that were refused since the start because the engine was crowded.
+    pub(super) shed: u64,
+    /// Commands that may be in the engine; `None` if it is not crowded.
+    pub(super) commands_limit: Option<usize>,
+}
+
 /// Everything at one moment.
 #[derive(Debug)]
 struct Snapshot {
     rows: Vec<RowSnapshot>,
-    connections: u64,
-    body_bytes: u64,
+    now: Now,
     engine: Stats,
 }
 
@@ -152,9 +162,14 @@ impl Snapshot {
                 None,
             )?;
         }
-        gauge(encoder, "bookstore_http_connections", "Connections open", self.connections as f64)?;
+        let now = &self.now;
+        gauge(encoder, "bookstore_http_connections", "Connections open", now.connections as f64)?;
         let help = "Bytes of request bodies that are read and not answered";
-        gauge(encoder, "bookstore_body_bytes_in_flight", help, self.body_bytes as f64)
+        gauge(encoder, "bookstore_body_bytes_in_flight", help, now.body_bytes as f64)?;
+        let help = "Requests refused before their body was read, because the engine was crowded";
+        counter(encoder, "bookstore_http_shed", help, now.shed)?;
+        let help = "Commands that may be in the engine while it is crowded, 0 when it is not";
+        gauge(encoder, "bookstore_commands_limit", help, now.commands_limit.unwrap_or(0) as f64)
     }
 }
 
@@ -289,7 +304,11 @@ mod tests {
         metrics.record_unrouted(400);
         let mut rows: Vec<_> = metrics.rows.iter().map(RowSnapshot::of).collect();
         rows[0].micros = micros;
-        let text = text(Snapshot { rows, connections: 10, body_bytes: 11, engine });
+        let text = text(Snapshot {
+            rows,
+            now: Now { connections: 10, body_bytes: 11, shed: 16, commands_limit: Some(17) },
+            engine,
+        });
         for line in [
             "bookstore_http_requests_total{route=\"/buyer/new_order\",code=\"517\"} 1",
             "bookstore_http_requests_total{route=\"other\",code=\"400\"} 1",
@@ -298,6 +317,8 @@ mod tests {
             "bookstore_http_request_seconds_count{route=\"/buyer/new_order\"} 3",
             "bookstore_http_connections 10.0",
             "bookstore_body_bytes_in_flight 11.0",
+            "bookstore_http_shed_total 16",
+            "bookstore_commands_limit 17.0",
             "bookstore_journal_batches_total 1",
             "bookstore_journal_frames_total 2",
             "bookstore_journal_bytes_total 3",

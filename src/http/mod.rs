@@ -32,6 +32,7 @@
 //! - `io`: the socket as hyper sees it. It gives hyper's own error answers the contract's JSON shape.
 //! - `tower`: the same for connections of somebody else: [`HttpService`].
 //! - `service`: one request: transport limits, 404, 405, the body, the handler, the counters.
+//! - `shed`: which requests are refused because the engine has more to do than it can.
 //! - `body`: reads a request's body within its limits.
 //! - `routes`: **the** table of routes. Router, metrics, failure values and `openapi` all read it.
 //! - `auth`, `seller`, `buyer`, `search`, `ops`: the handlers.
@@ -63,6 +64,7 @@ mod seller;
 mod server;
 mod service;
 mod shared;
+mod shed;
 mod tls;
 mod tower;
 
@@ -124,6 +126,10 @@ pub struct HttpConfig {
     pub connections_max: usize,
     /// Time that accepted requests have to finish once the service drains. Default 10 s.
     pub drain_timeout: Duration,
+    /// Time that commands may take in the engine on average, beyond what the disk takes. When they take longer for more
+    /// than a moment, and there are more than 128 of them, the engine has too much to do: a limit is put on the commands
+    /// in it, and a `POST` that finds it full gets 503 before its body is read. Zero: never. Default 1 ms.
+    pub engine_delay_max: Duration,
 }
 
 impl Default for HttpConfig {
@@ -141,6 +147,7 @@ impl Default for HttpConfig {
             tls_handshake_timeout: Duration::from_secs(10),
             connections_max: 20_000,
             drain_timeout: Duration::from_secs(10),
+            engine_delay_max: Duration::from_millis(1),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::answer::{Failure, Reply};
 use super::body::{self, BodyError};
 use super::call::{Call, Caller};
 use super::dispatch;
-use super::routes::{self, BodyLimit, ROUTES, Route};
+use super::routes::{self, BodyLimit, ROUTES, Route, Verb};
 use super::shared::Shared;
 use crate::domain::Refusal;
 use crate::engine::KEY_FIELD;
@@ -30,7 +30,7 @@ pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, request: Re
     let began = Instant::now();
     let (head, body) = request.into_parts();
     let found = routes::find(head.uri.path()).filter(|(_, route)| route.is_at(caller.door));
-    let mut incoming = Incomplete { shared, head: &head, body: pin!(body) };
+    let mut incoming = Incomplete { shared, head: &head, body: pin!(body), began };
     let reply = judge(&mut incoming, caller.peer, found.map(|(_, route)| route)).await;
     let reply = reply.weighed(&shared.answers, found.map_or(Failure::Nothing, |(_, route)| route.failure));
     let index = found.map_or(ROUTES.len(), |(index, _)| index);
@@ -52,6 +52,7 @@ struct Incomplete<'a, B> {
     shared: &'a Shared,
     head: &'a Parts,
     body: B,
+    began: Instant,
 }
 
 async fn judge<B: Body + Unpin>(
@@ -78,6 +79,9 @@ async fn judge<B: Body + Unpin>(
     };
     if !route.verb.takes(&head.method) {
         return refuse(request, Reply::wrong_method(route.verb.allow(), failure)).await;
+    }
+    if route.verb == Verb::Post && !shared.shed.admits(&shared.engine, request.began) {
+        return refuse(request, Reply::shed(failure)).await;
     }
     let read = body::read(&mut request.body, body_max, &shared.budget, config.body_timeout).await;
     let (body, _held) = match read {

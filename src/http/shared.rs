@@ -11,6 +11,7 @@ use super::HttpConfig;
 use super::body::Budget;
 use super::metrics::Metrics;
 use super::routes::Door;
+use super::shed::Shed;
 use crate::engine::Engine;
 
 /// Connections to the admin port at once. They are counted apart: who operates the service gets in when it is full.
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     /// Bytes of long answers that have not left.
     pub(super) answers: Arc<Budget>,
     pub(super) gate: Gate,
+    pub(super) shed: Shed,
     /// One permit a connection. All permits back means that nobody is connected.
     pub(super) connections: Arc<Semaphore>,
     /// The same for the admin port.
@@ -45,6 +47,7 @@ impl Shared {
             budget: Budget::new(config.bodies_in_flight_bytes_max),
             answers: Arc::new(Budget::new(config.bodies_in_flight_bytes_max)),
             gate: Gate::default(),
+            shed: Shed::new(config.engine_delay_max),
             connections: Arc::new(Semaphore::new(connections_max)),
             admin_connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX as usize)),
             connections_max,
