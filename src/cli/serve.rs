@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
@@ -18,6 +19,8 @@ use crate::http::{self, HttpConfig};
 
 /// After a failure of the journal: time for the answers "outcome unknown" to leave.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Files that are open beside connections: journal, snapshots, the stores on disk, the runtime's own.
+const FILES_BESIDE: u64 = 64;
 /// Time that the runtime's threads get at the end.
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
@@ -57,6 +60,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Exit> {
         None => None,
     };
     warn_of_compat(args, address);
+    allow_open_files(args);
     let engine = tokio::select! {
         opened = Engine::open_with_progress(args.engine(), show_progress) => opened.map_err(|e| not_opened(&e, args))?,
         signal = signals.next() => {
@@ -156,6 +160,21 @@ async fn bind(flag: &str, listen: &str) -> Result<(TcpListener, SocketAddr), Exi
 fn warn_of_compat(args: &ServeArgs, address: SocketAddr) {
     if args.mode == Mode::Compat && !address.ip().to_canonical().is_loopback() {
         warn!(%address, "--mode compat checks no tokens: whoever reaches this address can act for any user");
+    }
+}
+
+/// A connection is an open file. Raises the number that this process may have to what the system allows, and says so
+/// if that is too little for the connections it is to serve.
+fn allow_open_files(args: &ServeArgs) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let allowed = match raised {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let wanted = args.http().connections_max as u64 + FILES_BESIDE;
+    if let Some(allowed) = allowed.filter(|allowed| *allowed < wanted) {
+        info!(allowed, wanted, "fewer open files are allowed than --connections-max may need: raise `ulimit -Hn`");
     }
 }
 

@@ -13,8 +13,9 @@ use hyper::body::Body;
 
 /// A body that is refused is read and thrown away up to this, so that the client gets to read the answer.
 const DISCARDED_BYTES_MAX: u64 = 64 << 20;
-/// What is reserved for a body before any of it has come.
-const FIRST_RESERVE_BYTES_MAX: usize = 64 << 10;
+/// What is reserved for a body before any of it has come. Little, because it does not count: who announces much and
+/// sends nothing must not cost more than who says nothing.
+const FIRST_RESERVE_BYTES_MAX: usize = 4 << 10;
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
