@@ -105,6 +105,12 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is too long"))
 }
 
+/// A number above 0.
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| format!("`{text}` is not a number"))?;
+    if number.is_finite() && number > 0.0 { Ok(number) } else { Err(format!("`{text}` must be above 0")) }
+}
+
 /// `1..10`, both ends included, or a single number.
 pub(crate) fn parse_lines(text: &str) -> Result<LineRange, String> {
     let number = |part: &str| part.parse::<usize>().map_err(|_| format!("`{part}` is not a number of lines"));
@@ -131,6 +137,12 @@ mod tests {
         for wrong in ["", "10", "s", "1.5s", "-1s", "10 s", "10S", "99999999999999999999s", "9999999h"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn positive_numbers() {
+        assert_eq!(positive("1.5"), Ok(1.5));
+        assert!(["0", "-1", "x", "inf", "NaN", ""].iter().all(|wrong| positive(wrong).is_err()));
     }
 
     #[test]

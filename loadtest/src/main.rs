@@ -18,7 +18,9 @@
 //! - `server`: servers that are started as children, and their temporary directories.
 //! - `compare`: bare and the real server in turns, in one run.
 //! - `snapshot`: latency with and without snapshots running.
+//! - `pinned`: server and generator with a core each.
 //! - `overload`: twice what the server can do, and whether it stays on its feet.
+//! - `crowd`: thousands of connections that say nothing, or a byte a second, and what the others notice.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
@@ -32,11 +34,13 @@ mod audit;
 mod bare;
 mod client;
 mod compare;
+mod crowd;
 mod drive;
 mod generated;
 mod machine;
 mod open;
 mod overload;
+mod pinned;
 mod report;
 mod run;
 mod scenario;
@@ -75,6 +79,8 @@ enum Command {
     SnapshotP99(snapshot::SnapshotArgs),
     /// Send twice what the server can do, server and generator on a core each, and judge how it takes it.
     Overload(overload::OverloadArgs),
+    /// Keep thousands of idle connections and slow senders, and judge what the others notice.
+    Crowd(crowd::CrowdArgs),
 }
 
 fn main() -> ExitCode {
@@ -109,6 +115,7 @@ async fn dispatch(command: Command) -> Result<bool, Failure> {
         Command::Generated(args) => generated::run(&args).await,
         Command::SnapshotP99(args) => snapshot::measure(&args).await,
         Command::Overload(args) => overload::measure(&args).await,
+        Command::Crowd(args) => crowd::measure(&args).await,
     }
 }
 

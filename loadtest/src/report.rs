@@ -165,6 +165,29 @@ pub(crate) fn write_audit(out: &mut impl fmt::Write, audit: &AuditReport) -> fmt
     Ok(())
 }
 
+/// What was promised, as far as it can be read off.
+#[derive(Serialize)]
+pub(crate) struct Judged {
+    pub(crate) what: &'static str,
+    /// What was measured; without it the promise is not kept.
+    pub(crate) measured: Option<f64>,
+    pub(crate) at_most: f64,
+}
+
+impl Judged {
+    pub(crate) fn kept(&self) -> bool {
+        self.measured.is_some_and(|measured| measured <= self.at_most)
+    }
+}
+
+impl fmt::Display for Judged {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.kept() { "kept  " } else { "BROKEN" };
+        let measured = self.measured.map_or_else(|| "unknown".to_owned(), |measured| format!("{measured:.2}"));
+        write!(out, "{verdict}    {}: {measured}, at most {}", self.what, self.at_most)
+    }
+}
+
 /// Writes `value` as JSON, if a file for it was named.
 pub(crate) fn write_json(file: Option<&Path>, value: &impl Serialize) -> Result<(), Failure> {
     let Some(file) = file else { return Ok(()) };
@@ -218,6 +241,13 @@ mod tests {
         assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(spread(&[4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
         assert_eq!(Spread { median: 2.0, min: 1.0, max: 3.0 }.show(1), "2.0 (1.0 to 3.0)");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_not_kept() {
+        let judged = |measured| Judged { what: "x", measured, at_most: 2.0 };
+        assert_eq!([Some(1.0), Some(2.0), Some(2.1), None].map(|it| judged(it).kept()), [true, true, false, false]);
+        assert_eq!(judged(None).to_string(), "BROKEN    x: unknown, at most 2");
     }
 
     #[test]

@@ -201,6 +201,11 @@ impl Journal {
     }
 }
 
+/// Asks the server for one figure of its metrics.
+pub(crate) async fn scrape(target: &Target, name: &str) -> Option<f64> {
+    metric(&Api::new(target.clone()).page("/metrics").await.ok()?, name)
+}
+
 /// The sum of all samples of a metric in Prometheus' text form; `None` if there is none.
 fn metric(page: &str, name: &str) -> Option<f64> {
     page.lines()
