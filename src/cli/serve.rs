@@ -60,7 +60,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Exit> {
         None => None,
     };
     warn_of_compat(args, address);
-    allow_open_files(args);
+    allow_open_files(config.connections_max);
     let engine = tokio::select! {
         opened = Engine::open_with_progress(args.engine(), show_progress) => opened.map_err(|e| not_opened(&e, args))?,
         signal = signals.next() => {
@@ -165,14 +165,14 @@ fn warn_of_compat(args: &ServeArgs, address: SocketAddr) {
 
 /// A connection is an open file. Raises the number that this process may have to what the system allows, and says so
 /// if that is too little for the connections it is to serve.
-fn allow_open_files(args: &ServeArgs) {
+fn allow_open_files(connections_max: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let allowed = match raised {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let wanted = args.http().connections_max as u64 + FILES_BESIDE;
+    let wanted = connections_max as u64 + FILES_BESIDE;
     if let Some(allowed) = allowed.filter(|allowed| *allowed < wanted) {
         info!(allowed, wanted, "fewer open files are allowed than --connections-max may need: raise `ulimit -Hn`");
     }
@@ -183,7 +183,10 @@ fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
         OpenError::Config { .. } => "run `bookstore --help` for the flags".to_owned(),
         OpenError::Locked { .. } => "end that process or choose another --data-dir".to_owned(),
         OpenError::Damaged(_) => {
-            format!("nothing was changed; restore {} from a backup or choose another --data-dir", args.data_dir())
+            format!(
+                "nothing was changed; restore {0} from a backup, or see what `bookstore repair {0}` would save",
+                args.data_dir()
+            )
         }
         OpenError::Io { .. } => format!("check the directory {} and its disk", args.data_dir()),
     };

@@ -1,10 +1,14 @@
 //! How busy the engine is: for who has to decide whether to let more in.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+#[cfg(feature = "server")]
+use std::time::Duration;
+use std::time::Instant;
 
+#[cfg(feature = "server")]
 use super::Engine;
 use crate::domain::Ticket;
+#[cfg(feature = "server")]
 use crate::journal::Durability;
 
 /// One command in so many is timed: looking at the clock costs, too.
@@ -31,6 +35,7 @@ impl Times {
     }
 }
 
+#[cfg(feature = "server")]
 /// What the engine has done since its open, in sums: the difference of two says how busy it was in between.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Load {
@@ -44,11 +49,13 @@ pub(crate) struct Load {
     pub(crate) sync_times: Duration,
 }
 
+#[cfg(feature = "server")]
 impl Load {
     /// See [`Load::timed`].
     pub(crate) const TIMED_EVERY: u64 = TIMED_EVERY;
 }
 
+#[cfg(feature = "server")]
 impl Engine {
     /// Commands that are admitted and not answered now.
     pub(crate) fn in_flight(&self) -> usize {

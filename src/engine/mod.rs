@@ -50,8 +50,6 @@ use crate::cold::Documents;
 use crate::disk::Disk;
 use crate::domain::{AccountNo, Millis, ORDER_COUNT_BITS, Outcome, Refusal, Send, Ticket};
 
-pub(crate) use load::Load;
-
 pub use audit::Tally;
 pub use config::{Config, Limits, Storage};
 pub use error::{Error, OpenError};
@@ -60,6 +58,8 @@ pub use image::Receive;
 pub(crate) use keyed::KEY_FIELD;
 pub use keyed::{KEY_BYTES_MAX, Keyed};
 pub use leaving::{Named, Round, RoundStep};
+#[cfg(feature = "server")]
+pub(crate) use load::Load;
 pub use open::Progress;
 pub use recovery::{Data, Recovery};
 pub use search::{KEYWORD_BYTES_MAX, PAGE_SIZE_MAX};
