@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use bookstore::Refusal;
 use bookstore::internals::actors::Admission;
 use bookstore::internals::domain::{
-    AccountMsg, AccountNo, Cred, Leaving, Millis, OrderId, OrderMsg, OrderStatus, Outcome, PayKind, Persistent, SHARDS,
-    Send,
+    AccountMsg, AccountNo, Cred, KEPT_FOR, Leaving, Millis, OrderId, OrderMsg, OrderStatus, Outcome, PayKind,
+    Persistent, SHARDS, Send,
 };
 use bookstore::internals::journal::{Durability, Lsn, Stepped};
 
@@ -128,7 +128,7 @@ impl Sim {
             snapshot: [2, 8, 25][dice.index(3)],
             leave: [0, 5, 20][dice.index(3)],
             keyed: [0, 300, 800][dice.index(3)],
-            steps: 700 + dice.roll(1_100) as u32,
+            steps: 900 + dice.roll(1_500) as u32,
             durability,
             segment_bytes: 2_048 << dice.roll(4),
         };
@@ -177,16 +177,27 @@ impl Sim {
             self.after_step()?;
             if step % 64 == 63 && self.dice.chance(60) {
                 self.rest()?;
+                if self.dice.chance(200) {
+                    self.keys_grow_old();
+                }
             }
         }
         self.rest()?;
-        // All deadlines come, and keys grow old.
+        // All deadlines come.
         self.time += TTL * 4;
         self.rest()?;
         self.check_nothing_is_due()?;
         self.crash(Crash::PowerTakesAll)?;
         self.rest()?;
         self.check_recovery_again()
+    }
+
+    /// A day goes by while nothing moves: what succeeded under a key is forgotten, and the key may mean something new.
+    fn keys_grow_old(&mut self) {
+        self.say(|| "a day goes by".into());
+        self.time += KEPT_FOR;
+        self.sent.clear();
+        self.shadow.forget_keys();
     }
 
     /// Lets something fail soon.
@@ -250,7 +261,7 @@ impl Sim {
             (Event::Journal, 90),
             (Event::Release, 40),
             (Event::Receive, may(!self.waiting.is_empty(), 60)),
-            (Event::Issue, may(busy && self.waiting.len() < CALLERS, 120)),
+            (Event::Issue, may(busy && self.waiting.len() < CALLERS, 200)),
             (Event::Read, may(!process.hub.readings.is_empty(), 60)),
             (Event::Due, may(process.hub.earliest <= now, 40)),
             (Event::Clock, may(busy, 12)),
@@ -316,8 +327,9 @@ impl Sim {
             Event::Snapshot => self.step_snapshot(),
             Event::BeginLeave => {
                 let now = self.now();
-                let keep = self.dice.index(3);
-                let leaving = Leaving { now, idle: self.dice.roll(30), keep, at_most: 1 + self.dice.index(6) };
+                let keep = [0, 0, 0, 1][self.dice.index(4)];
+                let idle = if self.dice.chance(600) { 0 } else { self.dice.roll(30) };
+                let leaving = Leaving { now, idle, keep, at_most: 1 + self.dice.index(6) };
                 self.say(|| format!("a round of orders that leave begins: {leaving:?}"));
                 self.leave = Some(Leave::begin(leaving));
             }
