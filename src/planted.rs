@@ -59,11 +59,17 @@ pub enum Fault {
     TornTailNotRewritten,
     /// Engine time goes back with the wall clock at a restart.
     ClockGoesBack,
+    /// An account does not look whether a deposit was made under its idempotency key.
+    DepositKeyIgnored,
+    /// A repeat does not wait for the command in flight with its key.
+    KeyInFlightIgnored,
+    /// Keys of orders at rest are not looked up.
+    KeyAtRestIgnored,
 }
 
 /// Every fault.
 #[cfg(feature = "planted-faults")]
-pub const FAULTS: [Fault; 25] = [
+pub const FAULTS: [Fault; 28] = [
     Fault::MissingSync,
     Fault::SyncErrorIgnored,
     Fault::AnswerBeforeGate,
@@ -89,6 +95,9 @@ pub const FAULTS: [Fault; 25] = [
     Fault::HoleAccepted,
     Fault::TornTailNotRewritten,
     Fault::ClockGoesBack,
+    Fault::DepositKeyIgnored,
+    Fault::KeyInFlightIgnored,
+    Fault::KeyAtRestIgnored,
 ];
 
 #[cfg(feature = "planted-faults")]

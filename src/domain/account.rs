@@ -92,6 +92,9 @@ impl Account {
     /// An error is the answer: the deposit was made already, or is another one, or there are too many keys.
     fn judge_key(&self, key: &Key, now: Millis) -> Result<(), Outcome> {
         let alive = &self.keys[self.keys_over(now)..];
+        if planted(Fault::DepositKeyIgnored) {
+            return Ok(());
+        }
         match alive.iter().rev().find(|kept| kept.key.scope() == key.scope()) {
             Some(kept) if kept.key.has_fields_of(key) => Err(Outcome::Kept),
             Some(_) => Err(Outcome::Refused(Refusal::KeyReused)),

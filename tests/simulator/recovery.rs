@@ -157,7 +157,8 @@ impl Sim {
             stores: Default::default(),
             works: (0..SHARDS).map(|_| Default::default()).collect(),
             shards,
-            ids: IdSource::new([7; 32]),
+            // Another one at each open, as in the engine: time may be the same twice.
+            ids: IdSource::new(*blake3::hash(&self.opens.to_le_bytes()).as_bytes()),
             epoch,
             base,
             opened: self.time,

@@ -1,15 +1,18 @@
 //! One run: a seed, a disk, a clock, callers, and lives of the engine one after the other.
 
+#[path = "callers.rs"]
+mod callers;
+#[path = "workload.rs"]
+mod workload;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use bookstore::Refusal;
 use bookstore::internals::actors::Admission;
 use bookstore::internals::domain::{
-    AccountMsg, AccountNo, Cred, Leaving, Millis, OrderId, OrderMsg, OrderStatus, Outcome, PayKind, Persistent, SHARDS,
-    Send,
+    AccountMsg, AccountNo, Cred, KEPT_FOR, Leaving, Millis, OrderId, OrderMsg, OrderStatus, Persistent, SHARDS, Send,
 };
 use bookstore::internals::journal::{Durability, Lsn, Stepped};
 
@@ -19,7 +22,7 @@ use crate::disk::{Crash, SimDisk};
 use crate::jobs::{Job, Leave, Snapshot};
 use crate::mail::End;
 use crate::process::{History, Process, Shown};
-use crate::shadow::{Shadow, State, is_past};
+use crate::shadow::{Shadow, State};
 use crate::trace::Trace;
 
 /// The data directory.
@@ -128,7 +131,7 @@ impl Sim {
             snapshot: [2, 8, 25][dice.index(3)],
             leave: [0, 5, 20][dice.index(3)],
             keyed: [0, 300, 800][dice.index(3)],
-            steps: 700 + dice.roll(1_100) as u32,
+            steps: 900 + dice.roll(1_500) as u32,
             durability,
             segment_bytes: 2_048 << dice.roll(4),
         };
@@ -177,16 +180,27 @@ impl Sim {
             self.after_step()?;
             if step % 64 == 63 && self.dice.chance(60) {
                 self.rest()?;
+                if self.dice.chance(200) {
+                    self.keys_grow_old();
+                }
             }
         }
         self.rest()?;
-        // All deadlines come, and keys grow old.
+        // All deadlines come.
         self.time += TTL * 4;
         self.rest()?;
         self.check_nothing_is_due()?;
         self.crash(Crash::PowerTakesAll)?;
         self.rest()?;
         self.check_recovery_again()
+    }
+
+    /// A day goes by while nothing moves: what succeeded under a key is forgotten, and the key may mean something new.
+    fn keys_grow_old(&mut self) {
+        self.say(|| "a day goes by".into());
+        self.time += KEPT_FOR;
+        self.sent.clear();
+        self.shadow.forget_keys();
     }
 
     /// Lets something fail soon.
@@ -250,7 +264,7 @@ impl Sim {
             (Event::Journal, 90),
             (Event::Release, 40),
             (Event::Receive, may(!self.waiting.is_empty(), 60)),
-            (Event::Issue, may(busy && self.waiting.len() < CALLERS, 120)),
+            (Event::Issue, may(busy && self.waiting.len() < CALLERS, 200)),
             (Event::Read, may(!process.hub.readings.is_empty(), 60)),
             (Event::Due, may(process.hub.earliest <= now, 40)),
             (Event::Clock, may(busy, 12)),
@@ -316,8 +330,9 @@ impl Sim {
             Event::Snapshot => self.step_snapshot(),
             Event::BeginLeave => {
                 let now = self.now();
-                let keep = self.dice.index(3);
-                let leaving = Leaving { now, idle: self.dice.roll(30), keep, at_most: 1 + self.dice.index(6) };
+                let keep = [0, 0, 0, 1][self.dice.index(4)];
+                let idle = if self.dice.chance(600) { 0 } else { self.dice.roll(30) };
+                let leaving = Leaving { now, idle, keep, at_most: 1 + self.dice.index(6) };
                 self.say(|| format!("a round of orders that leave begins: {leaving:?}"));
                 self.leave = Some(Leave::begin(leaving));
             }
@@ -484,187 +499,6 @@ impl Sim {
         self.waiting.push(waiting);
     }
 
-    /// Callers take the answers that have left.
-    fn receive(&mut self) -> Checked {
-        let mut index = 0;
-        while index < self.waiting.len() {
-            match self.waiting[index].admission.answer.try_recv() {
-                Ok(outcome) => {
-                    let waiting = self.waiting.remove(index);
-                    self.answered(waiting, outcome)?;
-                }
-                Err(_) => index += 1,
-            }
-        }
-        Ok(())
-    }
-
-    fn answered(&mut self, waiting: Waiting, outcome: Outcome) -> Checked {
-        let ticket = waiting.admission.ticket;
-        self.say(|| format!("{} is answered {}", ticket.0, brief(&outcome)));
-        let wrong = |why: String| Err(format!("{:?} was answered {}: {why}", waiting.command, brief(&outcome)));
-        let rests_on = self.process().hub.answered_at.remove(&ticket.0);
-        if let Outcome::Unknown = outcome {
-            if !self.process().is_failed() && !self.process().hub.answers.is_failed() {
-                return wrong("the engine has not failed".into());
-            }
-            self.lose(&waiting);
-            return Ok(());
-        }
-        self.shown = self.shown.max(rests_on.unwrap_or(0));
-        if let Stage::Secret(given) = waiting.stage {
-            return self.secret_came(waiting, given, outcome);
-        }
-        let now = self.now();
-        let command = &waiting.command;
-        match &outcome {
-            Outcome::Done | Outcome::Kept | Outcome::Placed(_) if is_change(command) => {
-                if let Command::Pay { order, .. } = command {
-                    let late = self.shadow.orders.get(order).is_some_and(|order| waiting.issued >= order.deadline_max);
-                    let is_repeat = matches!(outcome, Outcome::Kept);
-                    if late && !is_repeat {
-                        return wrong("its deadline was past".into());
-                    }
-                }
-                let placed = if let Outcome::Placed(order) = &outcome { Some(*order) } else { None };
-                if let Err(why) = self.shadow.was_done(command, placed, now + TTL) {
-                    return wrong(why);
-                }
-                if let Command::CreateStore { user, store, name } = command {
-                    let (name, numbers) = (name.clone(), (*store, *user));
-                    self.process().hub.store_ids.insert(name, numbers);
-                }
-            }
-            Outcome::Refused(refusal) => {
-                let refusal = refusal.clone();
-                if let Err(why) = self.refused(&waiting, &refusal) {
-                    return wrong(why);
-                }
-            }
-            Outcome::AccountGone | Outcome::Throttled(_) | Outcome::TooMany | Outcome::NotYours(_) => {
-                self.shadow.was_refused(command);
-            }
-            Outcome::Unreadable => return wrong("the disk is sound".into()),
-            _ => {
-                if let Err(why) = self.told(&waiting, &outcome) {
-                    return wrong(why);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn secret_came(&mut self, waiting: Waiting, given: u64, outcome: Outcome) -> Checked {
-        let Outcome::Secret(stored, epoch) = outcome else {
-            return Ok(());
-        };
-        let cred = if stored == secret(given) { Cred::Epoch(epoch) } else { Cred::Refused };
-        // What needs no password is judged first, but these.
-        let judges_itself = matches!(waiting.command, Command::Pay { .. } | Command::Confirm { .. });
-        if cred == Cred::Refused && !judges_itself {
-            return Ok(());
-        }
-        if let Command::CreateStore { name, .. } = &waiting.command
-            && self.is_taken(name)
-        {
-            return Ok(());
-        }
-        let Some(admission) = self.admit() else { return Ok(()) };
-        self.send(Waiting { admission, ..waiting }, cred);
-        Ok(())
-    }
-
-    /// Whether a store of that name is there or is being created.
-    fn is_taken(&mut self, name: &str) -> bool {
-        let opening = |waiting: &Waiting| {
-            matches!((&waiting.command, &waiting.stage),
-                (Command::CreateStore { name: other, .. }, Stage::Command) if **other == *name)
-        };
-        self.waiting.iter().any(opening) || self.process().hub.store_ids.contains_key(name)
-    }
-
-    fn refused(&mut self, waiting: &Waiting, refusal: &Refusal) -> Checked {
-        let command = &waiting.command;
-        self.shadow.was_refused(command);
-        if let Command::CreateStore { store, .. } = command {
-            let store = *store;
-            self.process().stores.remove(&store);
-        }
-        let code = refusal.code();
-        let (is_keyed, keys_came_first) = (command.key_and_fields().is_some(), ![401, 422, 511].contains(&code));
-        if is_keyed && keys_came_first {
-            if waiting.succeeded_before {
-                return Err("it had succeeded under its key".into());
-            }
-            self.shadow.was_judged_anew(command);
-        }
-        let Some(id) = command.order() else { return Ok(()) };
-        if code == 518 && waiting.knew_placed && is_mine(command, &self.shadow) {
-            return Err("the order was placed".into());
-        }
-        let told = match code {
-            527 => OrderStatus::Paid,
-            526 => OrderStatus::Canceled,
-            400 => OrderStatus::Shipped,
-            528 => OrderStatus::Completed,
-            _ => return Ok(()),
-        };
-        match self.shadow.orders.get_mut(&id) {
-            Some(order) => order.see(told),
-            None => Err("nobody has placed it".into()),
-        }
-    }
-
-    /// A read was answered.
-    fn told(&mut self, waiting: &Waiting, outcome: &Outcome) -> Checked {
-        let knew = &waiting.knew;
-        match (&waiting.command, outcome) {
-            (Command::Status { order, .. }, Outcome::Status(status)) => {
-                if knew.get(order).is_some_and(|seen| !is_past(*status, *seen)) {
-                    return Err(format!("it was {:?} before", knew[order]));
-                }
-                let known = self.shadow.orders.get_mut(order).ok_or("nobody has placed it")?;
-                let late = waiting.issued >= known.deadline_max;
-                if late && *status == OrderStatus::Pending {
-                    return Err("its deadline is past".into());
-                }
-                known.see(*status)
-            }
-            (Command::OfBuyer { .. } | Command::OfStore { .. }, Outcome::Orders(orders)) => {
-                let there: BTreeMap<OrderId, OrderStatus> =
-                    orders.iter().map(|(id, order)| (*id, order.status())).collect();
-                if there.len() != orders.len() {
-                    return Err("an order is in it twice".into());
-                }
-                for (id, seen) in knew {
-                    match there.get(id) {
-                        None => return Err(format!("order {id} is missing")),
-                        Some(status) if !is_past(*status, *seen) => {
-                            return Err(format!("order {id} is {status:?} and was {seen:?}"));
-                        }
-                        Some(_) => {}
-                    }
-                }
-                for (id, status) in there {
-                    let known = self.shadow.orders.get_mut(&id).ok_or(format!("nobody has placed {id}"))?;
-                    known.see(status).map_err(|why| format!("order {id}: {why}"))?;
-                }
-                Ok(())
-            }
-            (Command::Count { user }, Outcome::Count(count)) => {
-                let most = self.shadow.perhaps_of(|order| order.buyer == *user);
-                if *count < knew.len() || *count > most {
-                    return Err(format!("it is {} to {most}", knew.len()));
-                }
-                Ok(())
-            }
-            (Command::Level { .. }, Outcome::Level(level)) if *level >= 0 => Ok(()),
-            (Command::Balance { .. }, Outcome::Balance(balance)) if *balance >= 0 => Ok(()),
-            (Command::Sweep { .. }, Outcome::Done) => Ok(()),
-            _ => Err("that is no answer".into()),
-        }
-    }
-
     fn lose(&mut self, waiting: &Waiting) {
         if let Stage::Command = waiting.stage {
             self.shadow.was_lost(&waiting.command);
@@ -762,177 +596,5 @@ impl Sim {
             }
         }
         Ok(state)
-    }
-
-    /// The next command; none if the dice came to nothing.
-    fn throw(&mut self) -> Option<Command> {
-        let name = |number: u64| -> Arc<str> { format!("user-{number}").into() };
-        self.names += 1;
-        let fresh = self.names;
-        let key = self.dice.chance(self.weather.keyed).then_some(fresh);
-        // Now and then one that was sent before is sent again.
-        if self.dice.chance(self.weather.keyed / 4)
-            && let Some(again) = self.dice.pick(&self.sent).cloned()
-        {
-            return self.again(again);
-        }
-        let dice = &mut self.dice;
-        let process = self.process.as_ref()?;
-        let users: Vec<u32> = process.hub.users.values().copied().collect();
-        let stores: Vec<(Arc<str>, (u32, u32))> =
-            process.hub.store_ids.iter().map(|(name, numbers)| (name.clone(), *numbers)).collect();
-        if users.len() < 3 || dice.chance(20) {
-            return Some(Command::Register { name: name(dice.roll(7)), secret: fresh, number: None });
-        }
-        let user = *dice.pick(&users)?;
-        if stores.len() < 2 || dice.chance(10) {
-            let name: Arc<str> = format!("store-{}", dice.roll(4)).into();
-            if self.is_taken(&name) {
-                return None;
-            }
-            return Some(Command::CreateStore { user, store: 0, name });
-        }
-        let (_, (store, owner)) = dice.pick(&stores)?.clone();
-        let books: Vec<Arc<str>> =
-            self.shadow.shops.get(&store).map_or_else(Vec::new, |shop| shop.books.keys().cloned().collect());
-        if books.len() < 2 || dice.chance(15) {
-            let book: Arc<str> = format!("book-{}", dice.roll(4)).into();
-            // Who asks for one that is being listed at another price would not know which it was.
-            if self.shadow.shops.get(&store)?.books.contains_key(&book) {
-                return None;
-            }
-            let (price, stock) = (1 + dice.roll(500) as i64, dice.roll(40) as i64);
-            return Some(Command::AddBook { user: owner, store, book, price, stock });
-        }
-        let book = dice.pick(&books)?.clone();
-        let command = match dice.roll(100) {
-            0..18 => {
-                let value = 1 + dice.roll(9_999_999) as i64;
-                let value = if dice.chance(150) { -value / 1_000 } else { value };
-                Command::AddFunds { user, value, key }
-            }
-            18..22 => Command::Balance { user },
-            22..24 => Command::Unregister { user },
-            24..27 => Command::SetPassword { user, secret: fresh },
-            27..33 => {
-                // Odd and spread, so that no two sums are alike.
-                let delta = 1 + dice.roll(30) as i64 + if dice.chance(300) { 1_000 * dice.roll(500) as i64 } else { 0 };
-                let delta = if dice.chance(200) { -(delta % 7) } else { delta };
-                Command::AddStock { user: owner, store, book, delta }
-            }
-            33..36 => Command::Level { store, book },
-            36..58 => {
-                let count = 1 + dice.index(3);
-                let lines = (0..count).map(|_| {
-                    let book = &books[dice.index(books.len())];
-                    (book.clone(), 1 + dice.roll(4) as i64)
-                });
-                let lines = lines.collect();
-                let now = self.now();
-                let order = self.process.as_ref()?.ids.next(now, AccountNo(user));
-                Command::Place { user, store, order, lines, key }
-            }
-            58..60 => Command::OfBuyer { user },
-            60..62 => Command::OfStore { store, shard: AccountNo(user).shard() },
-            62..64 => Command::Count { user },
-            64..66 => Command::Sweep { shard: AccountNo(user).shard() },
-            roll => return self.throw_on_order(roll, key),
-        };
-        self.remember(command)
-    }
-
-    /// A command on an order, most often a young one.
-    fn throw_on_order(&mut self, roll: u64, key: Option<u64>) -> Option<Command> {
-        let dice = &mut self.dice;
-        let skip = match (self.shadow.orders.len(), dice.chance(700)) {
-            (0, _) => return None,
-            (len, true) => len.saturating_sub(6),
-            (_, false) => 0,
-        };
-        let orders: Vec<OrderId> = self.shadow.orders.keys().skip(skip).copied().collect();
-        let order = *dice.pick(&orders)?;
-        let known = &self.shadow.orders[&order];
-        let (user, store) = (known.buyer, known.store);
-        let owner = self.shadow.shops.get(&store)?.owner;
-        let command = match roll {
-            66..78 => Command::Pay { user, order, kind: PayKind::Direct, key },
-            78..86 => Command::Pay { user, order, kind: PayKind::Platform, key },
-            86..89 => Command::Ship { user: owner, store, order },
-            89..93 => Command::Confirm { user, order, key },
-            93..96 => Command::Cancel { user, order, key },
-            _ => Command::Status { user, order },
-        };
-        self.remember(command)
-    }
-
-    fn remember(&mut self, command: Command) -> Option<Command> {
-        if command.key_and_fields().is_some() {
-            if self.sent.len() >= 12 {
-                let index = self.dice.index(self.sent.len());
-                self.sent.remove(index);
-            }
-            self.sent.push(command.clone());
-        }
-        Some(command)
-    }
-
-    /// The same again; an order gets a new id at the door. Sometimes with other fields.
-    fn again(&mut self, command: Command) -> Option<Command> {
-        let now = self.now();
-        let other = self.dice.chance(100);
-        let process = self.process.as_ref()?;
-        // Both may be gone with a crash before anybody was told of them.
-        let is_there = |user: &u32| process.hub.users.values().any(|known| known == user);
-        if !command.user().is_some_and(|user| is_there(&user)) {
-            return None;
-        }
-        if let Command::Place { store, .. } = &command
-            && !self.shadow.shops.contains_key(store)
-        {
-            return None;
-        }
-        match command {
-            Command::Place { user, store, lines, key, .. } => {
-                let order = self.process.as_ref()?.ids.next(now, AccountNo(user));
-                Some(Command::Place { user, store, order, lines, key })
-            }
-            Command::AddFunds { user, value, key } if other => Some(Command::AddFunds { user, value: value + 1, key }),
-            command => Some(command),
-        }
-    }
-}
-
-fn is_change(command: &Command) -> bool {
-    !matches!(
-        command,
-        Command::Balance { .. }
-            | Command::Level { .. }
-            | Command::Status { .. }
-            | Command::OfBuyer { .. }
-            | Command::OfStore { .. }
-            | Command::Count { .. }
-            | Command::Sweep { .. }
-    )
-}
-
-/// Whether the order is the caller's, or of the caller's store.
-fn is_mine(command: &Command, shadow: &Shadow) -> bool {
-    let Some(order) = command.order().and_then(|id| shadow.orders.get(&id)) else { return false };
-    match command {
-        Command::Ship { store, .. } => *store == order.store,
-        other => other.user() == Some(order.buyer),
-    }
-}
-
-/// An outcome in a line.
-fn brief(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Refused(refusal) => format!("{} {refusal}", refusal.code()),
-        Outcome::Orders(orders) => {
-            let mut orders: Vec<_> = orders.iter().map(|(id, order)| (*id, order.status())).collect();
-            orders.sort_unstable_by_key(|(id, _)| *id);
-            format!("{orders:?}")
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -9,6 +9,7 @@ use super::super::message::OrderMsg;
 use super::super::refusal::Refusal;
 use super::resting::caller;
 use super::{OrderShard, Work, refused};
+use crate::planted::{Fault, planted};
 
 impl OrderShard {
     /// Judges the key of a command whose credential is good. True: the command is new, go on. Else it is answered as
@@ -28,11 +29,13 @@ impl OrderShard {
             answer(msg, &key, id, &kept, fx);
             return false;
         }
-        if let Some(waiting) = work.keys.get_mut(&scope) {
+        if let Some(waiting) = work.keys.get_mut(&scope)
+            && !planted(Fault::KeyInFlightIgnored)
+        {
             waiting.push(msg.clone());
             return false;
         }
-        if !self.keys_at_rest || work.not_at_rest == Some(scope) {
+        if !self.keys_at_rest || work.not_at_rest == Some(scope) || planted(Fault::KeyAtRestIgnored) {
             return true;
         }
         work.keys.insert(scope, vec![msg.clone()]);
