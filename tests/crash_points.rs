@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bookstore::{Config, Credential, Durability, Engine, Error, NewBook, NewLine, OrderStatus, Search, Storage};
+use bookstore::{
+    Config, Credential, Durability, Engine, Error, NewBook, NewLine, OpenError, OrderStatus, Search, Storage,
+};
 use sim_disk::{Crash, SimDisk};
 use watched_disk::{Watch, WatchedDisk};
 
@@ -202,18 +204,41 @@ async fn check(engine: &Engine, told: &Told) -> u128 {
     audit.state_hash
 }
 
-/// Runs the workload on a disk that dies at the `at`-th operation, crashes, and opens twice.
+/// The whole life of a shop: a day and its end in good order; a morning that ends as in a crash; an afternoon. Ends at
+/// the first error.
+async fn live(disk: &SimDisk, told: &mut Told) -> Step {
+    let opened = |opened: Result<Engine, OpenError>| opened.map_err(|error| Error::OutcomeUnknown(error.to_string()));
+    let engine = opened(Engine::open(config(disk)).await)?;
+    work(&engine, told).await?;
+    told.open = Some(Open::Snapshot);
+    engine.close().await?;
+    drop(engine);
+    let engine = opened(Engine::open(config(disk)).await)?;
+    for index in 0..BUYERS {
+        trade(&engine, told, index, 3).await?;
+    }
+    told.open = Some(Open::Snapshot);
+    engine.offload().await?;
+    drop(engine);
+    let engine = opened(Engine::open(config(disk)).await)?;
+    for index in 0..BUYERS {
+        trade(&engine, told, index, 4).await?;
+    }
+    told.open = Some(Open::Snapshot);
+    engine.snapshot().await?;
+    engine.offload().await?;
+    told.open = None;
+    Ok(())
+}
+
+/// Lives on a disk that dies at the `at`-th operation, crashes, and opens twice.
 async fn crash_at(at: u64, how: Crash) {
     let disk = SimDisk::new();
     disk.kill_at(at);
     let mut told = Told::default();
-    if let Ok(engine) = Engine::open(config(&disk)).await {
-        let outcome = work(&engine, &mut told).await;
-        match &outcome {
-            Ok(()) | Err(Error::OutcomeUnknown(_) | Error::Overloaded(_)) => {}
-            Err(error) => panic!("{error}"),
-        }
-        drop(engine);
+    match live(&disk, &mut told).await {
+        Ok(()) | Err(Error::OutcomeUnknown(_) | Error::Overloaded(_)) => {}
+        Err(error) => panic!("{error}"),
     }
     disk.crash(how);
     let engine = open(&disk).await;
@@ -240,39 +265,47 @@ async fn crash_at(at: u64, how: Crash) {
 /// How many operations the workload takes when nothing fails.
 async fn operations() -> u64 {
     let disk = SimDisk::new();
-    let engine = open(&disk).await;
     let mut told = Told::default();
-    work(&engine, &mut told).await.unwrap();
-    check(&engine, &told).await;
-    disk.operations()
+    live(&disk, &mut told).await.unwrap();
+    disk.crash(Crash::LoseAll);
+    let operations = disk.operations();
+    check(&open(&disk).await, &told).await;
+    operations
 }
 
-/// Names the crash point of a test that fails.
+/// Crashes before each operation, which is after the one before it: in the long form each, else one of `step` from
+/// `from` on. Names the crash point of a test that fails.
 async fn crash_points(from: u64, step: u64, how: impl Fn(u64) -> Crash) {
+    let (from, step) = if std::env::var_os("BOOKSTORE_EVERY_CRASH").is_some() { (0, 1) } else { (from, step) };
     let end = operations().await;
-    assert!(end > 150, "{end} operations");
-    let mut at = from;
-    while at < end + step {
+    assert!(end > 300, "{end} operations");
+    let points: Vec<u64> = (from..=end).step_by(step as usize).collect();
+    println!("{} crashes in {end} operations", points.len());
+    for at in points {
         let how = how(at);
         let ended = tokio::spawn(crash_at(at, how)).await;
         assert!(ended.is_ok(), "crash at operation {at} of {end}, {how:?}");
-        at += step;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_that_loses_what_was_not_synced() {
-    crash_points(0, 9, |_| Crash::LoseAll).await;
+    crash_points(0, 17, |_| Crash::LoseAll).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_crash_that_tears_what_was_not_synced() {
-    crash_points(1, 9, Crash::Tear).await;
+async fn a_crash_that_tears_what_was_not_synced_at_a_sector() {
+    crash_points(3, 17, Crash::TearSectors).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_that_tears_what_was_not_synced_at_a_byte() {
+    crash_points(6, 17, Crash::Tear).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_death_of_the_process_that_keeps_what_was_written() {
-    crash_points(2, 17, |_| Crash::KeepAll).await;
+    crash_points(9, 29, |_| Crash::KeepAll).await;
 }
 
 /// Syncs of one kind of file: fails the n-th, and counts those after it.

@@ -154,6 +154,32 @@ async fn the_older_snapshot_stands_in_for_a_damaged_newer_one() {
     assert!(matches!(Engine::open(config(dir.path())).await, Err(OpenError::Damaged(_))));
 }
 
+/// The journal that leads from the older snapshot to the damaged newer one is not there: what lies between would be gone
+/// in silence.
+#[tokio::test]
+async fn the_older_snapshot_is_no_way_out_without_the_journal_between_them() {
+    for durability in [Durability::Sync, Durability::Snapshot] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        config.durability = durability;
+        let engine = Engine::open(config.clone()).await.unwrap();
+        shop(&engine).await;
+        engine.snapshot().await.unwrap();
+        engine.register("somebody new", "pw").await.unwrap();
+        let newest = engine.snapshot().await.unwrap().path.unwrap();
+        drop(engine);
+        let _ = std::fs::remove_dir_all(dir.path().join("journal"));
+        std::fs::write(&newest, b"nonsense").unwrap();
+        for _ in 0..2 {
+            match Engine::open(config.clone()).await {
+                Err(OpenError::Damaged(why)) => assert!(why.contains("the newest snapshot"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(newest.exists(), "it was set aside");
+    }
+}
+
 #[tokio::test]
 async fn the_durability_mode_may_change_between_opens() {
     let dir = tempfile::tempdir().unwrap();

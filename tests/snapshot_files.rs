@@ -244,6 +244,33 @@ fn only_the_newest_are_kept() {
 }
 
 #[test]
+fn a_kill_while_old_ones_are_removed_leaves_the_newest_whole() {
+    for how in [Crash::KeepAll, Crash::LoseAll, Crash::Tear(1), Crash::Tear(2), Crash::Tear(3)] {
+        let mut at = 0;
+        loop {
+            let disk = SimDisk::new();
+            for lsn in [10, 20, 30, 40] {
+                write_sim(&disk, lsn).unwrap();
+            }
+            disk.kill_at(at);
+            let removed = retain(&disk, dir(), 2);
+            disk.crash(how);
+            let left = list_snapshots(&disk, dir()).unwrap();
+            assert_eq!(left[..2].iter().map(|(lsn, _)| *lsn).collect::<Vec<_>>(), vec![40, 30], "killed at {at}");
+            left.iter().for_each(|(_, path)| drop(read(&disk, path).unwrap()));
+            retain(&disk, dir(), 2).unwrap();
+            assert_eq!(list_snapshots(&disk, dir()).unwrap().len(), 2);
+            if removed.is_ok() {
+                break;
+            }
+            at += 1;
+        }
+        // Two are removed, and the directory is synced.
+        assert_eq!(at, 3);
+    }
+}
+
+#[test]
 fn a_writer_that_failed_or_was_dropped_publishes_nothing() {
     let disk = SimDisk::new();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());

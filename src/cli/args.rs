@@ -96,7 +96,8 @@ struct DataArgs {
     /// Size of one journal segment
     #[arg(long, env = "BOOKSTORE_SEGMENT_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
     segment_bytes: u64,
-    /// Free bytes on the disk below which changes are refused with 503; reads go on
+    /// Free bytes on the disk below which changes are refused with 503; reads go on. The rest of the journal's next
+    /// segment counts as used. 0 = never
     #[arg(long, env = "BOOKSTORE_MIN_FREE_DISK", value_name = "BYTES", default_value_t = 256 << 20)]
     min_free_disk: u64,
 }

@@ -1,5 +1,6 @@
 //! The exit statuses. Beside these, 2 is wrong usage, which clap tells.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Something failed; the reason stands on stderr.
@@ -31,7 +32,13 @@ impl Exit {
 
     /// Tells the reason and gives the status.
     pub(super) fn end(&self) -> ExitCode {
-        eprintln!("bookstore: {}", self.why);
+        tell(&self.why);
         ExitCode::from(self.status)
     }
+}
+
+/// Writes a line to stderr, if that takes it. It may lie on a disk that is full, and `eprintln!` would panic then, with an
+/// exit status that tells nothing.
+pub(super) fn tell(what: &str) {
+    let _ = writeln!(std::io::stderr(), "bookstore: {what}");
 }

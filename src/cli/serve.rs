@@ -42,6 +42,8 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
 
 fn init_log(format: LogFormat) {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO);
+    // It would be told on stderr, which is what could not be written; and that panics.
+    let log = log.log_internal_errors(false);
     // It fails only when there is one already, in a test's process.
     let _ = match format {
         LogFormat::Text => log.with_ansi(false).try_init(),
@@ -117,7 +119,7 @@ async fn run_until_signal(ports: Ports, engine: &Engine, mut signals: Signals) -
         // The receiver is gone only when the service has ended by itself.
         let _ = stop.send(());
         let second = signals.next().await;
-        eprintln!("bookstore: second signal ({}), ending at once", second.name);
+        super::exit::tell(&format!("second signal ({}), ending at once", second.name));
         std::process::exit(i32::from(second.status()));
     });
     let shutdown = async {

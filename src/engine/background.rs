@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::{Core, Storage};
 use crate::actors::Sweep;
+use crate::journal::{self, Durability};
 
 const TICK: Duration = Duration::from_secs(1);
 
@@ -44,24 +45,61 @@ async fn tick(core: Arc<Core>) {
     }
 }
 
+/// Bytes a second that nobody fills a disk by: a look comes before the margin can be gone.
+const FILLED_PER_SECOND_MAX: u64 = 2 << 30;
+
+/// The shortest time between two looks.
+const LOOK_LEAST: Duration = Duration::from_millis(20);
+
+/// Whether `free` bytes are too few, and when to look again. `promised` are bytes that will be needed without anybody
+/// asking: the rest of the journal's next segment, which is written as zeros while the current one fills. Without it the
+/// journal could not go on, so it counts as used. A limit of 0 means that nobody wants this to be watched.
+fn judge_room(free: u64, promised: u64, least: u64) -> (bool, Duration) {
+    if least == 0 {
+        return (false, TICK);
+    }
+    let needed = least.saturating_add(promised);
+    match free.checked_sub(needed) {
+        None => (true, TICK / 4),
+        Some(margin) => {
+            let filled_in = Duration::from_millis(margin / (FILLED_PER_SECOND_MAX / 1_000));
+            (false, filled_in.clamp(LOOK_LEAST, TICK))
+        }
+    }
+}
+
 /// Below the limit changes are refused and reads go on; when space returns, so do changes.
 async fn watch_disk(core: Arc<Core>) {
     if matches!(core.config.storage, Storage::Memory) {
         return;
     }
+    let least = core.config.limits.free_disk_min_bytes;
+    let segment_bytes = match core.config.durability {
+        Durability::Snapshot => 0,
+        _ => core.config.segment_bytes,
+    };
     loop {
         let (disk, dir) = (core.disk.clone(), core.dir.clone());
-        let free = tokio::task::spawn_blocking(move || disk.free_bytes(&dir)).await;
-        if let Ok(Ok(free)) = free {
-            let low = free < core.config.limits.free_disk_min_bytes;
+        let look = move || {
+            let spare = journal::spare_bytes(&*disk, &dir.join("journal"));
+            disk.free_bytes(&dir).map(|free| (free, segment_bytes.saturating_sub(spare)))
+        };
+        let mut wait = TICK;
+        if let Ok(Ok((free, promised))) = tokio::task::spawn_blocking(look).await {
+            let (low, until_next) = judge_room(free, promised, least);
+            wait = until_next;
             if core.disk_low.swap(low, Ordering::Relaxed) != low {
                 match low {
-                    true => tracing::error!(free_bytes = free, "the disk is nearly full: changes are refused"),
+                    true => tracing::error!(
+                        free_bytes = free,
+                        promised_bytes = promised,
+                        "the disk is nearly full: changes are refused"
+                    ),
                     false => tracing::info!(free_bytes = free, "the disk has room again: changes are taken"),
                 }
             }
         }
-        tokio::time::sleep(TICK).await;
+        tokio::time::sleep(wait).await;
     }
 }
 
@@ -92,6 +130,28 @@ async fn let_orders_leave(core: Arc<Core>) {
         while more {
             // It needs room of its own, too.
             more = !core.disk_low.load(Ordering::Relaxed) && core.overflow_round().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_what_is_free_without_what_is_promised_and_is_looked_at_before_it_can_be_gone() {
+        const MIB: u64 = 1 << 20;
+        let low = |free, promised| judge_room(free * MIB, promised * MIB, 256 * MIB).0;
+        assert!(low(255, 0) && !low(256, 0));
+        assert!(low(319, 64) && !low(320, 64));
+        assert_eq!(judge_room(0, 64 * MIB, 0), (false, TICK), "not watched");
+        assert!(judge_room(u64::MAX - 1, 1, u64::MAX).0, "sums do not overflow");
+        let wait = |margin| judge_room((256 + margin) * MIB, 0, 256 * MIB).1;
+        assert_eq!(wait(0), LOOK_LEAST);
+        assert_eq!(wait(1 << 20), TICK);
+        for margin in [64, 300, 1_024] {
+            let filled = wait(margin).as_secs_f64() * FILLED_PER_SECOND_MAX as f64;
+            assert!(filled <= (margin * MIB) as f64 * 1.01, "{margin} MiB");
         }
     }
 }

@@ -53,7 +53,8 @@ pub struct Limits {
     pub throttle_user: u32,
     /// Wrong passwords a minute from one address before it is throttled; 0 = never. Default 1,000.
     pub throttle_address: u32,
-    /// Free bytes on the disk below which changes are refused and reads go on. Default 256 MiB.
+    /// Free bytes on the disk below which changes are refused and reads go on; 0 = never. The rest of the journal's
+    /// next segment, which is written beforehand, counts as used. Default 256 MiB.
     pub free_disk_min_bytes: u64,
 }
 

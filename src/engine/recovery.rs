@@ -71,6 +71,15 @@ impl Recovery {
             let why = format!("orders.redb holds orders as of event {upto}, and snapshot and journal end at {end}");
             return Err(OpenError::Damaged(why));
         }
+        // A snapshot is published when the journal is synced past it. Without that journal, as after
+        // `--durability snapshot`, the older one would be an older shop, and nobody told.
+        let newest = damaged.iter().filter_map(|(path, _)| path.file_stem()?.to_str()?.parse::<Lsn>().ok()).max();
+        if let Some(newest) = newest.filter(|newest| *newest > end) {
+            let why = format!(
+                "the newest snapshot, of event {newest}, is damaged, and the older one and the journal end at {end}"
+            );
+            return Err(OpenError::Damaged(why));
+        }
         // Only now: if the journal does not fit the older snapshot, nothing was changed.
         set_aside(&**data.disk, data.dir, &damaged, &mut recovered)?;
         recovered.replayed_events = log.found.frames;

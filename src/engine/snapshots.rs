@@ -173,6 +173,10 @@ impl Core {
         let mut writing = Writing::begin(self.disk.clone(), &self.dir, start_lsn, self.snapshots.epoch, now)?;
         let mut complete = false;
         while let Some((kind, payload)) = rows.blocking_recv() {
+            // The space comes back when the unfinished file goes. At the end of the engine it is worth the try.
+            if self.disk_low.load(Ordering::Relaxed) && !self.system.answers.is_draining() {
+                return Err(WriteError::Other("the disk is nearly full".into()));
+            }
             // An empty chunk of rows is the walk's word that it came to its end.
             complete = payload.is_empty();
             if !complete {

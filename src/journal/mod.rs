@@ -57,6 +57,7 @@ pub use inspect::{SegmentSummary, list_segments, read_segment};
 pub use memory_log::{MemoryLog, MemoryMedium};
 pub use salvage::{Chain, Change, Hole, Piece, Survey, survey};
 pub use shared::JournalStats;
+pub use spare::spare_bytes;
 pub use store::{LogStore, Recovered};
 
 /// The number of a frame in its log. The first frame is 1; 0 stands for "nothing yet".

@@ -14,7 +14,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use super::batch::{BATCH_BODY_MAX, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, encode_batch};
 use super::frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, decode_frames, u32_at, u64_at};
 use super::replay::Replay;
-use super::scan::{Scanned, Segment};
+use super::scan::{Scanned, Segment, last_nonzero};
 use super::segment::{SEGMENT_HEADER_BYTES, TMP_SUFFIX, encode_header, remove_if_there, segment_path};
 use super::{LogError, Lsn, file_log};
 
@@ -539,7 +539,7 @@ impl Reader<'_, '_> {
         while at < to {
             window.resize((to - at).min(WINDOW_BYTES) as usize, 0);
             self.read(at, &mut window)?;
-            end = window.iter().rposition(|byte| *byte != 0).map(|last| at + last as u64 + 1).or(end);
+            end = last_nonzero(&window).map(|last| at + last as u64 + 1).or(end);
             at += window.len() as u64;
         }
         Ok(end)

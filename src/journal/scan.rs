@@ -137,7 +137,7 @@ impl Segment<'_> {
             let overlapping = (WINDOW_BYTES + BATCH_MAGIC.len() - 1) as u64;
             window.resize((len - at).min(overlapping) as usize, 0);
             self.read(at, &mut window)?;
-            if let Some(last) = window.iter().rposition(|byte| *byte != 0) {
+            if let Some(last) = last_nonzero(&window) {
                 tail.nonzero_end = Some(at + last as u64 + 1);
                 for found in find_magic(&window) {
                     let candidate = at + found as u64;
@@ -168,6 +168,36 @@ struct Tail {
     proof: Option<u64>,
 }
 
+/// Where the last byte that is not zero stands. Most of a segment is zeros, so blocks of them are passed over at once.
+pub(super) fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    const BLOCK_BYTES: usize = 4096;
+    static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+    let mut end = bytes.len();
+    while end >= BLOCK_BYTES && bytes[end - BLOCK_BYTES..end] == ZEROS {
+        end -= BLOCK_BYTES;
+    }
+    bytes[..end].iter().rposition(|byte| *byte != 0)
+}
+
 fn find_magic(window: &[u8]) -> impl Iterator<Item = usize> {
     window.windows(BATCH_MAGIC.len()).enumerate().filter(|(_, bytes)| *bytes == BATCH_MAGIC).map(|(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_nonzero;
+
+    #[test]
+    fn the_last_byte_that_is_not_zero_is_found_wherever_it_is() {
+        for len in [0, 1, 4095, 4096, 4097, 9000] {
+            assert_eq!(last_nonzero(&vec![0; len]), None);
+            for at in (0..len).step_by(61).chain(len.checked_sub(1)) {
+                let mut bytes = vec![0; len];
+                bytes[at] = 7;
+                assert_eq!(last_nonzero(&bytes), Some(at), "of {len}");
+                bytes[0] = 1;
+                assert_eq!(last_nonzero(&bytes), Some(at), "of {len}");
+            }
+        }
+    }
 }

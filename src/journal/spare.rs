@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, OpenMode};
 
 use super::LogError;
 use super::segment::create_zeroed;
@@ -16,6 +16,13 @@ const THREAD_NAME: &str = "journal-spare";
 
 /// The spare has its own name until it is used: it is no part of the log before.
 const SPARE_NAME: &str = "spare.tmp";
+
+/// Bytes of the next segment that are written already, of the log in `dir`. They are taken from the disk before the log
+/// needs them.
+pub fn spare_bytes(disk: &dyn Disk, dir: &Path) -> u64 {
+    let spare = disk.open(&dir.join(SPARE_NAME), OpenMode::Read);
+    spare.and_then(|file| file.len()).unwrap_or(0)
+}
 
 type Prepared = Result<Option<Arc<dyn DiskFile>>, LogError>;
 
@@ -93,7 +100,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     use super::*;
-    use crate::disk::{MemoryDisk, OpenMode};
+    use crate::disk::MemoryDisk;
 
     const SEGMENT_BYTES: u64 = 3 * 1024 * 1024;
 

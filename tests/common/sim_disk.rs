@@ -7,7 +7,7 @@
 //! Operations of the thread that prepares spare segments are not counted, so that counts repeat.
 #![allow(dead_code, reason = "each test crate that includes this file uses its own part of it")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ pub(crate) enum Crash {
     /// Each sector and each name on its own is old or new, and the last sector of each write may be
     /// cut at any byte.
     Tear(u64),
+    /// As [`Crash::Tear`], but a sector is old or new as a whole.
+    TearSectors(u64),
 }
 
 #[derive(Clone, Default)]
@@ -110,25 +112,33 @@ impl SimDisk {
         state.fail_at = None;
         state.killed_from = None;
         let mut dice = match how {
-            Crash::Tear(seed) => Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
+            Crash::Tear(seed) | Crash::TearSectors(seed) => Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             _ => Dice(1),
         };
-        for inode in &mut state.inodes {
-            let survived = match how {
-                Crash::KeepAll => inode.content.clone(),
-                Crash::LoseAll => inode.synced.clone(),
-                Crash::Tear(_) => inode.torn(&mut dice),
-            };
-            inode.content = survived.clone();
-            inode.synced = survived;
+        let State { inodes, names, synced_names, .. } = &mut *state;
+        let named: BTreeSet<usize> = names.values().chain(synced_names.values()).copied().collect();
+        for (number, inode) in inodes.iter_mut().enumerate() {
+            // What no name leads to nobody sees again.
+            if !named.contains(&number) {
+                *inode = Inode::default();
+                continue;
+            }
+            match how {
+                Crash::KeepAll => inode.synced.clone_from(&inode.content),
+                Crash::LoseAll => inode.content.clone_from(&inode.synced),
+                Crash::Tear(_) | Crash::TearSectors(_) => {
+                    inode.content = inode.torn(&mut dice, matches!(how, Crash::Tear(_)));
+                    inode.synced.clone_from(&inode.content);
+                }
+            }
             inode.dirty.clear();
         }
         let names = match how {
             Crash::KeepAll => state.names.clone(),
             Crash::LoseAll => state.synced_names.clone(),
             // A rename is one step; so either all pending names of the directory made it or none.
-            Crash::Tear(_) if dice.coin() => state.names.clone(),
-            Crash::Tear(_) => state.synced_names.clone(),
+            _ if dice.coin() => state.names.clone(),
+            _ => state.synced_names.clone(),
         };
         state.names.clone_from(&names);
         state.synced_names = names;
@@ -231,10 +241,10 @@ impl State {
 
 impl Inode {
     /// The synced content with a random part of the later writes.
-    fn torn(&self, dice: &mut Dice) -> Vec<u8> {
+    fn torn(&self, dice: &mut Dice, at_bytes: bool) -> Vec<u8> {
         let mut torn = self.synced.clone();
         if torn.len() < self.content.len() {
-            torn.resize(self.content.len(), 0);
+            resize(&mut torn, self.content.len());
         } else if dice.coin() {
             torn.truncate(self.content.len());
         }
@@ -244,7 +254,7 @@ impl Inode {
             while at < end {
                 let sector_end = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
                 if dice.coin() {
-                    let cut = match dice.coin() {
+                    let cut = match !at_bytes || dice.coin() {
                         true => sector_end,
                         false => at + dice.below(sector_end - at + 1),
                     };
@@ -276,6 +286,16 @@ impl Dice {
 
     fn below(&mut self, bound: usize) -> usize {
         (self.next() >> 16) as usize % bound
+    }
+}
+
+/// As `Vec::resize`, which without optimisation goes byte by byte, and segments are large.
+fn resize(content: &mut Vec<u8>, len: usize) {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    content.truncate(len);
+    while content.len() < len {
+        let more = (len - content.len()).min(ZEROS.len());
+        content.extend_from_slice(&ZEROS[..more]);
     }
 }
 
@@ -390,7 +410,7 @@ impl DiskFile for SimFile {
         let end = start + bytes.len();
         let inode = &mut state.inodes[self.inode];
         if inode.content.len() < end {
-            inode.content.resize(end, 0);
+            resize(&mut inode.content, end);
         }
         inode.content[start..end].copy_from_slice(bytes);
         inode.dirty.push((start, end));
@@ -404,7 +424,7 @@ impl DiskFile for SimFile {
         let inode = &mut state.inodes[self.inode];
         let Inode { content, synced, dirty } = inode;
         // Only what changed is copied: segments are large and synced often.
-        synced.resize(content.len(), 0);
+        resize(synced, content.len());
         for (start, end) in dirty.drain(..) {
             let end = end.min(content.len());
             if start < end {
@@ -424,7 +444,7 @@ impl DiskFile for SimFile {
         state.count(|| format!("set-len {name} {len}"))?;
         let inode = &mut state.inodes[self.inode];
         let old = inode.content.len();
-        inode.content.resize(len as usize, 0);
+        resize(&mut inode.content, len as usize);
         inode.dirty.push((old.min(len as usize), len as usize));
         Ok(())
     }
