@@ -5,7 +5,7 @@
 
 mod common;
 
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -146,12 +146,24 @@ fn a_stopped_server_goes_on_where_it_was() {
     must_hold_exactly(&shop.client, &users, &told);
 }
 
+/// It ends by itself, and soon.
 fn second_server(server: &Server) -> Output {
-    Command::new(common::binary())
+    let mut second = Command::new(common::binary())
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(server.data_dir())
-        .output()
-        .unwrap()
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    while second.try_wait().unwrap().is_none() {
+        if began.elapsed() > Duration::from_secs(30) {
+            second.kill().unwrap();
+            panic!("a second server runs: {:?}", second.wait_with_output().unwrap());
+        }
+        sleep(Duration::from_millis(20));
+    }
+    second.wait_with_output().unwrap()
 }
 
 /// The exit status of a program that did not come to serve, and the pid of the one to end.
