@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bookstore::Config;
 use common::api::{Api, routes};
 use common::service::Service;
-use common::{Answer, Client, User, book};
+use common::{Answer, Client, User, book, request};
 use jsonwebtoken::crypto::sign;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
@@ -216,6 +216,67 @@ fn every_route_has_a_row_and_every_row_every_stranger() {
     assert_eq!(got, ["/healthz", "/readyz", "/metrics", "/openapi.json"]);
 }
 
+/// What the stranger sends in place of Anna.
+fn as_stranger<'a>(stranger: Stranger, right: &Value, anna: &'a User, ben: &'a User) -> (Option<&'a str>, Value) {
+    let mut body = right.clone();
+    let mut token = Some(anna.token.as_str());
+    match stranger {
+        Unknown => body["user_id"] = json!("nobody"),
+        WrongPassword => (body["password"], body["oldPassword"]) = (json!("wrong"), json!("wrong")),
+        OthersPassword => (body["password"], body["oldPassword"]) = (json!(ben.password), json!(ben.password)),
+        NoToken => token = None,
+        OthersToken => token = Some(&ben.token),
+        OthersOrder | OthersStore => {
+            (body["user_id"], body["password"]) = (json!("ben"), json!(ben.password));
+            token = Some(&ben.token);
+            // A seller tries his own store with another one's order.
+            body["store_id"] = json!(if stranger == OthersOrder { "bens" } else { "annas" });
+        }
+        TakenName => body["user_id"] = json!("anna"),
+    }
+    (token, body)
+}
+
+/// Routes that keep an answer for those who send the same `Idempotency-Key` again.
+const KEYED: [&str; 6] = [
+    "/buyer/new_order",
+    "/buyer/payment",
+    "/buyer/pay_to_platform",
+    "/buyer/confirm_receipt_and_pay_toseller",
+    "/buyer/add_funds",
+    "/buyer/cancel_order",
+];
+
+impl World {
+    fn send_with_key(&self, path: &str, token: Option<&str>, body: &Value) -> Answer {
+        let mut headers = vec![("idempotency-key", "one-and-only")];
+        headers.extend(token.map(|token| ("token", token)));
+        let bytes = request("POST", path, &headers, body.to_string().as_bytes());
+        Answer::read(path, &self.client.send(&bytes).unwrap()).unwrap()
+    }
+
+    /// An answer that is kept under a key is Anna's: whoever sends the same again, key and all, is judged as before.
+    fn assert_kept_for_nobody_else(&self, path: &str, row: &[(Stranger, u16)], ben: &User) -> usize {
+        if !KEYED.contains(&path) {
+            return 0;
+        }
+        let right = self.body(path, &self.order_for(path));
+        let first = self.send_with_key(path, Some(&self.anna.token), &right);
+        assert_eq!(first.status, 200, "{path}: {}", first.body);
+        for (stranger, code) in row {
+            let (token, body) = as_stranger(*stranger, &right, &self.anna, ben);
+            let before = self.state();
+            let answer = self.send_with_key(path, token, &body);
+            self.assert_refused(before, &format!("{path} × {stranger:?}, with a key"), &answer, *code);
+        }
+        let before = self.state();
+        let again = self.send_with_key(path, Some(&self.anna.token), &right);
+        assert_eq!(again.body, first.body, "{path}");
+        assert!(self.state() == before, "{path} was done twice");
+        row.len()
+    }
+}
+
 #[test]
 fn no_route_acts_for_a_stranger() {
     let mut world = World::new();
@@ -232,22 +293,7 @@ fn no_route_acts_for_a_stranger() {
             right["password"] = json!(leaving.password);
         }
         for (stranger, code) in *row {
-            let mut body = right.clone();
-            let mut token = Some(anna.token.as_str());
-            match stranger {
-                Unknown => body["user_id"] = json!("nobody"),
-                WrongPassword => (body["password"], body["oldPassword"]) = (json!("wrong"), json!("wrong")),
-                OthersPassword => (body["password"], body["oldPassword"]) = (json!(ben.password), json!(ben.password)),
-                NoToken => token = None,
-                OthersToken => token = Some(&ben.token),
-                OthersOrder | OthersStore => {
-                    (body["user_id"], body["password"]) = (json!("ben"), json!(ben.password));
-                    token = Some(&ben.token);
-                    // A seller tries his own store with another one's order.
-                    body["store_id"] = json!(if *stranger == OthersOrder { "bens" } else { "annas" });
-                }
-                TakenName => body["user_id"] = json!("anna"),
-            }
+            let (token, body) = as_stranger(*stranger, &right, &anna, &ben);
             let before = world.state();
             let answer = world.send(path, token, &body);
             world.assert_refused(before, &format!("{path} × {stranger:?}"), &answer, *code);
@@ -257,6 +303,7 @@ fn no_route_acts_for_a_stranger() {
         if !row.is_empty() {
             let answer = world.send(path, Some(&anna.token), &right);
             assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+            cells += world.assert_kept_for_nobody_else(path, row, &ben);
         }
         if path == "/auth/password" {
             world.client.change_password(&anna.with_password("another"), &anna.password).ok();
@@ -266,7 +313,8 @@ fn no_route_acts_for_a_stranger() {
         }
     }
     println!("{cells} cells");
-    assert_eq!(cells, TABLE.iter().map(|(_, row)| row.len()).sum::<usize>());
+    let kept: usize = TABLE.iter().filter(|(path, _)| KEYED.contains(path)).map(|(_, row)| row.len()).sum();
+    assert_eq!(cells, kept + TABLE.iter().map(|(_, row)| row.len()).sum::<usize>());
 }
 
 /// A part of a token.

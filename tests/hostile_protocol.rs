@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use bookstore::Config;
 use bookstore::http::HttpConfig;
+use common::api::routes;
 use common::service::{Answer, PATIENCE, Service, post};
+use common::{Client, User, book};
 use serde_json::json;
 
 /// Not long, for what has no other end than its time.
@@ -488,4 +490,145 @@ fn floods_are_ended() {
         flood(&service, start, piece, statuses);
     }
     assert_eq!(accounts(&service), 0);
+}
+
+/// Texts that are no JSON, or that no field of any route takes, and bytes that are no text.
+const NO_VALUES: [&[u8]; 40] = [
+    b"\"a\0b\"",
+    b"\"a\nb\"",
+    b"\"a\x1fb\"",
+    b"\"\xff\"",
+    b"\"\xc0\x80\"",
+    b"\"\xed\xa0\x80\"",
+    b"\"\xf4\x90\x80\x80\"",
+    b"\"\xe7\x94\"",
+    b"\"\\ud800\"",
+    b"\"\\udc00\"",
+    b"\"\\udc00\\ud800\"",
+    b"\"\\ud800x\"",
+    b"\"\\u12\"",
+    b"\"\\uzzzz\"",
+    b"\"\\x41\"",
+    b"\"\\0\"",
+    b"\"unfinished",
+    b"'single'",
+    b"bare",
+    b"undefined",
+    b"NaN",
+    b"-Infinity",
+    b"0x10",
+    b"1_000",
+    b"+1",
+    b".5",
+    b"1.",
+    b"01",
+    b"-",
+    b"1e",
+    b"1e999999999",
+    b"-1e400",
+    b"99999999999999999999999999999999999999999999999999999999999999999999999999999999",
+    b"[",
+    b"{\"a\":}",
+    b"[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]",
+    b"{\"$gt\":\"\"}",
+    b"[1,]",
+    b"/* */ 1",
+    b"",
+];
+
+#[test]
+fn what_is_no_value_is_a_530_in_every_field_of_every_route() {
+    let service = service(|_| {});
+    let client = Client::new(service.address.port());
+    let anna = client.new_user("anna");
+    client.create_store(&anna, "store").ok();
+    client.add_book(&anna, "store", book("b", 1), 10).ok();
+    let before = service.run(service.engine.audit()).unwrap().state_hash;
+    let mut sent = 0;
+    for route in routes(&client) {
+        for field in &route.fields {
+            for value in NO_VALUES {
+                let others = route.fields.iter().filter(|name| *name != field);
+                let mut body = b"{".to_vec();
+                for name in others {
+                    let good = match name.as_str() {
+                        "books" => json!([{"id": "b", "count": 1}]),
+                        "book_info" => book("new", 1),
+                        "add_value" | "add_stock_level" | "stock_level" | "page" | "page_size" => json!(1),
+                        "search_in_store" => json!(false),
+                        "password" | "oldPassword" => json!(anna.password),
+                        "user_id" => json!("anna"),
+                        "book_id" => json!("b"),
+                        _ => json!("store"),
+                    };
+                    body.extend(format!("\"{name}\":{good},").bytes());
+                }
+                body.extend([format!("\"{field}\":").as_bytes(), value, b"}"].concat());
+                let answer = client.post_bytes(&route.path, &body);
+                assert_eq!(answer.status, 530, "{} {}: {}", route.path, shown(&body), answer.body);
+                sent += 1;
+            }
+        }
+    }
+    println!("{sent} bodies refused");
+    assert!(service.run(service.engine.audit()).unwrap().state_hash == before, "one of them had an effect");
+}
+
+/// An id is a name and nothing else: it is never a path, a pattern or a piece of another language.
+#[test]
+fn ids_that_mean_something_elsewhere_are_ids() {
+    let parent = tempfile::TempDir::new().unwrap();
+    let mut config = Config::directory(parent.path().join("data"));
+    (config.password_params.memory_kib, config.password_params.iterations) = (8, 1);
+    let service = Service::start_with(config, |_| {});
+    let client = Client::new(service.address.port());
+    let names = [
+        "..",
+        "../../../../tmp/x",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "C:\\x",
+        "%2e%2e%2f",
+        "x' OR '1'='1",
+        "$(id)",
+        "`id`",
+        "{{7*7}}",
+        "<script>",
+        "*",
+        "?",
+        "~",
+        "-rf",
+        "null",
+        "true",
+        "0",
+        "\u{202e}x",
+        "\u{feff}",
+        "e\u{301}",
+        "é",
+    ];
+    for (place, name) in names.into_iter().enumerate() {
+        let user = client.new_user(name);
+        client.create_store(&user, name).ok();
+        client.add_book(&user, name, book(name, 1), 5).ok();
+        let order = client.order(&user, name, &[(name, 1)]);
+        assert_eq!(client.stock(name, name), 4);
+        client.cancel(&user, &order).ok();
+        client.cancel(&user, name).refused(518, name);
+        client.register(&User::new(name)).refused(512, name);
+        assert_eq!(accounts(&service), place as u64 + 1, "no two of them are one");
+    }
+    // 256 bytes and not one more.
+    client.register(&User::new(&"x".repeat(256))).ok();
+    for long in [257, 4_096, 500_000] {
+        client.register(&User::new(&"x".repeat(long))).invalid("user_id");
+    }
+    drop(service);
+    let mut files: Vec<_> = std::fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    files.extend(std::fs::read_dir(parent.path().join("data")).unwrap().map(|entry| entry.unwrap().file_name()));
+    for file in files {
+        let name = file.to_str().unwrap();
+        let known = ["data", "journal", "lock", "token.key", "orders.redb", "documents.redb"].contains(&name);
+        assert!(known || name.ends_with(".snap"), "{name} was made");
+    }
 }

@@ -61,7 +61,7 @@ pub enum ColdError {
         /// What is wrong.
         why: String,
     },
-    /// The document is longer than [`DOCUMENT_BYTES_MAX`]. Nothing was done.
+    /// The document is longer than `DOCUMENT_BYTES_MAX`. Nothing was done.
     #[error("a document of {bytes} bytes is longer than {DOCUMENT_BYTES_MAX}")]
     TooLarge {
         /// Its length.

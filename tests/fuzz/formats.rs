@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use bookstore::disk::{Disk, MemoryDisk, OpenMode};
 use bookstore::internals::domain::{
-    Account, AccountEvent, AccountNo, Entity, OrderEvent, OrderId, Record, Store, StoreEvent, StoreNo, decode,
-    decode_row, encode, encode_row,
+    Account, AccountEvent, AccountNo, EVENT_VERSION, Entity, OrderEvent, OrderId, Record, Store, StoreEvent, StoreNo,
+    decode, decode_row, encode, encode_row,
 };
 use bookstore::internals::journal::{
     BATCH_HEADER_BYTES, FRAME_HEADER_BYTES, Frame, decode_frames, encode_frame, read_segment,
@@ -116,7 +116,7 @@ fn rows(events: &[(u8, Vec<u8>)]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let (mut accounts, mut stores) = (BTreeMap::new(), BTreeMap::new());
     let (mut account_rows, mut store_rows) = (Vec::new(), Vec::new());
     for (kind, payload) in events {
-        match decode(*kind, 1, payload).unwrap() {
+        match decode(*kind, EVENT_VERSION, payload).unwrap() {
             Record::Account(number, _, at, event) => {
                 let account = accounts.entry(number.0).or_insert_with(|| Account::new(number));
                 account.apply(&event, at);
@@ -161,7 +161,7 @@ fn frames() {
         for (place, (kind, payload)) in frames.iter().enumerate() {
             starts.push(whole.len());
             let lsn = 1 + place as u64;
-            encode_frame(&mut whole, &Frame { lsn, epoch: 1, kind: *kind, version: 1, payload });
+            encode_frame(&mut whole, &Frame { lsn, epoch: 1, kind: *kind, version: EVENT_VERSION, payload });
         }
         let decoded: Vec<(u8, &[u8])> =
             decode_frames(&whole).map(|frame| frame.unwrap()).map(|frame| (frame.kind, frame.payload)).collect();
@@ -274,13 +274,13 @@ fn events() {
     run("events", 15_000, 7, |number| {
         let random = &mut Random::new(seed(), number);
         let (kind, payload) = random.pick(&day.events);
-        let whole = decode(*kind, 1, payload).unwrap();
+        let whole = decode(*kind, EVENT_VERSION, payload).unwrap();
         assert_eq!(encoded(&whole), (*kind, payload.clone()), "encode∘decode is not the identity");
         let changed = mutate::bytes(payload, random);
         let kind = if random.below(4) == 0 { random.next() as u8 } else { *kind };
-        if let Ok(record) = decode(kind, 1, &changed) {
+        if let Ok(record) = decode(kind, EVENT_VERSION, &changed) {
             let (kind, bytes) = encoded(&record);
-            assert_eq!(decode(kind, 1, &bytes).unwrap(), record, "decode∘encode is not the identity");
+            assert_eq!(decode(kind, EVENT_VERSION, &bytes).unwrap(), record, "decode∘encode is not the identity");
         }
     });
 }
