@@ -30,7 +30,7 @@ use crate::server::{ServerArgs, TemporaryDirectory, scrape};
 use crate::traffic::Paid;
 
 /// Connections made before the server is given time to take them: fewer than its backlog holds.
-const CONNECTED_AT_ONCE: usize = 256;
+const CONNECTED_AT_ONCE: usize = 128;
 /// Pause between two bytes of a slow sender.
 const BYTE_PAUSE: Duration = Duration::from_secs(1);
 /// What a slow sender announces: the most that the contract takes on most routes.
@@ -65,7 +65,7 @@ pub(crate) struct CrowdArgs {
     #[arg(long, default_value_t = 2.0, value_parser = positive)]
     p99_max: f64,
     /// Resident bytes that an idle connection may cost.
-    #[arg(long, default_value_t = 16_384.0, value_parser = positive)]
+    #[arg(long, default_value_t = 32_768.0, value_parser = positive)]
     idle_bytes_max: f64,
     #[command(flatten)]
     load: Load,
@@ -96,6 +96,7 @@ pub(crate) async fn measure(args: &CrowdArgs) -> Result<bool, Failure> {
     let pace = Pace::Open { per_second: args.rate };
     others.phase(pace, args.load.warmup, false)?;
     let without = others.phase(pace, args.duration, false)?;
+    others.settle(args.load.timeout)?;
 
     let bytes_before = machine::resident_bytes(server.pid);
     let crowd = Crowd::gather(address, args.idle as usize, Vec::new())?;

@@ -223,6 +223,8 @@ impl<T: Traffic> Generator<T> {
 
     /// Sends at `pace` for `time`, and gives the number of the phase. Its last requests may be answered later.
     pub(crate) fn phase(&mut self, pace: Pace, time: Duration, with_samples: bool) -> Result<usize, Failure> {
+        // Connections that the server has closed meanwhile are made anew first.
+        while self.under_way == 0 && (self.turn(Some(Duration::ZERO), None)? > 0 || self.connecting > 0) {}
         let phase = self.phases.len();
         let began = Instant::now();
         self.phases.push((began, Figures::new(time, with_samples)?));
@@ -318,8 +320,8 @@ impl<T: Traffic> Generator<T> {
         Ok(())
     }
 
-    /// One look at all sockets.
-    fn turn(&mut self, sleep: Option<Duration>, closed: Option<(usize, usize)>) -> Result<(), Failure> {
+    /// One look at all sockets; how many had something to tell.
+    fn turn(&mut self, sleep: Option<Duration>, closed: Option<(usize, usize)>) -> Result<usize, Failure> {
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         match self.poll.poll(&mut events, sleep) {
             Ok(()) => {}
@@ -329,8 +331,9 @@ impl<T: Traffic> Generator<T> {
         for event in &events {
             self.happened(event, closed)?;
         }
+        let told = events.iter().count();
         self.events = events;
-        Ok(())
+        Ok(told)
     }
 
     fn happened(&mut self, event: &Event, closed: Option<(usize, usize)>) -> Result<(), Failure> {

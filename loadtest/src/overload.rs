@@ -36,6 +36,8 @@ const RECOVERED_STEP: Duration = Duration::from_millis(50);
 const RECOVERED_P99_TIMES: f64 = 2.0;
 /// The generator was in its own way if more than one in a hundred left later than this after it was due.
 const LATE_US_MAX: u64 = 1_000;
+/// A core that is less busy than this at "full capacity" waits for the disk, or for others on the machine.
+const CPU_FULL: f64 = 0.85;
 
 /// Flags of `overload`.
 #[derive(Args)]
@@ -367,6 +369,12 @@ impl fmt::Display for Report {
             phase.write(out, name)?;
         }
         writeln!(out, "goodput   {:.2} of the capacity", self.goodput)?;
+        if self.capacity.server_cpu.is_some_and(|cpu| cpu < CPU_FULL) {
+            writeln!(
+                out,
+                "note      the closed loop did not fill the server's core: more --closed-connections can do more"
+            )?;
+        }
         if let (Some(steady), Some(most)) = (self.steady_resident_bytes, self.overload_resident_bytes) {
             let mib = |bytes: u64| to_f64(bytes) / f64::from(1 << 20);
             writeln!(
