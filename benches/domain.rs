@@ -149,7 +149,7 @@ impl World {
     fn add_funds(&mut self, value: i64) {
         self.done(Send::Account(
             BUYER,
-            AccountMsg::AddFunds { ticket: TICKET, cred: Cred::Trusted, value, has_room: true, key: None },
+            AccountMsg::AddFunds { ticket: TICKET, cred: Cred::Trusted, value, has_room: true, key: None, keys_max: 0 },
         ));
     }
 

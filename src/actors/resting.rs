@@ -12,8 +12,7 @@ use crate::domain::{Order, OrderId, OrderMsg, OrderShard, OrderStatus, OrdersOf,
 impl System {
     /// Answers a question of a shard, which is in its handler.
     pub(super) fn ask_resting(self: &Arc<Self>, question: Resting) {
-        let keyless = matches!(question, Resting::Key { .. }) && !self.resting.has_keys();
-        if self.resting.is_empty() || keyless {
+        if self.resting.is_empty() {
             return self.answer_resting(question, None);
         }
         match self.resting.view() {
@@ -102,8 +101,8 @@ pub fn answer(question: Resting, view: Option<&View>) -> (Answered, Option<ColdE
             };
             (Answered::Reply(ticket, outcome), trouble)
         }
-        Resting::Key { buyer, scope } => {
-            let (found, trouble) = split(view.map_or(Ok(None), |view| view.keeper(buyer, scope)));
+        Resting::Key { buyer, scope, now } => {
+            let (found, trouble) = split(view.map_or(Ok(None), |view| view.keeper(buyer, scope, now)));
             let unreadable = trouble.is_some();
             let found = found.flatten();
             (Answered::Tell(buyer.shard(), OrderMsg::KeyLookedUp { buyer, scope, found, unreadable }), trouble)

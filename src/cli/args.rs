@@ -118,6 +118,9 @@ struct RuleArgs {
     /// Pending orders of one user; one more is a 429
     #[arg(long, env = "BOOKSTORE_PENDING_ORDERS_MAX", value_name = "N", default_value_t = 100_000)]
     pending_orders_max: usize,
+    /// Deposits and withdrawals of one user whose idempotency keys are kept; one more with a key is a 429
+    #[arg(long, env = "BOOKSTORE_DEPOSIT_KEYS_MAX", value_name = "N", default_value_t = 10_000)]
+    deposit_keys_max: usize,
     /// Books in one store, at most 100000; one more is a 530
     #[arg(long, env = "BOOKSTORE_STORE_BOOKS_MAX", value_name = "N", default_value_t = 100_000)]
     store_books_max: usize,
@@ -297,6 +300,7 @@ impl ServeArgs {
         limits.idle_after = self.capacity.idle_after;
         limits.order_lines_max = self.rules.order_lines_max;
         limits.pending_orders_max = self.rules.pending_orders_max;
+        limits.deposit_keys_max = self.rules.deposit_keys_max;
         limits.store_books_max = self.rules.store_books_max;
         limits.orders_listed_max = self.rules.orders_listed_max;
         limits.throttle_user = self.passwords.throttle_user;

@@ -10,7 +10,7 @@
 //! | `owners` | [`OrdersOf`] as 6 bytes, order id | nothing |
 //! | `keys` | buyer's number (big endian), [`Scope`] of an idempotency key | the newest order that keeps it (16 bytes, big endian), since when |
 //! | `counts` | [`OrdersOf`] | how many rows, how many of them of open orders |
-//! | `state` | `written`; `upto` | rows written so far, overwritten ones included; the highest LSN that a row may rest on |
+//! | `state` | `written`; `upto` | rows written so far, overwritten ones included; the highest LSN that a row may rest on; `newest_key`: the time of the newest idempotency key |
 //!
 //! `state` tells whether this file belongs to the snapshot and the journal beside it: see `Orders::written` and
 //! `Orders::upto`.
@@ -26,7 +26,7 @@ use super::ColdError;
 use super::backend::Health;
 use super::database::{self, Fault, begin_write, guarded};
 use crate::disk::Disk;
-use crate::domain::{AccountNo, Kept, Order, OrderId, OrdersOf, Scope, decode_row, encode_row};
+use crate::domain::{AccountNo, Kept, Millis, Order, OrderId, OrdersOf, Scope, decode_row, encode_row, is_alive};
 
 pub(super) const ORDERS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("orders");
 pub(super) const OWNERS: TableDefinition<'static, &[u8; 22], ()> = TableDefinition::new("owners");
@@ -36,6 +36,7 @@ pub(super) const STATE: TableDefinition<'static, &str, u64> = TableDefinition::n
 
 pub(super) const WRITTEN: &str = "written";
 pub(super) const UPTO: &str = "upto";
+const NEWEST_KEY: &str = "newest_key";
 
 /// The key of a list: kind, number, shard.
 pub(super) fn owner_key(of: OrdersOf) -> [u8; 6] {
@@ -166,7 +167,7 @@ impl Orders {
         orders.len.store(view.len()?, Ordering::Release);
         orders.written.store(view.state(WRITTEN)?, Ordering::Release);
         orders.upto.store(view.state(UPTO)?, Ordering::Release);
-        orders.keys.store(view.keys()?, Ordering::Release);
+        orders.keys.store(view.state(NEWEST_KEY)?, Ordering::Release);
         Ok(orders)
     }
 
@@ -202,9 +203,9 @@ impl Orders {
         self.upto.load(Ordering::Acquire)
     }
 
-    /// Whether an order here has ever kept an idempotency key. Does not touch the disk.
-    pub fn has_keys(&self) -> bool {
-        self.keys.load(Ordering::Acquire) > 0
+    /// The time of the newest idempotency key that an order here keeps. Does not touch the disk.
+    pub fn newest_key(&self) -> Option<Millis> {
+        Some(self.keys.load(Ordering::Acquire)).filter(|at| *at > 0)
     }
 
     /// Writes rows in one transaction; they are durable when it returns. A row that is there already with this or a
@@ -221,7 +222,7 @@ impl Orders {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or(ColdError::Closed)?;
         let Written { added, written, keys, here } = self.run(|| write(database, orders, upto))?;
-        self.keys.fetch_add(keys, Ordering::AcqRel);
+        self.keys.fetch_max(keys, Ordering::AcqRel);
         self.len.fetch_add(added, Ordering::AcqRel);
         self.written.fetch_add(written, Ordering::AcqRel);
         if written > 0 {
@@ -294,8 +295,8 @@ struct Written {
     added: u64,
     /// They and those that were overwritten.
     written: u64,
-    /// Keys that were written.
-    keys: u64,
+    /// The time of the newest idempotency key among them.
+    keys: Millis,
     /// Whose row is there now.
     here: HashSet<OrderId>,
 }
@@ -330,7 +331,7 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
             let row = encode(id, order, upto);
             table.insert(&key, row.as_slice())?;
             for kept in &order.keys {
-                keys += 1;
+                keys = keys.max(kept.at);
                 let scope = keeper_key(order.buyer, kept.key.scope());
                 // One that was used again after its time is the later order's.
                 let known = keepers.get(&scope)?.map(|keeper| keeper.value().1);
@@ -367,6 +368,8 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
         let (known_written, known_upto) = (known(table.get(WRITTEN)?), known(table.get(UPTO)?));
         table.insert(WRITTEN, known_written + written)?;
         table.insert(UPTO, known_upto.max(upto))?;
+        let newest_key = known(table.get(NEWEST_KEY)?).max(keys);
+        table.insert(NEWEST_KEY, newest_key)?;
     }
     match written {
         0 => transaction.abort()?,
@@ -419,14 +422,14 @@ impl View {
         })
     }
 
-    /// The newest order that keeps this idempotency key of the buyer, or none.
+    /// The newest order that keeps this idempotency key of the buyer at `now`, or none.
     ///
     /// # Errors
     /// As [`Orders::get`]; [`ColdError::Damaged`] also if that order does not keep it.
-    pub fn keeper(&self, buyer: AccountNo, scope: Scope) -> Result<Option<(OrderId, Kept)>, ColdError> {
+    pub fn keeper(&self, buyer: AccountNo, scope: Scope, now: Millis) -> Result<Option<(OrderId, Kept)>, ColdError> {
         self.run(|transaction| {
-            let keeper = transaction.open_table(KEYS)?.get(&keeper_key(buyer, scope))?.map(|keeper| keeper.value().0);
-            let Some(id) = keeper.map(OrderId::from_u128) else {
+            let keeper = transaction.open_table(KEYS)?.get(&keeper_key(buyer, scope))?.map(|keeper| keeper.value());
+            let Some(id) = keeper.filter(|(_, at)| is_alive(*at, now)).map(|(id, _)| OrderId::from_u128(id)) else {
                 return Ok(None);
             };
             let row = transaction.open_table(ORDERS)?;
@@ -434,10 +437,6 @@ impl View {
             let kept = decode(id, row.value())?.kept(scope).copied();
             kept.map(|kept| Some((id, kept))).ok_or_else(|| Trouble::Row(format!("order {id} lost an idempotency key")))
         })
-    }
-
-    fn keys(&self) -> Result<u64, ColdError> {
-        self.run(|transaction| Ok(transaction.open_table(KEYS)?.len()?))
     }
 
     /// Rows.

@@ -12,7 +12,7 @@ use super::test_disk::TestDisk;
 use super::{ColdError, Counts, Orders};
 use crate::disk::RealDisk;
 use crate::domain::{
-    AccountNo, Kept, Key, Operation, Order, OrderId, OrdersOf, SHARDS, StoreNo, decode_row, encode_row,
+    AccountNo, KEPT_FOR, Kept, Key, Operation, Order, OrderId, OrdersOf, SHARDS, StoreNo, decode_row, encode_row,
 };
 
 const PATH: &str = "/data/orders.redb";
@@ -184,15 +184,15 @@ fn an_idempotency_key_leads_to_the_newest_order_that_keeps_it() {
     let orders = open(&disk).unwrap();
     let keeper = |orders: &Orders, buyer: u32, text: &str| {
         let scope = Key::new(Operation::Payment, text, []).scope();
-        orders.view().unwrap().keeper(AccountNo(buyer), scope).unwrap().map(|(id, kept)| (id, kept.at))
+        orders.view().unwrap().keeper(AccountNo(buyer), scope, 40).unwrap().map(|(id, kept)| (id, kept.at))
     };
     orders.write(&[(id(1, 7), order(2, 1, 7, 3))], 5).unwrap();
-    assert!(!orders.has_keys());
+    assert_eq!(orders.newest_key(), None);
     assert_eq!(keeper(&orders, 7, "k"), None);
     orders
         .write(&[(id(2, 7), keyed(2, 7, &[("k", 10)])), (id(3, 7), keyed(2, 7, &[("k", 20), ("l", 20)]))], 9)
         .unwrap();
-    assert!(orders.has_keys());
+    assert_eq!(orders.newest_key(), Some(20));
     assert_eq!(keeper(&orders, 7, "k"), Some((id(3, 7), 20)));
     assert_eq!(keeper(&orders, 8, "k"), None);
     // The earlier order is written anew, with another key.
@@ -202,6 +202,9 @@ fn an_idempotency_key_leads_to_the_newest_order_that_keeps_it() {
     assert_eq!(orders.verify(|_| {}).unwrap(), (3, vec![]));
     orders.close().unwrap();
     let orders = open(&disk).unwrap();
-    assert!(orders.has_keys());
+    assert_eq!(orders.newest_key(), Some(30));
     assert_eq!(keeper(&orders, 7, "k"), Some((id(3, 7), 20)));
+    // Its time is over.
+    let scope = Key::new(Operation::Payment, "k", []).scope();
+    assert_eq!(orders.view().unwrap().keeper(AccountNo(7), scope, 20 + KEPT_FOR).unwrap(), None);
 }

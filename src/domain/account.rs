@@ -16,10 +16,6 @@ use crate::planted::{Fault, planted};
 /// Revocations that an account remembers at once; a logout beyond them must wait until one has expired.
 const REVOKED_MAX: usize = 10_000;
 
-/// Idempotency keys of deposits that an account remembers at once; a deposit with one more must wait until the time of
-/// one is over.
-const KEYS_MAX: usize = 10_000;
-
 /// A user's account. Its row in a snapshot and its dormant form are this struct, encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
@@ -80,17 +76,18 @@ impl Account {
         Ok(AccountEvent::TokenRevoked { token, expires })
     }
 
-    fn add_funds(&self, cred: Cred, value: Fen, has_room: bool, key: Option<Key>, now: Millis) -> Deposit {
+    fn add_funds(&self, cred: Cred, money: Money, key: Option<Key>, keys_max: usize, now: Millis) -> Deposit {
+        let Money { value, has_room } = money;
         self.authorise(cred).map_err(Outcome::Refused)?;
         if let Some(key) = &key {
-            self.judge_key(key, now)?;
+            self.judge_key(key, keys_max, now)?;
         }
         self.judge_funds(value, has_room).map_err(Outcome::Refused)?;
         Ok(AccountEvent::FundsAdded { value, key })
     }
 
     /// An error is the answer: the deposit was made already, or is another one, or there are too many keys.
-    fn judge_key(&self, key: &Key, now: Millis) -> Result<(), Outcome> {
+    fn judge_key(&self, key: &Key, keys_max: usize, now: Millis) -> Result<(), Outcome> {
         let alive = &self.keys[self.keys_over(now)..];
         if planted(Fault::DepositKeyIgnored) {
             return Ok(());
@@ -98,7 +95,7 @@ impl Account {
         match alive.iter().rev().find(|kept| kept.key.scope() == key.scope()) {
             Some(kept) if kept.key.has_fields_of(key) => Err(Outcome::Kept),
             Some(_) => Err(Outcome::Refused(Refusal::KeyReused)),
-            None if alive.len() >= KEYS_MAX => Err(Outcome::Throttled("too many idempotency keys")),
+            None if alive.len() >= keys_max => Err(Outcome::Throttled("too many idempotency keys")),
             None => Ok(()),
         }
     }
@@ -181,6 +178,12 @@ impl Account {
     }
 }
 
+/// What is to be put in, and whether the sum of all deposits has room for it.
+struct Money {
+    value: Fen,
+    has_room: bool,
+}
+
 /// The event of a deposit, or its answer.
 type Deposit = Result<AccountEvent, Outcome>;
 
@@ -251,8 +254,8 @@ impl Entity for Account {
             AccountMsg::Revoke { ticket, epoch, token, expires } => {
                 append_and_answer(ticket, self.revoke(epoch, token, expires), fx);
             }
-            AccountMsg::AddFunds { ticket, cred, value, has_room, key } => {
-                match self.add_funds(cred, value, has_room, key, now) {
+            AccountMsg::AddFunds { ticket, cred, value, has_room, key, keys_max } => {
+                match self.add_funds(cred, Money { value, has_room }, key, keys_max, now) {
                     Ok(event) => append_and_answer(ticket, Ok(event), fx),
                     Err(outcome) => fx.push(Effect::Reply(ticket, outcome)),
                 }
@@ -278,6 +281,7 @@ impl Entity for Account {
 
     fn apply(&mut self, event: &AccountEvent, at: Millis) {
         self.seq += 1;
+        self.keys.drain(..self.keys_over(at));
         match event {
             AccountEvent::Registered { secret, .. } => {
                 self.secret = secret.clone();
@@ -296,7 +300,6 @@ impl Entity for Account {
             AccountEvent::FundsAdded { value, key } => {
                 self.balance += value;
                 self.net_put_in += value;
-                self.keys.drain(..self.keys_over(at));
                 self.keys.extend(key.map(|key| Kept { key, at }));
             }
             AccountEvent::StoreOpened { store, store_id } => {
@@ -359,11 +362,18 @@ mod tests {
     use super::*;
     use crate::domain::key::{KEPT_FOR, Operation};
 
+    const KEYS_MAX: usize = 100;
+
     fn add(account: &mut Account, text: &str, value: Fen, now: Millis) -> String {
         let key = Some(Key::new(Operation::AddFunds, text, [&value.to_le_bytes()[..]]));
         let (ticket, cred, has_room) = (Ticket(1), Cred::Trusted, true);
         let mut fx = Effects::<Account>::new();
-        account.handle(&mut (), AccountMsg::AddFunds { ticket, cred, value, has_room, key }, now, &mut fx);
+        account.handle(
+            &mut (),
+            AccountMsg::AddFunds { ticket, cred, value, has_room, key, keys_max: KEYS_MAX },
+            now,
+            &mut fx,
+        );
         let mut answer = String::new();
         for effect in fx {
             match effect {
@@ -377,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deposit_is_kept_for_a_day_and_then_forgotten() {
+    fn a_deposit_is_kept_for_its_time_and_then_forgotten() {
         let mut account = Account::new(AccountNo(1));
         assert_eq!(add(&mut account, "k", 5, 10), "Done");
         assert_eq!(add(&mut account, "k", 5, 9 + KEPT_FOR), "Kept");

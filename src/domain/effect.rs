@@ -50,6 +50,8 @@ pub enum Outcome {
     AccountGone,
     /// An order at rest could not be read. Nothing was done.
     Unreadable,
+    /// Too many wait for the outcome of one idempotency key. Nothing was done.
+    Crowded,
     /// The journal failed; it may have been done.
     Unknown,
 }
@@ -73,8 +75,8 @@ pub enum Resting {
     /// Answer with the number of the buyer's orders: `in_memory` ones, of which the given ones may be on disk as well,
     /// and all others at rest.
     Count { ticket: Ticket, buyer: AccountNo, in_memory: usize, orders: Vec<OrderId> },
-    /// Which order keeps this key of the buyer? [`OrderMsg::KeyLookedUp`] follows.
-    Key { buyer: AccountNo, scope: Scope },
+    /// Which order keeps this key of the buyer, if it does at `now`? [`OrderMsg::KeyLookedUp`] follows.
+    Key { buyer: AccountNo, scope: Scope, now: Millis },
     /// How many open orders of the buyer are on disk, but for the given ones? [`OrderMsg::OpenAtRest`] follows.
     Open { ticket: Ticket, buyer: AccountNo, cred: Cred, orders: Vec<OrderId> },
 }

@@ -64,7 +64,8 @@ pub enum AccountMsg {
     /// Revokes a token.
     Revoke { ticket: Ticket, epoch: u32, token: u64, expires: Millis },
     /// Puts money in, or takes it out. `has_room`: the sum of all deposits stays in its bounds.
-    AddFunds { ticket: Ticket, cred: Cred, value: Fen, has_room: bool, key: Option<Key> },
+    /// `keys_max`: keys that the account may keep.
+    AddFunds { ticket: Ticket, cred: Cred, value: Fen, has_room: bool, key: Option<Key>, keys_max: usize },
     /// Gives the balance.
     Balance { ticket: Ticket, cred: Cred },
     /// Gives the numbers of the stores it owns.

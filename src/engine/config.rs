@@ -35,6 +35,9 @@ pub struct Limits {
     pub store_books_max: usize,
     /// Pending orders of one user; one more is throttled. Default 100,000.
     pub pending_orders_max: usize,
+    /// Deposits and withdrawals of one user whose idempotency keys are kept at once; one more with a key is throttled.
+    /// Each is 40 bytes of the account. Default 10,000.
+    pub deposit_keys_max: usize,
     /// Orders in one list; a longer list is refused as a whole, never cut. Default 100,000.
     pub orders_listed_max: usize,
     /// Account and store actors alive at once; beyond it the longest idle ones go to sleep. Default 50,000.
@@ -66,6 +69,7 @@ impl Default for Limits {
             order_lines_max: 1_000,
             store_books_max: 100_000,
             pending_orders_max: 100_000,
+            deposit_keys_max: 10_000,
             orders_listed_max: 100_000,
             live_actors_max: 50_000,
             resting_orders_max: 200_000,

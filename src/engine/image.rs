@@ -367,7 +367,7 @@ impl Image {
     /// Hands everything over.
     pub(super) fn hand_over(mut self, receiver: &mut impl Receive) -> Vec<OrderShard> {
         if !self.resting.is_empty() {
-            let keys = self.resting.has_keys();
+            let keys = self.resting.newest_key();
             self.shards.iter_mut().for_each(|shard| shard.all_may_be_on_disk(keys));
         }
         if planted(Fault::DeadlineSkippedAtRecovery) {

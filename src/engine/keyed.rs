@@ -22,13 +22,14 @@ pub(crate) const KEY_FIELD: &str = "Idempotency-Key";
 /// - The key counts for one user and one kind of call: the same text for another user or call is another key. For the
 ///   same call use a new key for each new intent, such as a UUID.
 /// - Only a success is kept, in the same event of the journal that makes the change: both survive a crash, or neither.
-///   It is kept for 24 hours at least. A refusal had no effect, so the call is judged anew when it is repeated.
+///   It is kept for 24 hours at least: 48 of engine time, which jumps when a restart finds another wall clock. A refusal had no effect, so the call is judged anew when it is repeated.
 /// - A repeat of what succeeded returns the same again and changes nothing, whatever became of the order meanwhile. While
 ///   the first is under way a repeat waits for it.
 /// - The credential is judged first, for `pay`, `pay_to_platform` and `confirm` after the order and its owner.
 /// - [`Refusal::KeyReused`] (422) if the key came with other arguments before; user and credential do not count as such.
-/// - [`Error::Throttled`](super::Error::Throttled) if the user has 10,000 deposits or withdrawals with a key that are
-///   kept.
+/// - [`Error::Throttled`](super::Error::Throttled) if the user has
+///   [`Limits::deposit_keys_max`](crate::Limits::deposit_keys_max) deposits and withdrawals with a key that are kept;
+///   [`Error::Overloaded`](super::Error::Overloaded) if 64 calls wait for the first under one key.
 ///
 /// After [`Error::OutcomeUnknown`](super::Error::OutcomeUnknown) open the engine anew and make the same call with the
 /// same key: it is done then, once.
@@ -264,7 +265,8 @@ impl Keyed<'_> {
                 taken.value = (-value).max(0);
             }
         });
-        let add = |ticket| AccountMsg::AddFunds { ticket, cred, value, has_room, key };
+        let keys_max = core.config.limits.deposit_keys_max;
+        let add = |ticket| AccountMsg::AddFunds { ticket, cred, value, has_room, key, keys_max };
         core.change_then(0, Some(then), |ticket| Send::Account(account, add(ticket))).await.map(|_| ())
     }
 }
@@ -276,7 +278,7 @@ impl Core {
             return self.refuse(refusal).await;
         };
         let message = |ticket| Send::Order(buyer.shard(), OrderMsg::Refuse { ticket, buyer, key, refusal });
-        // It is never `Kept`: what succeeded under the key had other fields.
+        // The one outcome is a refusal.
         self.ask(message).await.and_then(|outcome| self.unexpected(&outcome))
     }
 }

@@ -272,6 +272,7 @@ impl Core {
             Ok(Outcome::Throttled(why)) => Err(Error::Throttled { why, retry_after_s: 60 }),
             Ok(Outcome::TooMany) => Err(self.too_many()),
             Ok(Outcome::Unreadable) => Err(Error::Overloaded("an order on disk cannot be read")),
+            Ok(Outcome::Crowded) => Err(Error::Overloaded("too many requests wait for one idempotency key")),
             Ok(Outcome::Unknown) | Err(_) => Err(self.unknown()),
             Ok(outcome) => Ok(outcome),
         }

@@ -284,7 +284,8 @@ pub(super) fn load(
         let visited = chunks::read(kind, payload, &mut |part| {
             rows += u64::from(part.is_row());
             match part {
-                Part::Header(header) => epoch = header.epoch,
+                // After a clean close there is no later event to say what time it was.
+                Part::Header(header) => (epoch, image.newest) = (header.epoch, image.newest.max(header.taken_ms)),
                 Part::Account(name, row) => image.account_row(name, row)?,
                 Part::Store(name, row) => image.store_row(name, &row)?,
                 Part::Order(id, order) => image.order_row(id, order),

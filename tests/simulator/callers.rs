@@ -67,7 +67,11 @@ impl Sim {
                     return wrong(why);
                 }
             }
-            Outcome::AccountGone | Outcome::Throttled(_) | Outcome::TooMany | Outcome::NotYours(_) => {
+            Outcome::AccountGone
+            | Outcome::Crowded
+            | Outcome::Throttled(_)
+            | Outcome::TooMany
+            | Outcome::NotYours(_) => {
                 self.shadow.was_refused(command);
             }
             Outcome::Unreadable => return wrong("the disk is sound".into()),

@@ -211,9 +211,10 @@ impl Command {
             Command::SetPassword { user, secret: number } => {
                 account(user, AccountMsg::SetPassword { ticket, cred, secret: secret(*number) })
             }
-            Command::AddFunds { user, value, .. } => {
-                account(user, AccountMsg::AddFunds { ticket, cred, value: *value, has_room: true, key: self.key() })
-            }
+            Command::AddFunds { user, value, .. } => account(
+                user,
+                AccountMsg::AddFunds { ticket, cred, value: *value, has_room: true, key: self.key(), keys_max: 10_000 },
+            ),
             Command::Balance { user } => account(user, AccountMsg::Balance { ticket, cred }),
             Command::CreateStore { user, store, name } => {
                 let store_id = (**name).into();

@@ -50,7 +50,8 @@ impl Sim {
         let opened = loop {
             self.opens += 1;
             // The wall clock is set forward and back while nobody looks.
-            self.wall = self.wall.wrapping_add_signed(self.dice.roll(4_000) as i64 - 2_000);
+            let far = if self.dice.chance(100) { 3_600_000 } else { 2_000 };
+            self.wall = self.wall.wrapping_add_signed(self.dice.roll(2 * far) as i64 - far as i64);
             let fired = self.disk.fired();
             if self.opens > 1 && broken < BROKEN_MAX && self.dice.chance(250) {
                 broken += 1;

@@ -18,8 +18,8 @@ pub struct OrderShard {
     pub(super) resting: Queue,
     /// Which order keeps a buyer's idempotency key, the newest if there are several, with the time of its event.
     pub(super) keys: HashMap<(AccountNo, Scope), (OrderId, Millis)>,
-    /// Orders on disk may keep keys as well.
-    pub(super) keys_at_rest: bool,
+    /// Orders on disk may keep keys as well, the newest one since then.
+    pub(super) keys_at_rest: Option<Millis>,
 }
 
 /// What a buyer has in memory.

@@ -4,11 +4,15 @@
 
 use super::super::effect::{Effect, Effects, Entity, Outcome, Resting};
 use super::super::ids::{AccountNo, Millis, OrderId};
-use super::super::key::{Kept, Key, Scope};
+use super::super::key::{Kept, Key, Scope, is_alive};
 use super::super::message::OrderMsg;
 use super::super::refusal::Refusal;
 use super::resting::caller;
 use super::{OrderShard, Work, refused};
+
+/// Commands that wait for the outcome of one key at once. They are all judged anew after a refusal, so this bounds what
+/// one refusal may cost.
+const WAITING_MAX: usize = 64;
 use crate::planted::{Fault, planted};
 
 impl OrderShard {
@@ -32,14 +36,18 @@ impl OrderShard {
         if let Some(waiting) = work.keys.get_mut(&scope)
             && !planted(Fault::KeyInFlightIgnored)
         {
-            waiting.push(msg.clone());
+            match waiting.len() {
+                WAITING_MAX.. => fx.push(Effect::Reply(caller(msg), Outcome::Crowded)),
+                _ => waiting.push(msg.clone()),
+            }
             return false;
         }
-        if !self.keys_at_rest || work.not_at_rest == Some(scope) || planted(Fault::KeyAtRestIgnored) {
+        let is_at_rest = self.keys_at_rest.is_some_and(|at| is_alive(at, now));
+        if !is_at_rest || work.not_at_rest == Some(scope) || planted(Fault::KeyAtRestIgnored) {
             return true;
         }
         work.keys.insert(scope, vec![msg.clone()]);
-        fx.push(Effect::Resting(Resting::Key { buyer, scope: scope.1 }));
+        fx.push(Effect::Resting(Resting::Key { buyer, scope: scope.1, now }));
         false
     }
 
@@ -85,6 +93,8 @@ fn answer(msg: &OrderMsg, key: &Key, id: OrderId, kept: &Kept, fx: &mut Effects<
     fx.push(match (kept.key.has_fields_of(key), msg) {
         (false, _) => refused(ticket, Refusal::KeyReused),
         (true, OrderMsg::Place { .. }) => Effect::Reply(ticket, Outcome::Placed(id)),
+        // It was refused before, or would be: what succeeded had other fields.
+        (true, OrderMsg::Refuse { .. }) => refused(ticket, Refusal::KeyReused),
         (true, _) => Effect::Reply(ticket, Outcome::Kept),
     });
 }
@@ -192,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_not_in_memory_is_looked_up() {
         let (mut shard, mut work) = (shard(0..3), Work::default());
-        shard.all_may_be_on_disk(true);
+        shard.all_may_be_on_disk(Some(9));
         let looked_up = |found, unreadable| {
             let scope = key("k", b"").scope();
             OrderMsg::KeyLookedUp { buyer: BUYER, scope, found, unreadable }
@@ -223,6 +233,33 @@ mod tests {
         // What is in memory needs no look.
         shard.apply(&(id(2), paid(key("k", b"2"))), 9);
         assert_eq!(told(&shard, &mut work, pay(3, 2, key("k", b"2")), 9), ["3: Kept"]);
+    }
+
+    #[test]
+    fn only_so_many_wait_for_one_key() {
+        let (shard, mut work) = (shard(0..1), Work::default());
+        assert_eq!(told(&shard, &mut work, pay(1, 0, key("k", b"0")), 0), ["send"]);
+        // They wait for the key, not for the order.
+        let refuse = |ticket| OrderMsg::Refuse {
+            ticket: Ticket(ticket),
+            buyer: BUYER,
+            key: key("k", b"1"),
+            refusal: Refusal::Unauthorized,
+        };
+        for ticket in 0..WAITING_MAX as u64 {
+            assert_eq!(told(&shard, &mut work, refuse(ticket), 0), Vec::<String>::new());
+        }
+        assert_eq!(told(&shard, &mut work, refuse(99), 0), ["99: Crowded"]);
+    }
+
+    /// Nobody can make two sets of fields that look the same; but should it happen, it is a refusal and no more.
+    #[test]
+    fn what_can_only_be_refused_is_refused_under_the_very_key_that_is_kept() {
+        let (mut shard, mut work) = (shard(0..1), Work::default());
+        shard.apply(&(id(0), paid(key("k", b"0"))), 0);
+        let refusal = Refusal::NoStore("s".into());
+        let refuse = OrderMsg::Refuse { ticket: Ticket(1), buyer: BUYER, key: key("k", b"0"), refusal };
+        assert_eq!(told(&shard, &mut work, refuse, 0), ["1: 422"]);
     }
 
     /// The same key a day later is another order's; the earlier order coming and going changes nothing.

@@ -66,7 +66,7 @@ impl OrderShard {
         let rows: Vec<_> = rows.collect();
         for (id, order) in &rows {
             self.on_disk(*id, order.buyer);
-            self.keys_at_rest |= !order.keys.is_empty();
+            self.keys_at_rest = self.keys_at_rest.max(order.keys.iter().map(|kept| kept.at).max());
         }
         rows
     }
@@ -79,8 +79,8 @@ impl OrderShard {
     }
 
     /// Says that any order that may rest may be on disk as well: who recovers does not know. `keys`: so may idempotency
-    /// keys be.
-    pub fn all_may_be_on_disk(&mut self, keys: bool) {
+    /// keys be, the newest one since then.
+    pub fn all_may_be_on_disk(&mut self, keys: Option<Millis>) {
         self.keys_at_rest = keys;
         let settled = self.orders.iter().filter(|(_, order)| order.status != OrderStatus::Pending);
         let settled: Vec<_> = settled.map(|(id, order)| (*id, order.buyer)).collect();
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(both(&shard), [id(1)]);
         shard.bring_back(id(0), order(OrderStatus::Paid));
         assert_eq!(both(&shard), [id(0), id(1)]);
-        shard.all_may_be_on_disk(false);
+        shard.all_may_be_on_disk(None);
         assert_eq!(both(&shard), [id(0), id(1), id(3)]);
     }
 
