@@ -256,3 +256,44 @@ impl<'a> Ticker<'a> {
 fn snapshot(error: SnapshotError) -> OpenError {
     OpenError::Io { what: "snapshots".into(), source: std::io::Error::other(error.to_string()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::disk::MemoryDisk;
+    use crate::engine::walk::{Walk, Wanted, Writing};
+    use crate::journal::JournalOptions;
+
+    struct Nobody;
+
+    impl journal::Observer for Nobody {
+        fn advanced(&self, _durable: Lsn) {}
+
+        fn failed(&self, _why: &str) {}
+    }
+
+    /// Found by the simulator: after a clean end everything is in the snapshot's rows and nothing is replayed. Engine time
+    /// must not begin below the time of what is in them, wherever the wall clock was set meanwhile.
+    #[test]
+    fn time_does_not_begin_before_a_snapshot_that_holds_everything() {
+        let (disk, dir): (Arc<dyn Disk>, _) = (Arc::new(MemoryDisk::new()), Path::new("/shop"));
+        disk.create_dir_all(dir).unwrap();
+        let resting = Arc::new(Orders::open(&*disk, &dir.join("orders.redb"), 1 << 20).unwrap());
+        let options = JournalOptions { durability: Durability::Snapshot, ..JournalOptions::default() };
+        let (journal, _) = Journal::by_hand(None, 0, 1, options, Arc::new(Nobody)).unwrap();
+        let (sink, tap) = channel();
+        let start = journal.tap(sink);
+        let mut writing = Writing::begin(disk.clone(), dir, start, 1, 5_000).unwrap();
+        let mut walk = Walk::new(1, 1, 1_000);
+        while let Wanted::Ids(_) = walk.wanted() {
+            walk.ids(Vec::new());
+        }
+        writing.walked(&journal);
+        writing.publish(&journal, &tap, 0).unwrap();
+        let durability = Durability::Snapshot;
+        let data = Data { disk: &disk, dir, durability, segment_bytes: 1 << 12, threads: false, report: &|_| {} };
+        assert_eq!(Recovery::read(&data, &resting).unwrap().newest(), 5_000);
+    }
+}

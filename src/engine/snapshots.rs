@@ -284,8 +284,11 @@ pub(super) fn load(
         let visited = chunks::read(kind, payload, &mut |part| {
             rows += u64::from(part.is_row());
             match part {
-                // After a clean close there is no later event to say what time it was.
-                Part::Header(header) => (epoch, image.newest) = (header.epoch, image.newest.max(header.taken_ms)),
+                Part::Header(header) => {
+                    epoch = header.epoch;
+                    // What happened before the walk is in the rows, which do not say when.
+                    image.newest = image.newest.max(header.taken_ms);
+                }
                 Part::Account(name, row) => image.account_row(name, row)?,
                 Part::Store(name, row) => image.store_row(name, &row)?,
                 Part::Order(id, order) => image.order_row(id, order),

@@ -413,7 +413,14 @@ impl Sim {
             let (rest, job) = snapshot.step(process, &self.disk, Path::new(DIR));
             self.snapshot = rest;
             if let Job::Over(how) = job {
+                let published = how.starts_with("published");
                 self.say(|| format!("the snapshot is over: {how}"));
+                // It is the moment at which the most can go wrong.
+                if published && self.weather.crash > 0 && self.dice.chance(200) {
+                    let after = self.dice.roll(4);
+                    self.say(|| format!("the process will die after {after} changes"));
+                    self.disk.kill_after(after);
+                }
             }
         }
     }
