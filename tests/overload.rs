@@ -46,12 +46,22 @@ fn register(server: &Server) {
     assert_eq!(answer.status, 200);
 }
 
+/// Lets the callers end, also when the test fails before: a scope waits for its threads.
+struct Enough<'a>(&'a AtomicBool);
+
+impl Drop for Enough<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn what_is_too_much_is_refused_at_once_and_leaves_no_trace() {
     let server = Server::start(&SLOW_COMMITS);
     register(&server);
     let (accepted, refused, enough) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let _enough = Enough(&enough);
         for _ in 0..CALLERS {
             scope.spawn(|| {
                 // One connection for all of a caller's requests: a refusal does not end it.
@@ -81,7 +91,6 @@ fn what_is_too_much_is_refused_at_once_and_leaves_no_trace() {
         // Those who are refused are not all.
         let before = accepted.load(Ordering::Relaxed);
         wait_until("some are served", || accepted.load(Ordering::Relaxed) > before + 100);
-        enough.store(true, Ordering::Relaxed);
     });
     assert_eq!(metric(&server, "bookstore_http_shed_total"), refused.into_inner() as f64);
     // A lone caller lifts the limit: whoever comes looks whether it is still needed.
