@@ -99,6 +99,11 @@ impl Sim {
         {
             return Ok(());
         }
+        if let Command::AddBook { store, book, .. } = &waiting.command
+            && self.shadow.shops.get(store).is_none_or(|shop| shop.books.contains_key(book))
+        {
+            return Ok(());
+        }
         let Some(admission) = self.admit() else { return Ok(()) };
         self.send(Waiting { admission, ..waiting }, cred);
         Ok(())

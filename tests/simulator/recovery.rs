@@ -10,7 +10,9 @@ use std::time::Duration;
 use bookstore::disk::{Disk, MemoryDisk};
 use bookstore::internals::actors::{Answers, clock_base};
 use bookstore::internals::cold::Orders;
-use bookstore::internals::domain::{Account, Millis, OrderStatus, Persistent, Record, SHARDS, decode};
+use bookstore::internals::domain::{
+    Account, CreditCause, Millis, OrderId, OrderStatus, Persistent, Record, SHARDS, decode,
+};
 use bookstore::internals::engine::{Data, IdSource, Recovery, Tally};
 use bookstore::internals::journal::{
     BATCH_HEADER_BYTES, Durability, Journal, JournalOptions, Lsn, Stepped, list_segments, read_segment,
@@ -235,6 +237,35 @@ impl Sim {
             }
         }
         self.shadow.compare(&state)
+    }
+
+    /// At any moment: money is in a purse, with the platform, or on its way with evidence of it.
+    pub(crate) fn check_money_on_its_way(&mut self) -> Checked {
+        let state = self.state()?;
+        let status = |id: &OrderId| state.orders.get(id).map(|order| order.status());
+        let mut there: i64 = state.orders.values().map(|order| order.escrow()).sum();
+        let mut put_in = 0;
+        for (_, account) in state.accounts.values() {
+            there += account.balance();
+            put_in += account.net_put_in();
+            for (id, hold) in account.holds() {
+                let seller = state.accounts.get(&hold.seller.0);
+                let arrived = seller.is_some_and(|(_, seller)| seller.credits().contains_key(id));
+                if status(id) == Some(OrderStatus::Pending) && !arrived {
+                    there += hold.amount;
+                }
+            }
+            for (id, credit) in account.credits() {
+                // It is counted as the platform's, too.
+                if credit.cause == CreditCause::Confirmation && status(id) != Some(OrderStatus::Completed) {
+                    there -= credit.amount;
+                }
+            }
+        }
+        match there == put_in {
+            true => Ok(()),
+            false => Err(format!("{put_in} fen were put in, and {there} are there or on their way")),
+        }
     }
 
     /// All deadlines are past, and every message was delivered.

@@ -178,6 +178,10 @@ impl Sim {
             self.maybe_break();
             self.step(true)?;
             self.after_step()?;
+            // What has failed does not journal what it does.
+            if step % 16 == 0 && !self.process().is_failed() {
+                self.check_money_on_its_way()?;
+            }
             if step % 64 == 63 && self.dice.chance(60) {
                 self.rest()?;
                 if self.dice.chance(200) {
