@@ -188,12 +188,14 @@ impl Core {
             return Err(WriteError::Other("the walk was cut short".into()));
         }
         writing.walked(&self.system.journal);
-        self.system.journal.flush_blocking().map_err(|error| WriteError::Other(error.to_string()))?;
+        while !writing.is_ready(&self.system.journal, events)? {
+            self.system.journal.flush_blocking().map_err(|error| WriteError::Other(error.to_string()))?;
+        }
         let stopped = self.snapshots.stopped.lock().unwrap_or_else(PoisonError::into_inner);
         if *stopped || self.system.answers.is_failed() {
             return Err(WriteError::Other("the engine stopped".into()));
         }
-        let (published, last) = writing.publish(&self.system.journal, events, self.system.resting.written())?;
+        let (published, last) = writing.publish(&self.system.journal, self.system.resting.written())?;
         self.after_publishing(last);
         drop(stopped);
         Ok((published, last))

@@ -169,8 +169,10 @@ pub struct Writing {
     writer: SnapshotWriter,
     /// The newest event in it, or the one before the walk.
     last: Lsn,
-    /// Asked for when the walk was through.
+    /// Asked for when the walk was through, and again when the tap was closed.
     flush: Option<Flush>,
+    /// Nothing more comes from the tap.
+    sealed: bool,
 }
 
 impl Writing {
@@ -181,7 +183,7 @@ impl Writing {
     pub fn begin(disk: Arc<dyn Disk>, dir: &Path, start_lsn: Lsn, epoch: u32, now: Millis) -> Result<Self, WriteError> {
         let mut writer = SnapshotWriter::create(disk, dir, start_lsn)?;
         writer.chunk(chunk::HEADER, &chunks::header(epoch, now))?;
-        Ok(Writing { writer, last: start_lsn, flush: None })
+        Ok(Writing { writer, last: start_lsn, flush: None, sealed: false })
     }
 
     /// Writes a chunk of the walk.
@@ -217,12 +219,26 @@ impl Writing {
         self.flush = Some(journal.request_flush());
     }
 
-    /// Whether the journal is synced past the walk, so that the snapshot may be published. The tap has everything up to
-    /// there, too.
+    /// Whether the snapshot may be published: the journal is synced past the walk, and past all that the tap has sent
+    /// until then. With `--durability buffered` the tap is ahead of the sync, and a snapshot past the end of the journal
+    /// would let go of what the older one needs. To be asked again after each flush of the journal.
     ///
     /// # Errors
     /// [`WriteError`] if it never will be.
-    pub fn is_ready(&self, journal: &Journal) -> Result<bool, WriteError> {
+    pub fn is_ready(&mut self, journal: &Journal, tap: &Receiver<Vec<u8>>) -> Result<bool, WriteError> {
+        if !self.is_flushed(journal)? {
+            return Ok(false);
+        }
+        if !self.sealed {
+            journal.untap();
+            self.events(tap)?;
+            self.flush = Some(journal.request_flush());
+            self.sealed = true;
+        }
+        self.is_flushed(journal)
+    }
+
+    fn is_flushed(&self, journal: &Journal) -> Result<bool, WriteError> {
         match &self.flush {
             None => Ok(false),
             Some(_) if planted(Fault::SnapshotBeforeSync) => Ok(true),
@@ -235,17 +251,10 @@ impl Writing {
     ///
     /// # Errors
     /// [`WriteError`], also if it is not ready. Nothing was published then, but see [`SnapshotWriter::publish`].
-    pub fn publish(
-        mut self,
-        journal: &Journal,
-        tap: &Receiver<Vec<u8>>,
-        written: u64,
-    ) -> Result<(PublishedSnapshot, Lsn), WriteError> {
-        if !self.is_ready(journal)? {
+    pub fn publish(mut self, journal: &Journal, written: u64) -> Result<(PublishedSnapshot, Lsn), WriteError> {
+        if !self.sealed || !self.is_flushed(journal)? {
             return Err(WriteError::Other("the walk was cut short, or the journal is behind it".into()));
         }
-        journal.untap();
-        self.events(tap)?;
         self.writer.chunk(chunk::AT_REST, &chunks::at_rest(written))?;
         Ok((self.writer.publish(&[], self.last)?, self.last))
     }

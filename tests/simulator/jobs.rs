@@ -57,7 +57,7 @@ impl Snapshot {
             return (None, Job::Over("given up".into()));
         }
         let written = process.hub.resting.written();
-        let published = match self.writing.publish(&process.hub.journal, &self.tap, written) {
+        let published = match self.writing.publish(&process.hub.journal, written) {
             Ok((_, lsn)) => lsn,
             Err(error) => {
                 process.hub.journal.untap();
@@ -71,7 +71,7 @@ impl Snapshot {
     /// True when it may be published.
     fn try_step(&mut self, process: &mut Process) -> Result<bool, String> {
         if self.walked {
-            return self.writing.is_ready(&process.hub.journal).map_err(|error| error.to_string());
+            return self.writing.is_ready(&process.hub.journal, &self.tap).map_err(|error| error.to_string());
         }
         match self.walk.wanted() {
             Wanted::Account(number) => match process.accounts.get(&number) {
