@@ -426,11 +426,22 @@ async fn buffered_keeps_a_prefix_when_the_power_fails() {
         let engine = Engine::open(config.clone()).await.unwrap();
         let mut told = Told::default();
         work(&engine, &mut told).await.unwrap();
+        // Each sum of the first so many says how many there were.
+        engine.register("prefix", "pw").await.unwrap();
+        for power in 0..40 {
+            engine.add_funds("prefix", T, 1 << power).await.unwrap();
+        }
         drop(engine);
         disk.crash(if seed % 2 == 0 { Crash::LoseAll } else { Crash::Tear(seed) });
         let engine = Engine::open(config.clone()).await.unwrap();
         let audit = engine.audit().await.unwrap();
         assert!(audit.is_conserved(), "{audit:?}");
+        let kept = engine.balance("prefix", T).await.unwrap_or_default();
+        assert!((kept + 1).count_ones() == 1, "{kept:b} has a hole");
+        if kept > 0 {
+            // Then all that came before is there.
+            assert_eq!((audit.accounts as usize, audit.orders as usize), (told.registered + 1, told.orders.len()));
+        }
         drop(engine);
         disk.crash(Crash::KeepAll);
         assert_eq!(Engine::open(config).await.unwrap().audit().await.unwrap(), audit);

@@ -24,6 +24,8 @@ const SMALL_SEGMENTS: [&str; 4] = ["--segment-bytes", "16777216", "--snapshot-in
 /// Of the exit status that tells an engine that failed.
 const ENGINE_FAILED: i32 = 70;
 const ENDS_WITHIN: Duration = Duration::from_secs(1);
+/// How long a call takes that is to fail: an answer that leaves meanwhile does not wait for it.
+const DELAY_US: u64 = 300_000;
 
 fn main() {
     match std::env::var("BOOKSTORE_REAL_DISK").as_deref() {
@@ -38,12 +40,23 @@ fn main() {
 /// What one buyer was told.
 #[derive(Default)]
 struct Told {
-    /// Orders, each with the time at which its request was sent.
-    orders: Vec<(SystemTime, String)>,
+    /// Orders that were acknowledged.
+    orders: Vec<String>,
     /// Deposits of one fen that were acknowledged.
     deposits: i64,
     /// Requests that were not answered.
     open: usize,
+    /// When the last acknowledgement arrived.
+    last: Option<SystemTime>,
+    /// When the first request was not served.
+    first_failure: Option<SystemTime>,
+}
+
+impl Told {
+    fn failed(&mut self, open: usize) {
+        self.open += open;
+        self.first_failure.get_or_insert_with(SystemTime::now);
+    }
 }
 
 /// Buyers that order and put money in until they are told to stop or the service is gone.
@@ -73,20 +86,28 @@ fn buy(client: &Client, user: &User, lines: &[(String, i64)], stop: &AtomicBool)
     let lines: Vec<(&str, i64)> = lines.iter().map(|(id, count)| (id.as_str(), *count)).collect();
     let mut told = Told::default();
     while !stop.load(Ordering::SeqCst) {
-        let sent = SystemTime::now();
         match client.try_new_order(user, common::shop::STORE, &lines) {
-            Ok(answer) if answer.status == 200 => told.orders.push((sent, answer.text("order_id"))),
+            Ok(answer) if answer.status == 200 => {
+                told.last = Some(SystemTime::now());
+                told.orders.push(answer.text("order_id"));
+            }
             // The journal failed: it may have been made or not.
-            Ok(answer) if answer.status == 503 => told.open += 1,
-            Ok(answer) => panic!("{answer:?}"),
-            Err(_) => return told,
-        }
-        match client.try_add_funds(user, 1) {
-            Ok(answer) if answer.status == 200 => told.deposits += 1,
-            Ok(answer) if answer.status == 503 => told.open += 1,
+            Ok(answer) if answer.status == 503 => told.failed(1),
             Ok(answer) => panic!("{answer:?}"),
             Err(_) => {
-                told.open += 1;
+                told.failed(0);
+                return told;
+            }
+        }
+        match client.try_add_funds(user, 1) {
+            Ok(answer) if answer.status == 200 => {
+                told.last = Some(SystemTime::now());
+                told.deposits += 1;
+            }
+            Ok(answer) if answer.status == 503 => told.failed(1),
+            Ok(answer) => panic!("{answer:?}"),
+            Err(_) => {
+                told.failed(1);
                 return told;
             }
         }
@@ -101,7 +122,7 @@ fn recover(shop: &mut Shop, told: &[(User, Told)]) -> usize {
     for (user, told) in told {
         let listed = client.query_buyer_all_orders(user);
         let text = listed.ok().body.to_string();
-        for (_, order) in &told.orders {
+        for order in &told.orders {
             assert!(text.contains(order), "order {order} of {} was acknowledged and is lost", user.id);
         }
         let balance = client.balance(user);
@@ -115,11 +136,11 @@ fn recover(shop: &mut Shop, told: &[(User, Told)]) -> usize {
 fn strace(pid: u32, call: &str, when: u32, output: &Path) -> Child {
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-ttt", "-e", &format!("trace={call}")]);
-    command.args(["-e", &format!("inject={call}:error=EIO:when={when}"), "-o"]).arg(output);
+    command.args(["-e", &format!("inject={call}:error=EIO:delay_enter={DELAY_US}:when={when}"), "-o"]).arg(output);
     command.args(["-p", &pid.to_string()]).stdin(Stdio::null()).spawn().expect("strace runs")
 }
 
-/// When the first error was injected.
+/// When the first call began whose answer was an error.
 fn injected(output: &Path) -> Option<SystemTime> {
     let text = fs::read_to_string(output).unwrap_or_default();
     let line = text.lines().find(|line| line.contains("INJECTED"))?;
@@ -145,10 +166,12 @@ fn errors() {
         let told = load.end();
         let fault = injected(&output).expect("an error was injected");
         assert_eq!(status.code(), Some(ENGINE_FAILED), "{call} {when}: {}", shop.server.output());
-        let after = ended.duration_since(fault).unwrap_or_default();
+        let failed = fault + Duration::from_micros(DELAY_US);
+        let after = ended.duration_since(failed).unwrap_or_default();
         assert!(after < ENDS_WITHIN, "{call} {when}: ended {after:?} after the fault");
-        let late = told.iter().flat_map(|(_, told)| &told.orders).filter(|(sent, _)| *sent > fault).count();
-        assert_eq!(late, 0, "{call} {when}: acknowledged after the fault");
+        // What the calls before it made durable has long been told by then; nothing else may be.
+        let last = told.iter().filter_map(|(_, told)| told.last).max().unwrap();
+        assert!(last < failed - Duration::from_millis(150), "{call} {when}: acknowledged beside the fault");
         let orders = recover(&mut shop, &told);
         println!("real_disk: {call} {when}: ended {} ms after the fault, {orders} orders are there", after.as_millis());
     }
@@ -187,7 +210,11 @@ fn full() {
     let load = Load::start(&shop, &books);
     let began = Instant::now();
     let status = shop.server.wait();
+    let ended = SystemTime::now();
     let told = load.end();
+    let noticed = told.iter().filter_map(|(_, told)| told.first_failure).min().unwrap();
+    let after = ended.duration_since(noticed).unwrap_or_default();
+    assert!(after < ENDS_WITHIN, "ended {after:?} after the first who was not served");
     assert_eq!(status.code(), Some(ENGINE_FAILED), "{}", shop.server.output());
     assert!(shop.server.output().contains("No space left"), "{}", shop.server.output());
     resize(256);

@@ -156,8 +156,8 @@ fn a_torn_end_is_told_and_no_damage() {
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
     bytes[end - 3..=end].fill(0);
     fs::write(&segment, bytes).unwrap();
-    check(&dir).ok().says("note: ").says("never acknowledged").says("sound");
-    bookstore(&[&"inspect", &segment]).ok().says("never acknowledged");
+    check(&dir).ok().says("note: ").says("a crash tore").says("sound");
+    bookstore(&[&"inspect", &segment]).ok().says("a crash tore");
     // Leftovers and strangers are told, too.
     fs::write(dir.join("00000000000000000009.snap.tmp"), b"x").unwrap();
     fs::write(dir.join("notes.txt"), b"x").unwrap();

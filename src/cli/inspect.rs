@@ -63,8 +63,8 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Exit> {
             }
             if cut_bytes > 0 {
                 say(&format_args!(
-                    "{file} at byte {end}: {cut_bytes} bytes of a batch that was never acknowledged, as a crash leaves \
-                     them; the next start cuts them"
+                    "{file} at byte {end}: {cut_bytes} bytes of a batch that a crash tore, or that was damaged later; the next \
+                     start cuts them"
                 ));
             }
             Ok(())

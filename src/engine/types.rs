@@ -213,7 +213,8 @@ pub struct Recovered {
     pub resting_orders: u64,
     /// Events that were replayed from the journal.
     pub replayed_events: u64,
-    /// Bytes of an unfinished batch that were cut from the journal's end. They were never acknowledged.
+    /// Bytes of a batch that were cut from the journal's end. A crash tore it, before it was acknowledged; or it was
+    /// damaged later, which cannot be told apart.
     pub cut_bytes: u64,
     /// Sagas that a crash had interrupted and that were finished.
     pub finished_sagas: u64,

@@ -292,8 +292,8 @@ impl Files {
             }
             if summary.cut_bytes > 0 {
                 self.report.notes.push(format!(
-                    "{} at byte {}: {} bytes of a batch that was never acknowledged, as a crash leaves them; the next \
-                     start cuts them",
+                    "{} at byte {}: {} bytes of a batch that a crash tore, or that was damaged later, which cannot be told \
+                     apart; the next start cuts them",
                     path.display(),
                     summary.end,
                     summary.cut_bytes,
