@@ -271,6 +271,16 @@ fn what_is_no_identity_is_refused_with_its_reason() {
     {
         assert!(matches!(why(certificate, wrong.as_bytes()), TlsError::Key(_)), "{wrong}");
     }
+    // A key that lost its line ends on the way is what the reason would like to quote. It must not, in any spelling.
+    let secret = one.key.lines().nth(1).unwrap();
+    let numbers = format!("{:?}", &secret.as_bytes()[..16]);
+    let numbers = numbers.trim_matches(['[', ']']);
+    for flat in [one.key.replace('\n', " "), one.key.replace('\n', "\\n"), one.key.replace("-----\n", "\n")] {
+        for told in [why(certificate, flat.as_bytes()), why(flat.as_bytes(), key)] {
+            let told = format!("{told} {told:?}");
+            assert!(!told.contains(&secret[..16]) && !told.contains(numbers), "{told}");
+        }
+    }
     let encrypted = one.key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
     assert!(why(certificate, encrypted.as_bytes()).to_string().contains("passphrase"));
     assert!(matches!(why(certificate, other.key.as_bytes()), TlsError::Mismatch));

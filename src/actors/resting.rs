@@ -3,6 +3,10 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+#[cfg(feature = "server")]
+use std::time::Duration;
+use std::time::Instant;
 
 use super::shell::Mail;
 use super::system::System;
@@ -17,7 +21,7 @@ impl System {
         }
         match self.resting.view() {
             Ok(view) => {
-                let system = self.clone();
+                let (system, asked) = (self.clone(), Instant::now());
                 self.runtime.spawn(async move {
                     // Never closed.
                     let _turn = system.readers.clone().acquire_owned().await;
@@ -26,10 +30,17 @@ impl System {
                     if system.runtime.spawn_blocking(read).await.is_err_and(|error| error.is_panic()) {
                         system.fail("the reader of orders at rest panicked".into());
                     }
+                    system.reads_us.fetch_add(asked.elapsed().as_micros() as u64, Ordering::Relaxed);
                 });
             }
             Err(error) => self.resting_failed(&error),
         }
+    }
+
+    /// How long questions about orders on disk took, in sum.
+    #[cfg(feature = "server")]
+    pub(crate) fn reads(&self) -> Duration {
+        Duration::from_micros(self.reads_us.load(Ordering::Relaxed))
     }
 
     fn answer_resting(self: &Arc<Self>, question: Resting, view: Option<&View>) {

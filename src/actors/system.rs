@@ -35,6 +35,8 @@ pub(crate) struct System {
     pub(crate) resting: Arc<Orders>,
     /// Of the runtime's threads for blocking work, those that may read them at once: others need some, too.
     pub(super) readers: Arc<Semaphore>,
+    /// Sum of the times of their questions, from the moment they were asked, in µs.
+    pub(super) reads_us: AtomicU64,
     /// The runtime that the engine was opened on. A caller may be on another one, which may end before the engine.
     pub(crate) runtime: tokio::runtime::Handle,
     shards: OnceLock<Vec<ActorRef<Mail<OrderShard>>>>,
@@ -69,6 +71,7 @@ impl System {
             observer,
             resting,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            reads_us: AtomicU64::new(0),
             shards: OnceLock::new(),
             earliest: AtomicU64::new(u64::MAX),
             earlier: Notify::new(),

@@ -43,6 +43,8 @@ pub(crate) struct Load {
     pub(crate) timed: u64,
     /// The sum of their times from admission to answer, syncs included; hashing of passwords is before it.
     pub(crate) times: Duration,
+    /// The sum of the times that commands waited for orders on disk.
+    pub(crate) reads: Duration,
     /// Syncs that answers wait for; none unless an answer means "on the disk".
     pub(crate) syncs: u64,
     /// The sum of their times.
@@ -72,6 +74,7 @@ impl Engine {
         Load {
             timed: core.times.timed.load(Ordering::Relaxed),
             times: Duration::from_micros(core.times.micros.load(Ordering::Relaxed)),
+            reads: core.system.reads(),
             syncs,
             sync_times: Duration::from_micros(sync_micros),
         }

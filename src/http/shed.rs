@@ -70,6 +70,10 @@ impl Rule {
         let allowed = self.delay_max + look.sync * SYNCS_A_COMMAND;
         match self.limit {
             None => {
+                if look.span > LOOK_PAUSE_MAX {
+                    // Nobody looked for long: whatever crowded it then is over.
+                    self.crowded_since = None;
+                }
                 let took = look.took?;
                 if took <= allowed || look.inside < CROWD {
                     self.crowded_since = None;
@@ -103,10 +107,26 @@ impl Rule {
     }
 }
 
+/// What syncs took in the last two looks in which one ended. Answers of one sync come in several looks, of which most
+/// see none end.
+#[derive(Debug, Default)]
+struct Syncs([Duration; 2]);
+
+impl Syncs {
+    /// The slower of the two. `sync`: of this look, if one ended.
+    fn slowest(&mut self, sync: Option<Duration>) -> Duration {
+        if let Some(sync) = sync {
+            self.0 = [sync, self.0[0]];
+        }
+        self.0[0].max(self.0[1])
+    }
+}
+
 /// The rule and what it goes by.
 #[derive(Debug)]
 struct Watch {
     rule: Rule,
+    syncs: Syncs,
     at: Duration,
     load: Load,
     refused: u64,
@@ -128,7 +148,13 @@ pub(super) struct Shed {
 impl Shed {
     /// With a time of zero nothing is ever shed.
     pub(super) fn new(delay_max: Duration) -> Self {
-        let watch = Watch { rule: Rule::new(delay_max), at: Duration::ZERO, load: Load::default(), refused: 0 };
+        let watch = Watch {
+            rule: Rule::new(delay_max),
+            syncs: Syncs::default(),
+            at: Duration::ZERO,
+            load: Load::default(),
+            refused: 0,
+        };
         Shed {
             began: Instant::now(),
             off: delay_max.is_zero(),
@@ -171,6 +197,10 @@ impl Shed {
             now,
             span: now - watch.at,
             refused: refused > watch.refused,
+            sync: {
+                let sync = sync_between(watch.load, load);
+                watch.syncs.slowest(sync)
+            },
             ..between(watch.load, load, now - watch.at)
         };
         (watch.at, watch.load, watch.refused) = (now, load, refused);
@@ -189,13 +219,21 @@ impl Shed {
     }
 }
 
-/// What two sums tell of the time between them.
+/// What a sync took between two sums, on average, if one ended.
+fn sync_between(before: Load, after: Load) -> Option<Duration> {
+    average(after.sync_times.saturating_sub(before.sync_times), after.syncs.saturating_sub(before.syncs))
+}
+
+fn average(sum: Duration, count: u64) -> Option<Duration> {
+    sum.checked_div(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// What two sums tell of the time between them, but for syncs.
 fn between(before: Load, after: Load, span: Duration) -> Look {
     let timed = after.timed.saturating_sub(before.timed);
-    let times = after.times.saturating_sub(before.times);
-    let syncs = after.syncs.saturating_sub(before.syncs);
-    let sync_times = after.sync_times.saturating_sub(before.sync_times);
-    let average = |sum: Duration, count: u64| sum.checked_div(u32::try_from(count).unwrap_or(u32::MAX));
+    // One command in so many is timed, each read is.
+    let reads = after.reads.saturating_sub(before.reads) / Load::TIMED_EVERY as u32;
+    let times = after.times.saturating_sub(before.times).saturating_sub(reads);
     let inside = times.as_secs_f64() * Load::TIMED_EVERY as f64 / span.as_secs_f64().max(1e-9);
     Look {
         now: Duration::ZERO,
@@ -203,7 +241,7 @@ fn between(before: Load, after: Load, span: Duration) -> Look {
         // Of long ago nothing can be said.
         took: average(times, timed).filter(|_| span <= LOOK_PAUSE_MAX),
         inside,
-        sync: average(sync_times, syncs).unwrap_or_default(),
+        sync: Duration::ZERO,
         refused: false,
     }
 }
@@ -388,6 +426,47 @@ mod tests {
         assert_eq!(shop.refused, 0);
     }
 
+    /// Bursts with silence between them: patience begins anew with each.
+    #[test]
+    fn silence_ends_a_burst() {
+        let mut rule = Rule::new(Duration::from_millis(1));
+        let ms = Duration::from_millis;
+        let look = |now, span, took| {
+            let (now, span, took) = (ms(now), ms(span), Some(ms(took)).filter(|_| span <= 100));
+            Look { now, span, took, inside: 500.0, sync: Duration::ZERO, refused: false }
+        };
+        for second in 1..9 {
+            let now = 10_000 * second;
+            assert_eq!(rule.observe(look(now, 9_900, 20)), None, "second {second}");
+            assert_eq!(rule.observe(look(now + 10, 10, 20)), None, "second {second}");
+            assert_eq!(rule.observe(look(now + 20, 10, 20)), None, "second {second}");
+        }
+    }
+
+    /// Answers of one sync come in several looks, and the next sync ends in a later one.
+    #[test]
+    fn a_look_without_a_sync_goes_by_the_syncs_before() {
+        let ms = Duration::from_millis;
+        let mut syncs = Syncs::default();
+        assert_eq!(syncs.slowest(None), Duration::ZERO);
+        assert_eq!(syncs.slowest(Some(ms(30))), ms(30));
+        assert_eq!(syncs.slowest(None), ms(30));
+        assert_eq!(syncs.slowest(Some(ms(5))), ms(30));
+        assert_eq!(syncs.slowest(None), ms(30));
+        assert_eq!(syncs.slowest(Some(ms(5))), ms(5));
+    }
+
+    /// What commands wait for orders on disk is no crowd.
+    #[test]
+    fn reads_of_the_disk_are_no_crowd() {
+        let ms = Duration::from_millis;
+        let load = |timed, times, reads| Load { timed, times, reads, ..Load::default() };
+        let look = between(load(0, ms(0), ms(0)), load(100, ms(2_000), ms(15_800)), ms(10));
+        assert_eq!(look.took, Some(Duration::from_micros(250)));
+        let look = between(load(0, ms(0), ms(0)), load(100, ms(2_000), ms(99_000)), ms(10));
+        assert_eq!(look.took, Some(Duration::ZERO));
+    }
+
     #[test]
     fn a_slow_disk_is_no_crowd() {
         let mut shop = Shop::new(25, 8, 15_000);
@@ -433,10 +512,11 @@ mod tests {
     #[test]
     fn sums_become_averages() {
         let ms = Duration::from_millis;
-        let before = Load { timed: 10, times: ms(5), syncs: 100, sync_times: ms(10) };
-        let after = Load { timed: 30, times: ms(45), syncs: 110, sync_times: ms(12) };
+        let before = Load { timed: 10, times: ms(5), reads: ms(0), syncs: 100, sync_times: ms(10) };
+        let after = Load { timed: 30, times: ms(45), reads: ms(0), syncs: 110, sync_times: ms(12) };
         let look = between(before, after, ms(20));
-        assert_eq!((look.took, look.sync), (Some(ms(2)), Duration::from_micros(200)));
+        assert_eq!((look.took, sync_between(before, after)), (Some(ms(2)), Some(Duration::from_micros(200))));
+        assert_eq!(sync_between(after, after), None);
         // One of eight was timed.
         assert!((look.inside - 16.0).abs() < 1e-9, "{}", look.inside);
         assert_eq!(between(before, after, SECOND).took, None, "too long ago");

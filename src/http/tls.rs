@@ -85,7 +85,7 @@ impl TlsIdentity {
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let chain = CertificateDer::pem_slice_iter(certificates)
             .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| TlsError::Certificate(error.to_string()))?;
+            .map_err(|error| TlsError::Certificate(pem_trouble(&error)))?;
         if chain.is_empty() {
             return Err(TlsError::Certificate("there is no PEM block CERTIFICATE in it".into()));
         }
@@ -107,8 +107,21 @@ fn no_key(pem: &[u8], error: &pem::Error) -> TlsError {
     }
     match error {
         pem::Error::NoItemsFound => TlsError::Key("there is no PEM block PRIVATE KEY in it".into()),
-        error => TlsError::Key(error.to_string()),
+        error => TlsError::Key(pem_trouble(error)),
     }
+}
+
+/// What is wrong with a PEM file. Never what is in it: the file may be a key.
+fn pem_trouble(error: &pem::Error) -> String {
+    let what = match error {
+        pem::Error::MissingSectionEnd { .. } => "a BEGIN line has no END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is malformed",
+        pem::Error::Base64Decode(_) => "what is between BEGIN and END is not base64",
+        pem::Error::SectionTooLarge => "a block is too large",
+        pem::Error::NoItemsFound => "it has no such block",
+        _ => "it cannot be read",
+    };
+    format!("{what}; PEM has lines, and each BEGIN and END is one")
 }
 
 fn refused(error: rustls::Error) -> TlsError {
