@@ -154,6 +154,9 @@ struct TransportArgs {
     /// Time for a request's body, then 408
     #[arg(long, env = "BOOKSTORE_BODY_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
     body_timeout: Duration,
+    /// Time in which a client must take at least something of its answer; who takes nothing is cut
+    #[arg(long, env = "BOOKSTORE_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    write_timeout: Duration,
     /// Time that commands may take in the engine on average, beyond the disk's; what would make it longer gets 503 at once. 0s = never
     #[arg(long, env = "BOOKSTORE_ENGINE_DELAY_MAX", value_name = "TIME", default_value = "1ms", value_parser = duration)]
     engine_delay_max: Duration,
@@ -328,6 +331,7 @@ impl ServeArgs {
             header_bytes_max: self.transport.header_limit,
             header_timeout: self.transport.header_timeout,
             body_timeout: self.transport.body_timeout,
+            write_timeout: self.transport.write_timeout,
             connections_max: self.transport.connections_max,
             drain_timeout: self.drain_timeout,
             engine_delay_max: self.transport.engine_delay_max,

@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
-use super::body::Budget;
+use super::body::{Budget, Share};
 use super::json::{put, put_text};
 use super::orders::OrderList;
 use crate::domain::OrderId;
@@ -89,7 +89,7 @@ impl Failure {
 }
 
 /// An answer longer than this leaves in pieces of this size and counts until it has left: clients that read slowly, or
-/// not at all, hold it. Only reads have such answers, so nothing was done when one is refused.
+/// not at all, hold it. A list that is streamed always does. Only reads have such answers, so nothing was done when one is refused.
 const LONG_ANSWER_BYTES: usize = 64 << 10;
 
 /// An answer before it becomes HTTP.
@@ -106,7 +106,7 @@ pub(super) struct Reply {
 enum ReplyBody {
     Json(Bytes),
     Metrics(Bytes),
-    Orders(OrderList),
+    Orders(OrderList, Option<Share>),
 }
 
 impl Reply {
@@ -116,15 +116,20 @@ impl Reply {
 
     /// The same, if it is short or there is room for it among the long ones that have not left; else 503.
     pub(super) fn weighed(mut self, budget: &Arc<Budget>, failure: Failure) -> Self {
-        if let ReplyBody::Json(body) = &mut self.body
-            && body.len() > LONG_ANSWER_BYTES
-        {
-            match budget.weigh(std::mem::take(body)) {
-                Some(weighed) => *body = weighed,
-                None => return Reply::transport(503, "overloaded: long answers in flight; nothing was done", failure),
+        let fits = match &mut self.body {
+            ReplyBody::Json(body) if body.len() > LONG_ANSWER_BYTES => {
+                budget.weigh(std::mem::take(body)).map(|weighed| *body = weighed).is_some()
             }
+            ReplyBody::Orders(list, share) => {
+                *share = budget.share(list.bytes());
+                share.is_some()
+            }
+            ReplyBody::Json(_) | ReplyBody::Metrics(_) => true,
+        };
+        if fits {
+            return self;
         }
-        self
+        Reply::transport(503, "overloaded: long answers in flight; nothing was done", failure)
     }
 
     /// Success without a result.
@@ -167,7 +172,7 @@ impl Reply {
     /// Success with orders.
     pub(super) fn ok_orders(mut list: OrderList) -> Self {
         if list.len() > ORDERS_BUFFERED_MAX {
-            let body = ReplyBody::Orders(list);
+            let body = ReplyBody::Orders(list, None);
             return Reply { code: 200, body, retry_after_s: None, allow: None, close: false };
         }
         let mut body = Vec::new();
@@ -239,7 +244,7 @@ impl Reply {
     pub(super) fn json_body(&self) -> &[u8] {
         match &self.body {
             ReplyBody::Json(bytes) | ReplyBody::Metrics(bytes) => bytes,
-            ReplyBody::Orders(_) => panic!("a list is no short body"),
+            ReplyBody::Orders(..) => panic!("a list is no short body"),
         }
     }
 
@@ -248,7 +253,7 @@ impl Reply {
         let (content_type, body) = match self.body {
             ReplyBody::Json(bytes) => (JSON, Content::Whole(Some(bytes))),
             ReplyBody::Metrics(bytes) => (OPEN_METRICS, Content::Whole(Some(bytes))),
-            ReplyBody::Orders(list) => (JSON, Content::Orders(list)),
+            ReplyBody::Orders(list, share) => (JSON, Content::Orders(list, share)),
         };
         let mut response = Response::new(ResponseBody(body));
         // Every code of ours is a valid status; the fallback is never taken.
@@ -307,7 +312,8 @@ pub struct ResponseBody(Content);
 
 enum Content {
     Whole(Option<Bytes>),
-    Orders(OrderList),
+    /// The list holds its share of the long answers until it is dropped: what it frees on the way is the lesser part.
+    Orders(OrderList, #[expect(dead_code, reason = "it is held, not looked at")] Option<Share>),
 }
 
 impl std::fmt::Debug for ResponseBody {
@@ -327,21 +333,21 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Ok(Frame::data(rest.split_to(LONG_ANSWER_BYTES)))))
             }
             Content::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Content::Orders(list) => Poll::Ready(list.next_chunk().map(|bytes| Ok(Frame::data(bytes)))),
+            Content::Orders(list, _) => Poll::Ready(list.next_chunk().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Content::Whole(bytes) => bytes.is_none(),
-            Content::Orders(list) => list.is_done(),
+            Content::Orders(list, _) => list.is_done(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Content::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Content::Orders(_) => SizeHint::default(),
+            Content::Orders(..) => SizeHint::default(),
         }
     }
 }

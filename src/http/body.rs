@@ -50,31 +50,41 @@ impl Budget {
         Held { budget: self, bytes: 0 }
     }
 
-    /// The same bytes, with a share of the budget that comes back when they are dropped: when they were sent, or their
-    /// reader is gone. `None` if all together are too many; one alone never is.
+    /// The share of an answer of so many bytes. `None` if all together are too many; one alone never is.
+    pub(super) fn share(self: &Arc<Self>, bytes: usize) -> Option<Share> {
+        let share = Share { budget: self.clone(), bytes };
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        (before == 0 || before.saturating_add(bytes) <= self.max).then_some(share)
+    }
+
+    /// The same bytes, with a share that comes back when they are dropped: when they were sent, or their reader is gone.
     pub(super) fn weigh(self: &Arc<Self>, bytes: Bytes) -> Option<Bytes> {
-        let weighed = Weighed { budget: self.clone(), bytes };
-        let before = self.used.fetch_add(weighed.bytes.len(), Ordering::Relaxed);
-        let fits = before == 0 || before.saturating_add(weighed.bytes.len()) <= self.max;
-        fits.then(|| Bytes::from_owner(weighed))
+        let share = self.share(bytes.len())?;
+        Some(Bytes::from_owner(Weighed { bytes, _share: share }))
+    }
+}
+
+/// A share of the budget, given back on drop.
+pub(super) struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
 /// Bytes that count.
 struct Weighed {
-    budget: Arc<Budget>,
     bytes: Bytes,
+    _share: Share,
 }
 
 impl AsRef<[u8]> for Weighed {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-impl Drop for Weighed {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 

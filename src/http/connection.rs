@@ -24,6 +24,7 @@ use super::call::Caller;
 use super::framing::Watched;
 use super::io::Io;
 use super::shared::{Gate, Phase, Shared};
+use super::socket::{Outflow, Socket};
 use super::{answer, routes, service, tls};
 
 /// hyper's buffer is at least this large, so that bodies are read in few pieces.
@@ -43,17 +44,28 @@ const LINGER_BYTES_MAX: usize = 16 << 20;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// The socket below.
     fn into_socket(self) -> TcpStream;
+
+    /// Whether the client takes what is written to that socket.
+    fn outflow(&self) -> Arc<Outflow>;
 }
 
-impl Stream for TcpStream {
+impl Stream for Socket {
     fn into_socket(self) -> TcpStream {
-        self
+        self.into_inner()
+    }
+
+    fn outflow(&self) -> Arc<Outflow> {
+        Socket::outflow(self)
     }
 }
 
-impl Stream for TlsStream<TcpStream> {
+impl Stream for TlsStream<Socket> {
     fn into_socket(self) -> TcpStream {
-        self.into_inner().0
+        self.into_inner().0.into_inner()
+    }
+
+    fn outflow(&self) -> Arc<Outflow> {
+        self.get_ref().0.outflow()
     }
 }
 
@@ -71,10 +83,11 @@ pub(super) struct Conn {
     opened: Instant,
     /// The deadline of the head that is awaited, in ns since `opened`.
     head_deadline_ns: AtomicU64,
+    outflow: Arc<Outflow>,
 }
 
 impl Conn {
-    fn new(shared: Arc<Shared>, caller: Caller) -> Self {
+    fn new(shared: Arc<Shared>, caller: Caller, outflow: Arc<Outflow>) -> Self {
         Conn {
             shared,
             caller,
@@ -84,6 +97,7 @@ impl Conn {
             turn_reads: AtomicUsize::new(0),
             opened: Instant::now(),
             head_deadline_ns: AtomicU64::new(0),
+            outflow,
         }
     }
 
@@ -159,6 +173,7 @@ async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<
 
 /// Serves a connection to its end.
 pub(super) async fn run(stream: TcpStream, caller: Caller, shared: Arc<Shared>) {
+    let stream = Socket::new(stream);
     let Some(identity) = &shared.config.tls else { return serve(stream, caller, shared).await };
     // In a box, so that connections without TLS have no room for it.
     Box::pin(async {
@@ -170,7 +185,7 @@ pub(super) async fn run(stream: TcpStream, caller: Caller, shared: Arc<Shared>) 
 }
 
 async fn serve<S: Stream>(stream: S, caller: Caller, shared: Arc<Shared>) {
-    let conn = Arc::new(Conn::new(Arc::clone(&shared), caller));
+    let conn = Arc::new(Conn::new(Arc::clone(&shared), caller, stream.outflow()));
     let service = service_fn({
         let conn = Arc::clone(&conn);
         move |request| handle(Arc::clone(&conn), request)
@@ -188,9 +203,20 @@ async fn serve<S: Stream>(stream: S, caller: Caller, shared: Arc<Shared>) {
         .half_close(true)
         .serve_connection(Io::new(Watched::new(stream, Arc::clone(&conn))), service);
     let outcome = drive(Pin::new(&mut http), &shared.gate, &conn, |http| http.graceful_shutdown()).await;
-    let Some(outcome) = outcome else { return };
     let parts = http.into_parts();
     let mut stream = parts.io.into_inner();
+    let outcome = match outcome {
+        End::Http(outcome) => outcome,
+        End::Drain => return,
+        End::Unread => {
+            debug!("a client took nothing of its answer and is cut");
+            // What waits in the system's buffer would wait on, for the same client.
+            if let Err(error) = stream.into_socket().set_zero_linger() {
+                debug!(%error, "the connection is closed and not reset");
+            }
+            return;
+        }
+    };
     match outcome {
         Ok(()) if !conn.linger.load(Ordering::Relaxed) => {}
         Ok(()) => linger(stream).await,
@@ -213,7 +239,8 @@ async fn serve<S: Stream>(stream: S, caller: Caller, shared: Arc<Shared>) {
 }
 
 /// Tells a client that there are too many connections.
-pub(super) async fn reject(mut stream: TcpStream, shared: Arc<Shared>) {
+pub(super) async fn reject(stream: TcpStream, shared: Arc<Shared>) {
+    let mut stream = Socket::new(stream);
     let answer = answer::raw(503, "Service Unavailable", "too many connections; nothing was done");
     let Some(identity) = &shared.config.tls else {
         send(&mut stream, &answer).await;
@@ -226,7 +253,16 @@ pub(super) async fn reject(mut stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// Polls a connection until it ends, is told to drain, or (`None`) is cut.
+/// How a connection came to its end.
+enum End<T> {
+    Http(T),
+    /// The drain took too long.
+    Drain,
+    /// The client took nothing of its answer for too long.
+    Unread,
+}
+
+/// Polls a connection until it ends, told to drain or not, or is cut.
 ///
 /// The gate is a lock that all connections share and the alarm a lock of the runtime, so neither is touched for
 /// every request: the gate is registered with once for a waker, the alarm is moved only when it rings.
@@ -235,10 +271,13 @@ async fn drive<C: Future>(
     gate: &Gate,
     conn: &Conn,
     graceful: impl Fn(Pin<&mut C>),
-) -> Option<C::Output> {
+) -> End<C::Output> {
     let timeout = conn.shared.config.header_timeout;
+    let write_timeout = conn.shared.config.write_timeout;
+    // Bytes that do not go are looked for at most this often, so that between two looks is the whole time at least.
+    let mut looked = Instant::now();
     let mut told = pin!(gate.changed());
-    let mut alarm = pin!(tokio::time::sleep(timeout));
+    let mut alarm = pin!(tokio::time::sleep(timeout.min(write_timeout)));
     let mut known_waker: Option<Waker> = None;
     let mut known_phase = Phase::Serving;
     poll_fn(|cx| {
@@ -252,12 +291,12 @@ async fn drive<C: Future>(
             }
             let phase = gate.phase();
             if phase == Phase::Cut {
-                return Poll::Ready(None);
+                return Poll::Ready(End::Drain);
             }
             if phase > known_phase {
                 // What has arrived already is read first, so that it is answered.
                 if let Poll::Ready(outcome) = http.as_mut().poll(cx) {
-                    return Poll::Ready(Some(outcome));
+                    return Poll::Ready(End::Http(outcome));
                 }
                 graceful(http.as_mut());
             }
@@ -265,14 +304,20 @@ async fn drive<C: Future>(
         }
         let rang = alarm.as_mut().poll(cx).is_ready();
         if let Poll::Ready(outcome) = http.as_mut().poll(cx) {
-            return Poll::Ready(Some(outcome));
+            return Poll::Ready(End::Http(outcome));
         }
         if rang {
             let now = Instant::now();
+            if now.saturating_duration_since(looked) >= write_timeout {
+                looked = now;
+                if conn.outflow.stood_still() {
+                    return Poll::Ready(End::Unread);
+                }
+            }
             let deadline = conn.head_deadline();
             // A deadline that has passed was of a head that has arrived; the next one cannot be sooner than this.
             let next = if deadline > now { deadline } else { now + timeout };
-            alarm.as_mut().reset(next.into());
+            alarm.as_mut().reset(next.min(looked + write_timeout).into());
             if alarm.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
             }

@@ -16,6 +16,7 @@ use memchr::memchr;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{Conn, Stream};
+use super::socket::Outflow;
 
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
@@ -113,6 +114,10 @@ impl<S: Stream> AsyncWrite for Watched<S> {
 impl<S: Stream> Stream for Watched<S> {
     fn into_socket(self) -> tokio::net::TcpStream {
         self.inner.into_socket()
+    }
+
+    fn outflow(&self) -> Arc<Outflow> {
+        self.inner.outflow()
     }
 }
 

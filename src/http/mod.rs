@@ -26,7 +26,8 @@
 //! A request walks down this list and its answer walks back up.
 //!
 //! - `server`: the accept loop, the limit of connections, the drain.
-//! - `connection`: one task a connection: hyper, the header timeout, the slow goodbye.
+//! - `connection`: one task a connection: hyper, the timeouts of heads and of writes, the slow goodbye.
+//! - `socket`: the socket below that, which remembers whether the client takes what is written.
 //! - `tls`: the handshake before that, if the service has a certificate.
 //! - `framing`: looks for heads that say in two ways where their body ends.
 //! - `io`: the socket as hyper sees it. It gives hyper's own error answers the contract's JSON shape.
@@ -65,6 +66,7 @@ mod server;
 mod service;
 mod shared;
 mod shed;
+mod socket;
 mod tls;
 mod tower;
 
@@ -118,6 +120,9 @@ pub struct HttpConfig {
     pub header_timeout: Duration,
     /// Time for a request's body to arrive, counted from its head. Default 30 s.
     pub body_timeout: Duration,
+    /// Time in which a client must take at least something of an answer that waits for it; who takes nothing is cut, at the
+    /// latest after twice this time. What the system's buffers hold counts as taken. Default 30 s.
+    pub write_timeout: Duration,
     /// With what the service shows itself: then it speaks TLS only. Default `None`, which is plain HTTP.
     pub tls: Option<TlsIdentity>,
     /// Time for the TLS handshake, from the connection's first moment; then it is dropped. Default 10 s.
@@ -143,6 +148,7 @@ impl Default for HttpConfig {
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             tls: None,
             tls_handshake_timeout: Duration::from_secs(10),
             connections_max: 20_000,

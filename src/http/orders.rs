@@ -1,5 +1,5 @@
 //! Lists of orders as JSON. A list of 100,000 orders is tens of megabytes, so long ones are written as fast as
-//! the client takes them and never stand in memory as a whole.
+//! the client takes them and their text never stands in memory as a whole. The orders do, and count as a long answer.
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::json::{put, put_text};
 use crate::domain::OrderStatus;
-use crate::engine::OrderView;
+use crate::engine::{LineView, OrderView};
 
 /// Bytes of one piece of a streamed list.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -54,6 +54,18 @@ impl OrderList {
     /// Elements at the beginning, stores included.
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes that the orders which are not written yet take in memory. Ids are not among them: they are the engine's own.
+    pub(super) fn bytes(&self) -> usize {
+        let orders = |orders: &[OrderView]| {
+            let lines: usize = orders.iter().map(|order| order.lines.capacity()).sum();
+            size_of_val(orders) + lines * size_of::<LineView>()
+        };
+        let groups = self.groups.as_slice();
+        size_of_val(groups)
+            + groups.iter().map(|(_, group)| orders(group)).sum::<usize>()
+            + self.open.as_ref().map_or(0, |open| orders(open.as_slice()))
     }
 
     /// Nothing is left to be written.
@@ -159,7 +171,6 @@ fn put_order(out: &mut Vec<u8>, order: &OrderView) {
 mod tests {
     use super::*;
     use crate::domain::OrderId;
-    use crate::engine::LineView;
     use crate::http::answer::Reply;
     use crate::http::io::Io;
 
@@ -200,6 +211,21 @@ mod tests {
             assert_eq!(text(OrderList::list(vec![order(), order()]), enough), expected);
         }
         assert_eq!(text(OrderList::list(Vec::new()), 1), r#"{"code":200,"message":"ok","orders":[]}"#);
+    }
+
+    #[test]
+    fn a_list_weighs_what_is_left_of_it() {
+        let one = size_of::<OrderView>() + 2 * size_of::<LineView>();
+        let mut list = OrderList::by_store(vec![("a".into(), vec![order(); 3]), ("b".into(), vec![order()])]);
+        let whole = list.bytes();
+        assert!((4 * one..5 * one).contains(&whole), "{whole}");
+        let mut left = whole;
+        while !list.is_done() {
+            list.step(&mut Vec::new());
+            assert!(list.bytes() <= left);
+            left = list.bytes();
+        }
+        assert_eq!(left, 0);
     }
 
     #[test]

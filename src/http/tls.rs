@@ -8,7 +8,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
@@ -22,6 +21,7 @@ use tracing::debug;
 use super::answer;
 use super::connection::{linger, send};
 use super::shared::{Phase, Shared};
+use super::socket::Socket;
 
 /// The only protocol that is spoken here.
 const ALPN: &[u8] = b"http/1.1";
@@ -134,7 +134,7 @@ fn refused(error: rustls::Error) -> TlsError {
 
 /// Shakes hands with a client. `None` when there is nobody to serve: the handshake failed or took too long, the client
 /// does not speak TLS, or the service ends.
-pub(super) async fn accept(stream: TcpStream, identity: &TlsIdentity, shared: &Shared) -> Option<TlsStream<TcpStream>> {
+pub(super) async fn accept(stream: Socket, identity: &TlsIdentity, shared: &Shared) -> Option<TlsStream<Socket>> {
     let deadline = Instant::now() + shared.config.tls_handshake_timeout;
     let mut first = [0];
     // Who has not said a word when the drain begins has no request on its way.
@@ -167,7 +167,7 @@ pub(super) async fn accept(stream: TcpStream, identity: &TlsIdentity, shared: &S
 }
 
 /// A client that speaks HTTP to a TLS port learns what is wrong, instead of a connection that breaks.
-async fn refuse_plain_text(mut stream: TcpStream, shared: &Shared) {
+async fn refuse_plain_text(mut stream: Socket, shared: &Shared) {
     shared.metrics.record_unrouted(400);
     send(&mut stream, &answer::raw(400, "Bad Request", "this port speaks TLS only: use https")).await;
     linger(stream).await;

@@ -72,6 +72,7 @@ pub struct PeerAddr(pub IpAddr);
 /// | `connections_max` | not looked at | a limit on connections |
 /// | `tls`, `tls_handshake_timeout` | not looked at | TLS |
 /// | `header_timeout` | not looked at | a timeout for heads and for idle connections |
+/// | `write_timeout` | not looked at | a timeout for clients that do not read |
 /// | `drain_timeout` | not looked at | how long to wait at the end |
 /// | `header_bytes_max` | judged when the head is whole | the server's own limit, at least as large |
 ///
