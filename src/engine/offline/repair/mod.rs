@@ -136,6 +136,14 @@ impl Repair {
             }
             Err(error) => return unreadable("recovery", &error),
         };
+        let (head, promised) = (engine.stats().journal_head, self.plan.report.last_lsn);
+        if head < promised {
+            self.plan.report.steps.clear();
+            self.plan.report.refused = Some(format!(
+                "events up to {promised} can be read, but what is left would lead to event {head} only; restore a backup"
+            ));
+            return Ok(());
+        }
         let audit = engine.audit().await.or_else(|error| unreadable("the audit", &error))?;
         self.plan.report.audit = Some(audit);
         for (number, name) in std::mem::take(&mut self.plan.named) {
@@ -209,4 +217,47 @@ fn set_aside(disk: &dyn Disk, dir: &Path, file: &Path) -> Result<PathBuf, Repair
     disk.rename(file, &aside).map_err(failed)?;
     disk.sync_dir(dir).map_err(failed)?;
     Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Credential;
+    use crate::disk::OpenMode;
+    use crate::engine::{Config, Engine};
+    use crate::journal::Change;
+
+    /// A plan that takes out what it says it keeps opens without complaint, from the snapshot. It is refused all the
+    /// same.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_plan_that_leads_to_less_than_it_promises_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("data");
+        let engine = Engine::open(Config::directory(&dir)).await.unwrap();
+        engine.register("ann", "pw").await.unwrap();
+        engine.snapshot().await.unwrap();
+        engine.add_funds("ann", Credential::Trusted, 1).await.unwrap();
+        let head = engine.stats().journal_head;
+        drop(engine);
+        // It ends in the background.
+        let mut repair = loop {
+            match Repair::plan(&Storage::Directory(dir.clone())).await {
+                Err(RepairError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                planned => break planned.unwrap(),
+            }
+        };
+        assert_eq!((repair.report().last_lsn, &repair.report().refused), (head, &None));
+        for name in RealDisk.list(&dir.join("journal")).unwrap() {
+            let file = dir.join("journal").join(name);
+            repair.plan.journal.push(Change::Aside { file });
+        }
+        repair.try_it().await.unwrap();
+        let why = repair.report().refused.clone().unwrap();
+        assert!(why.contains(&format!("events up to {head} can be read")), "{why}");
+        assert!(repair.report().steps.is_empty());
+        assert!(matches!(repair.carry_out().await, Err(RepairError::Impossible(_))));
+        assert!(RealDisk.open(&dir.join("journal/00000000000000000001.seg"), OpenMode::Read).is_ok());
+    }
 }
