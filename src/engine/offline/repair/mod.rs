@@ -32,12 +32,12 @@ const CACHE_BYTES: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepairError {
-    /// An engine has it open. End that process.
-    #[error("{dir} is in use by process {holder}")]
+    /// An engine has it open, or a check or another repair. End that process.
+    #[error("{dir} is in use by process {holder}, or a check or a repair of it is running")]
     Locked {
         /// The directory.
         dir: String,
-        /// The process id in the lock file, or `unknown`.
+        /// The process id in the lock file, or `unknown`. A check, and a repair that is only planned, write none.
         holder: String,
     },
     /// There is neither a snapshot nor a journal in it.
@@ -47,6 +47,10 @@ pub enum RepairError {
     /// repair the copy.
     #[error("{0}")]
     Unreadable(String),
+    /// Somebody changed the data after the repair was planned, which can be only where no lock file was to hold. Nothing
+    /// was done. Plan it anew.
+    #[error("{0} was changed after the repair was planned; nothing was done, begin again")]
+    Changed(String),
     /// What is missing is nowhere in the directory. Restore a backup.
     #[error("it cannot be repaired: {0}")]
     Impossible(String),
@@ -56,7 +60,9 @@ fn unreadable<T>(what: &str, error: &dyn std::fmt::Display) -> Result<T, RepairE
     Err(RepairError::Unreadable(format!("{what}: {error}")))
 }
 
-/// A repair that is planned. It holds the directory's lock, so that what it tells stays true until it is carried out.
+/// A repair that is planned. It holds the directory's lock, so that what it tells stays true until it is carried out. If
+/// there is no lock file, as in a restored backup, planning makes none: then it is planned again before it is carried
+/// out, and nothing is done if that comes to something else.
 #[derive(Debug)]
 pub struct Repair {
     disk: Arc<dyn Disk>,
@@ -107,8 +113,21 @@ impl Repair {
         let work = move || {
             let Repair { disk, plan, lock, locked_dir } = self;
             let lock = match (lock, locked_dir) {
-                (None, Some(dir)) => Some(open::lock(&dir).map_err(of_open)?),
-                (lock, _) => lock,
+                (None, Some(dir)) => {
+                    let lock = open::lock(&dir).map_err(of_open)?;
+                    if !plan::plan(&disk, &dir)?.does_what(&plan) {
+                        return Err(RepairError::Changed(dir.display().to_string()));
+                    }
+                    Some(lock)
+                }
+                (Some(lock), Some(dir)) => {
+                    // Whoever is kept out from now on is told by whom.
+                    let path = dir.join("lock");
+                    let written = std::fs::write(&path, std::process::id().to_string());
+                    written.or_else(|error| unreadable(&path.display().to_string(), &error))?;
+                    Some(lock)
+                }
+                (lock, None) => lock,
             };
             let kept = carry_out(&disk, &plan)?;
             drop(lock);
