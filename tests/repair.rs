@@ -526,3 +526,74 @@ async fn a_repair_that_is_killed_is_begun_again() {
         }
     }
 }
+
+/// One segment, a whole batch of it destroyed before the snapshot. Without the rest of it the snapshot opens, too.
+async fn damaged_before_the_snapshot() -> (SimDisk, AuditReport) {
+    let disk = SimDisk::new();
+    let engine = Engine::open(config(&disk)).await.unwrap();
+    engine.register("ann", "pw").await.unwrap();
+    for event in 0..30 {
+        engine.add_funds("ann", T, 1).await.unwrap();
+        if event == 15 {
+            engine.snapshot().await.unwrap();
+        }
+    }
+    let was = engine.audit().await.unwrap();
+    drop(engine);
+    disk.crash(Crash::LoseAll);
+    let (path, at, len) = places(&disk).pop_last().unwrap().1;
+    // What is allocated in advance is left out, to be quick.
+    disk.alter(&path, |content| content.truncate(at + len));
+    assert_eq!(segments(&disk), [path]);
+    damage(&disk, 8);
+    refused(&disk).await;
+    (disk.copy(), was)
+}
+
+/// Killed between the new segment and the old one's going: both hold the same events, and the new one stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_that_is_begun_again_keeps_the_segment_that_it_made() {
+    let (damaged, was) = damaged_before_the_snapshot().await;
+    assert_eq!(repair(&damaged.copy()).await.1, was);
+    let mut both = 0;
+    'kills: for at in 0.. {
+        for how in [Crash::LoseAll, Crash::Tear(at), Crash::KeepAll] {
+            let disk = damaged.copy();
+            let planned = Repair::plan(&storage(&disk)).await.unwrap();
+            disk.kill_at(at);
+            if planned.carry_out().await.is_ok() {
+                break 'kills;
+            }
+            disk.crash(how);
+            let made = segments(&disk).get(1).cloned();
+            both += u64::from(made.is_some());
+            // The new one may be damaged as well, and then both begin and end alike.
+            for header_damaged in [false, true] {
+                let disk = disk.copy();
+                match &made {
+                    Some(made) if header_damaged => disk.alter(made, |content| content[9] ^= 1),
+                    None if header_damaged => continue,
+                    _ => {}
+                }
+                let was_made = made.as_ref().map(|made| disk.content(made));
+                match Engine::open(config(&disk.copy())).await {
+                    Ok(engine) => assert_eq!(engine.audit().await.unwrap(), was, "killed at {at}, {how:?}"),
+                    Err(error) => assert!(matches!(error, OpenError::Damaged(_)), "killed at {at}, {how:?}: {error}"),
+                }
+                let again = Repair::plan(&storage(&disk)).await.unwrap();
+                assert_eq!(again.report().last_lsn, *places(&damaged).last_key_value().unwrap().0);
+                let done = again.carry_out().await.unwrap_or_else(|error| panic!("killed at {at}, {how:?}: {error}"));
+                let untouched = made.is_none() || header_damaged || done.kept.len() == 1;
+                assert!(done.lost.is_nothing() && untouched, "{done:#?}");
+                let engine = Engine::open(config(&disk)).await.unwrap();
+                assert_eq!(engine.audit().await.unwrap(), was, "killed at {at}, {how:?}, {header_damaged}");
+                let kept = was_made.is_none_or(|bytes| {
+                    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+                    disk.files().iter().any(|file| disk.content(file).starts_with(&bytes[..=end]))
+                });
+                assert!(kept, "killed at {at}, {how:?}: what the first repair made is destroyed");
+            }
+        }
+    }
+    assert!(both > 0, "never were both there");
+}

@@ -7,7 +7,9 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use bookstore::offline::{Repair, RepairError};
 use common::files::{content, copy, files, flip, killed_shop};
 use common::{Done, Server, Shop, bookstore, bookstore_fed};
 use tempfile::TempDir;
@@ -184,4 +186,69 @@ fn what_is_in_use_or_no_shop_is_left_alone() {
     bookstore(&[&"repair", &parent.path().join("nowhere")]).ends_with_status(75);
     bookstore(&[&"repair", &parent.path(), &"--yes"]).ends_with_status(75).says("holds no data");
     bookstore(&[&"repair", &"--force"]).ends_with_status(2);
+}
+
+/// A restored backup has no lock file, so a service may come and go between the plan and its doing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changed_since_the_plan_is_not_cut() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("data");
+    let trusted = bookstore::Credential::Trusted;
+    let open = || bookstore::Engine::open(bookstore::Config::directory(&dir));
+    let engine = open().await.unwrap();
+    engine.register("ann", "pw").await.unwrap();
+    for _ in 0..2 {
+        engine.add_funds("ann", trusted, 1).await.unwrap();
+        engine.snapshot().await.unwrap();
+    }
+    engine.close().await.unwrap();
+    // One that a start does not look at, and so leaves there.
+    let older = files(&dir, ".snap")[0].clone();
+    flip(&older, fs::metadata(&older).unwrap().len() as usize / 2);
+    fs::remove_file(dir.join("lock")).unwrap();
+    let storage = bookstore::Storage::Directory(dir.clone());
+    let planned = Repair::plan(&storage).await.unwrap();
+    assert!(!planned.report().is_sound() && !dir.join("lock").exists());
+    let engine = open().await.unwrap();
+    engine.add_funds("ann", trusted, 1).await.unwrap();
+    drop(engine);
+    // It ends in the background.
+    while fs::File::open(dir.join("lock")).unwrap().try_lock().is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = content(&dir);
+    let error = planned.carry_out().await.unwrap_err();
+    assert!(matches!(error, RepairError::Changed(_)) && error.to_string().contains("begin again"), "{error}");
+    assert!(before == content(&dir), "it went on");
+    // If nobody came, it goes on.
+    fs::remove_file(dir.join("lock")).unwrap();
+    let planned = Repair::plan(&storage).await.unwrap();
+    planned.carry_out().await.unwrap();
+    let engine = open().await.unwrap();
+    assert_eq!(engine.audit().await.unwrap().balances, 3);
+}
+
+/// Whoever is kept out by a repair is told by whom: the process, once it writes, and until then that it may be one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lock_names_the_repair() {
+    const DEAD: &str = "4194305";
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("data");
+    let engine = bookstore::Engine::open(bookstore::Config::directory(&dir)).await.unwrap();
+    engine.register("ann", "pw").await.unwrap();
+    engine.snapshot().await.unwrap();
+    engine.register("bob", "pw").await.unwrap();
+    engine.close().await.unwrap();
+    let newest = files(&dir, ".snap").pop().unwrap();
+    flip(&newest, fs::metadata(&newest).unwrap().len() as usize / 2);
+    fs::write(dir.join("lock"), DEAD).unwrap();
+    let planned = Repair::plan(&bookstore::Storage::Directory(dir.clone())).await.unwrap();
+    assert_eq!(fs::read_to_string(dir.join("lock")).unwrap(), DEAD, "planning changes no byte");
+    bookstore(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &dir])
+        .ends_with_status(1)
+        .says("a check or a repair of it is running");
+    bookstore(&[&"check", &dir]).ends_with_status(75).says("a check or a repair of it is running");
+    bookstore(&[&"repair", &dir]).ends_with_status(75).says("a check or a repair of it is running");
+    planned.carry_out().await.unwrap();
+    assert_eq!(fs::read_to_string(dir.join("lock")).unwrap(), std::process::id().to_string());
 }

@@ -183,7 +183,7 @@ fn allow_open_files(connections_max: usize) {
 fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
     let advice = match error {
         OpenError::Config { .. } => "run `bookstore --help` for the flags".to_owned(),
-        OpenError::Locked { .. } => "end that process or choose another --data-dir".to_owned(),
+        OpenError::Locked { .. } => "wait for its end, or end it, or choose another --data-dir".to_owned(),
         OpenError::Damaged(_) => {
             format!(
                 "nothing was changed; restore {0} from a backup, or see what `bookstore repair {0}` would save",

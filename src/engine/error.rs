@@ -80,13 +80,14 @@ pub enum OpenError {
         /// What is wrong with it.
         why: String,
     },
-    /// Another process, or another engine of this one, holds the data directory. Wait for its end.
-    #[error("data directory {dir} is in use by process {holder}")]
+    /// Another process, or another engine of this one, holds the data directory; or a check or a repair does. Wait for
+    /// its end.
+    #[error("data directory {dir} is in use by process {holder}, or a check or a repair of it is running")]
     #[non_exhaustive]
     Locked {
         /// The directory.
         dir: String,
-        /// The process id in the lock file, or `unknown`.
+        /// The process id in the lock file, or `unknown`. A check, and a repair that is only planned, write none.
         holder: String,
     },
     /// The data is damaged in a way that no crash explains. Nothing was cut. Keep the files to look at, and restore a

@@ -25,7 +25,7 @@ pub const CUT_SUFFIX: &str = ".cut";
 pub type Judge<'j> = dyn FnMut(&Frame<'_>) -> Result<(), String> + 'j;
 
 /// A run of frames without a gap that stand one after the other in one segment.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// Place of the segment in [`Survey::segments`].
     pub segment: usize,
@@ -90,9 +90,10 @@ pub struct Chain {
 }
 
 /// One change of the log's directory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A segment is written from what is readable in another one, or in the damaged one of its own name.
+    /// A segment is written from what is readable in another one, or in the damaged one of its own name. A file that
+    /// has the name is kept aside.
     Write {
         /// Where the frames are.
         from: PathBuf,
@@ -102,8 +103,8 @@ pub enum Change {
         first_lsn: Lsn,
         /// What goes into it.
         pieces: Vec<Piece>,
-        /// Bytes of the old file of that name that are kept aside, zeros at its end left out.
-        content_end: u64,
+        /// Bytes of the old file of that name that are kept aside, zeros at its end left out; `None` if there is none.
+        old: Option<u64>,
     },
     /// A segment is set aside.
     Aside {
@@ -144,8 +145,12 @@ impl Survey {
     /// The pieces in runs without a gap, oldest first.
     pub fn chains(&self) -> Vec<Chain> {
         let mut order: Vec<usize> = (0..self.pieces.len()).collect();
-        // A repair that was cut short may have left the same frames in two segments. The longer run counts.
-        order.sort_by_key(|place| (self.pieces[*place].first_lsn, std::cmp::Reverse(self.pieces[*place].last_lsn)));
+        // A repair that was cut short may have left the same frames in two segments. The longer run counts; of two that
+        // are alike the one in a segment that can stay, or the old, damaged one would speak for what was made of it.
+        order.sort_by_key(|place| {
+            let piece = &self.pieces[*place];
+            (piece.first_lsn, std::cmp::Reverse(piece.last_lsn), !self.segments[piece.segment].sound)
+        });
         let mut chains: Vec<Chain> = Vec::new();
         let mut epoch = 0;
         for place in order {
@@ -190,8 +195,13 @@ impl Survey {
             if to != from {
                 asides.push(Change::Aside { file: from.clone() });
             }
-            changes.push(Change::Write { from, to, first_lsn, pieces: kept, content_end: segment.content_end });
+            let there = self.segments.iter().find(|segment| segment.path == to);
+            let old = there.map(|segment| segment.content_end);
+            changes.push(Change::Write { from, to, first_lsn, pieces: kept, old });
         }
+        // What is written stays: a file that had its name is kept aside by the writing.
+        let written: Vec<_> = changes.iter().filter_map(Change::written).collect();
+        asides.retain(|aside| !matches!(aside, Change::Aside { file } if written.contains(file)));
         // New segments first: what they are written from is there until they are.
         changes.extend(asides);
         changes
@@ -273,6 +283,13 @@ impl Survey {
 }
 
 impl Change {
+    fn written(&self) -> Option<PathBuf> {
+        match self {
+            Change::Write { to, .. } => Some(to.clone()),
+            Change::Aside { .. } => None,
+        }
+    }
+
     /// Makes the change durably. Returns the file that keeps what is cut, if this change cuts something.
     ///
     /// # Errors
@@ -285,12 +302,13 @@ impl Change {
                 disk.sync_dir(dir).map_err(LogError::io("sync", dir))?;
                 Ok(Some(aside))
             }
-            Change::Write { from, to, first_lsn, pieces, content_end } => {
+            Change::Write { from, to, first_lsn, pieces, old } => {
                 let source = disk.open(from, OpenMode::Read).map_err(LogError::io("open", from))?;
                 let mut aside = None;
-                if to == from {
-                    let path = aside_path(disk, from)?;
-                    write_durably(disk, dir, &path, |file, tmp| copy(&*source, from, file, tmp, 0, *content_end, 0))?;
+                if let Some(end) = *old {
+                    let path = aside_path(disk, to)?;
+                    let before = disk.open(to, OpenMode::Read).map_err(LogError::io("open", to))?;
+                    write_durably(disk, dir, &path, |file, tmp| copy(&*before, to, file, tmp, 0, end, 0))?;
                     aside = Some(path);
                 }
                 write_durably(disk, dir, to, |file, tmp| write_pieces(&*source, from, file, tmp, *first_lsn, pieces))?;

@@ -88,12 +88,12 @@ impl CheckReport {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// An engine has it open. End that process, or check a copy.
-    #[error("{dir} is in use by process {holder}")]
+    /// An engine has it open, or another check or repair. End that process, or check a copy.
+    #[error("{dir} is in use by process {holder}, or a check or a repair of it is running")]
     Locked {
         /// The directory.
         dir: String,
-        /// The process id in the lock file, or `unknown`.
+        /// The process id in the lock file, or `unknown`. A check, and a repair that is only planned, write none.
         holder: String,
     },
     /// There is neither a snapshot nor a journal in it.

@@ -32,12 +32,12 @@ const CACHE_BYTES: usize = 64 << 20;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RepairError {
-    /// An engine has it open. End that process.
-    #[error("{dir} is in use by process {holder}")]
+    /// An engine has it open, or a check or another repair. End that process.
+    #[error("{dir} is in use by process {holder}, or a check or a repair of it is running")]
     Locked {
         /// The directory.
         dir: String,
-        /// The process id in the lock file, or `unknown`.
+        /// The process id in the lock file, or `unknown`. A check, and a repair that is only planned, write none.
         holder: String,
     },
     /// There is neither a snapshot nor a journal in it.
@@ -47,6 +47,10 @@ pub enum RepairError {
     /// repair the copy.
     #[error("{0}")]
     Unreadable(String),
+    /// Somebody changed the data after the repair was planned, which can be only where no lock file was to hold. Nothing
+    /// was done. Plan it anew.
+    #[error("{0} was changed after the repair was planned; nothing was done, begin again")]
+    Changed(String),
     /// What is missing is nowhere in the directory. Restore a backup.
     #[error("it cannot be repaired: {0}")]
     Impossible(String),
@@ -56,7 +60,9 @@ fn unreadable<T>(what: &str, error: &dyn std::fmt::Display) -> Result<T, RepairE
     Err(RepairError::Unreadable(format!("{what}: {error}")))
 }
 
-/// A repair that is planned. It holds the directory's lock, so that what it tells stays true until it is carried out.
+/// A repair that is planned. It holds the directory's lock, so that what it tells stays true until it is carried out. If
+/// there is no lock file, as in a restored backup, planning makes none: then it is planned again before it is carried
+/// out, and nothing is done if that comes to something else.
 #[derive(Debug)]
 pub struct Repair {
     disk: Arc<dyn Disk>,
@@ -107,8 +113,21 @@ impl Repair {
         let work = move || {
             let Repair { disk, plan, lock, locked_dir } = self;
             let lock = match (lock, locked_dir) {
-                (None, Some(dir)) => Some(open::lock(&dir).map_err(of_open)?),
-                (lock, _) => lock,
+                (None, Some(dir)) => {
+                    let lock = open::lock(&dir).map_err(of_open)?;
+                    if !plan::plan(&disk, &dir)?.does_what(&plan) {
+                        return Err(RepairError::Changed(dir.display().to_string()));
+                    }
+                    Some(lock)
+                }
+                (Some(lock), Some(dir)) => {
+                    // Whoever is kept out from now on is told by whom.
+                    let path = dir.join("lock");
+                    let written = std::fs::write(&path, std::process::id().to_string());
+                    written.or_else(|error| unreadable(&path.display().to_string(), &error))?;
+                    Some(lock)
+                }
+                (lock, None) => lock,
             };
             let kept = carry_out(&disk, &plan)?;
             drop(lock);
@@ -136,6 +155,14 @@ impl Repair {
             }
             Err(error) => return unreadable("recovery", &error),
         };
+        let (head, promised) = (engine.stats().journal_head, self.plan.report.last_lsn);
+        if head < promised {
+            self.plan.report.steps.clear();
+            self.plan.report.refused = Some(format!(
+                "events up to {promised} can be read, but what is left would lead to event {head} only; restore a backup"
+            ));
+            return Ok(());
+        }
         let audit = engine.audit().await.or_else(|error| unreadable("the audit", &error))?;
         self.plan.report.audit = Some(audit);
         for (number, name) in std::mem::take(&mut self.plan.named) {
@@ -209,4 +236,47 @@ fn set_aside(disk: &dyn Disk, dir: &Path, file: &Path) -> Result<PathBuf, Repair
     disk.rename(file, &aside).map_err(failed)?;
     disk.sync_dir(dir).map_err(failed)?;
     Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::Credential;
+    use crate::disk::OpenMode;
+    use crate::engine::{Config, Engine};
+    use crate::journal::Change;
+
+    /// A plan that takes out what it says it keeps opens without complaint, from the snapshot. It is refused all the
+    /// same.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_plan_that_leads_to_less_than_it_promises_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("data");
+        let engine = Engine::open(Config::directory(&dir)).await.unwrap();
+        engine.register("ann", "pw").await.unwrap();
+        engine.snapshot().await.unwrap();
+        engine.add_funds("ann", Credential::Trusted, 1).await.unwrap();
+        let head = engine.stats().journal_head;
+        drop(engine);
+        // It ends in the background.
+        let mut repair = loop {
+            match Repair::plan(&Storage::Directory(dir.clone())).await {
+                Err(RepairError::Locked { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                planned => break planned.unwrap(),
+            }
+        };
+        assert_eq!((repair.report().last_lsn, &repair.report().refused), (head, &None));
+        for name in RealDisk.list(&dir.join("journal")).unwrap() {
+            let file = dir.join("journal").join(name);
+            repair.plan.journal.push(Change::Aside { file });
+        }
+        repair.try_it().await.unwrap();
+        let why = repair.report().refused.clone().unwrap();
+        assert!(why.contains(&format!("events up to {head} can be read")), "{why}");
+        assert!(repair.report().steps.is_empty());
+        assert!(matches!(repair.carry_out().await, Err(RepairError::Impossible(_))));
+        assert!(RealDisk.open(&dir.join("journal/00000000000000000001.seg"), OpenMode::Read).is_ok());
+    }
 }

@@ -30,8 +30,18 @@ pub(super) struct Plan {
     pub(super) named: BTreeMap<AccountNo, String>,
 }
 
+impl Plan {
+    /// Whether it does the same to the same files, and leads to the same event.
+    pub(super) fn does_what(&self, other: &Plan) -> bool {
+        let (this, that) = (&self.report, &other.report);
+        (&self.rows, &self.snapshots, &self.journal) == (&other.rows, &other.snapshots, &other.journal)
+            && (&this.steps, &this.refused, this.last_lsn) == (&that.steps, &that.refused, that.last_lsn)
+            && (&this.findings, this.lost.events) == (&that.findings, that.lost.events)
+    }
+}
+
 /// What is done with `orders.redb`.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum RowWork {
     Mend(Vec<(OrderId, Option<Order>)>, Lsn),
     /// A new file; true if an unreadable one has to make room.
