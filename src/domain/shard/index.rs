@@ -6,6 +6,7 @@ use super::super::event::OrderEvent;
 use super::super::ids::{AccountNo, Millis, OrderId, StoreNo};
 use super::super::key::{Kept, Scope};
 use super::super::order::{Order, OrderStatus};
+use super::keys::KeysAtRest;
 use super::queue::{Queue, ROOM_USED_LEAST};
 
 /// The orders of the buyers of one shard: those in memory. Others rest on disk.
@@ -18,8 +19,8 @@ pub struct OrderShard {
     pub(super) resting: Queue,
     /// Which order keeps a buyer's idempotency key, the newest if there are several, with the time of its event.
     pub(super) keys: HashMap<(AccountNo, Scope), (OrderId, Millis)>,
-    /// Orders on disk may keep keys as well, the newest one since then.
-    pub(super) keys_at_rest: Option<Millis>,
+    /// What is known of the keys of orders on disk.
+    pub(super) keys_at_rest: KeysAtRest,
 }
 
 /// What a buyer has in memory.

@@ -2,6 +2,8 @@
 //! those of his deposits: those of orders in memory by an index, those of orders at rest by a look at the disk, and
 //! those whose command is in flight.
 
+use std::collections::HashSet;
+
 use super::super::effect::{Effect, Effects, Entity, Outcome, Resting};
 use super::super::ids::{AccountNo, Millis, OrderId};
 use super::super::key::{Kept, Key, Scope, is_alive};
@@ -14,6 +16,48 @@ use super::{OrderShard, Work, refused};
 /// one refusal may cost.
 const WAITING_MAX: usize = 64;
 use crate::planted::{Fault, planted};
+
+/// Keys at rest of one shard that are remembered one by one.
+const REMEMBERED_MAX: usize = 1 << 19;
+
+/// Which keys an order on disk may keep: a look at the disk for each new key would cost more than the command.
+#[derive(Debug, Default)]
+pub(super) struct KeysAtRest {
+    /// Hashes of those that were written by this process.
+    written: HashSet<u64>,
+    /// The newest of them.
+    newest: Option<Millis>,
+    /// There are others, and this is the time of the newest one.
+    others: Option<Millis>,
+}
+
+impl KeysAtRest {
+    fn hash((buyer, scope): (AccountNo, Scope)) -> u64 {
+        let half = u64::from_le_bytes(std::array::from_fn(|index| scope.0[index]));
+        half ^ u64::from(buyer.0).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// An order with this key is going to be written.
+    pub(super) fn add(&mut self, buyer: AccountNo, kept: &Kept) {
+        if self.written.len() >= REMEMBERED_MAX {
+            self.others = self.others.max(self.newest);
+            self.written = HashSet::new();
+        }
+        self.written.insert(Self::hash((buyer, kept.key.scope())));
+        self.newest = self.newest.max(Some(kept.at));
+    }
+
+    /// Somebody else has written some, the newest one at this time.
+    pub(super) fn unknown_until(&mut self, newest: Option<Millis>) {
+        self.others = self.others.max(newest);
+    }
+
+    /// Whether the disk has to be asked.
+    fn may_have(&self, scope: (AccountNo, Scope), now: Millis) -> bool {
+        let alive = |newest: Option<Millis>| newest.is_some_and(|at| is_alive(at, now));
+        alive(self.others) || (alive(self.newest) && self.written.contains(&Self::hash(scope)))
+    }
+}
 
 impl OrderShard {
     /// Judges the key of a command whose credential is good. True: the command is new, go on. Else it is answered as
@@ -42,8 +86,10 @@ impl OrderShard {
             }
             return false;
         }
-        let is_at_rest = self.keys_at_rest.is_some_and(|at| is_alive(at, now));
-        if !is_at_rest || work.not_at_rest == Some(scope) || planted(Fault::KeyAtRestIgnored) {
+        if !self.keys_at_rest.may_have(scope, now)
+            || work.not_at_rest == Some(scope)
+            || planted(Fault::KeyAtRestIgnored)
+        {
             return true;
         }
         work.keys.insert(scope, vec![msg.clone()]);
@@ -260,6 +306,25 @@ mod tests {
         let refusal = Refusal::NoStore("s".into());
         let refuse = OrderMsg::Refuse { ticket: Ticket(1), buyer: BUYER, key: key("k", b"0"), refusal };
         assert_eq!(told(&shard, &mut work, refuse, 0), ["1: 422"]);
+    }
+
+    /// Keys that this process wrote are known one by one; too many, and the disk is asked for each.
+    #[test]
+    fn only_keys_that_may_be_at_rest_are_looked_up() {
+        let (mut shard, mut work) = (shard(0..1), Work::default());
+        shard.keys_at_rest.add(BUYER, &Kept { key: key("k", b""), at: 5 });
+        assert_eq!(told(&shard, &mut work, pay(1, 0, key("k", b"0")), 9), ["look"]);
+        work.keys.clear();
+        let now = 5 + KEPT_FOR;
+        assert!(!shard.keys_at_rest.may_have((BUYER, key("k", b"").scope()), now));
+        assert!(!shard.keys_at_rest.may_have((BUYER, key("l", b"").scope()), 9));
+        assert!(!shard.keys_at_rest.may_have((AccountNo(2), key("k", b"").scope()), 9));
+        for number in 0..=REMEMBERED_MAX {
+            shard.keys_at_rest.written.insert(number as u64);
+        }
+        shard.keys_at_rest.add(BUYER, &Kept { key: key("m", b""), at: 6 });
+        assert!(shard.keys_at_rest.may_have((BUYER, key("l", b"").scope()), 9));
+        assert!(!shard.keys_at_rest.may_have((BUYER, key("l", b"").scope()), now));
     }
 
     /// The same key a day later is another order's; the earlier order coming and going changes nothing.

@@ -66,7 +66,7 @@ impl OrderShard {
         let rows: Vec<_> = rows.collect();
         for (id, order) in &rows {
             self.on_disk(*id, order.buyer);
-            self.keys_at_rest = self.keys_at_rest.max(order.keys.iter().map(|kept| kept.at).max());
+            order.keys.iter().for_each(|kept| self.keys_at_rest.add(order.buyer, kept));
         }
         rows
     }
@@ -81,7 +81,7 @@ impl OrderShard {
     /// Says that any order that may rest may be on disk as well: who recovers does not know. `keys`: so may idempotency
     /// keys be, the newest one since then.
     pub fn all_may_be_on_disk(&mut self, keys: Option<Millis>) {
-        self.keys_at_rest = keys;
+        self.keys_at_rest.unknown_until(keys);
         let settled = self.orders.iter().filter(|(_, order)| order.status != OrderStatus::Pending);
         let settled: Vec<_> = settled.map(|(id, order)| (*id, order.buyer)).collect();
         for (id, buyer) in settled {
