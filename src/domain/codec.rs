@@ -8,7 +8,7 @@ use super::event::{AccountEvent, OrderEvent, StoreEvent};
 use super::ids::{AccountNo, Millis, OrderId, StoreNo};
 
 /// Version byte of every event written by this code.
-pub const EVENT_VERSION: u8 = 2;
+pub const EVENT_VERSION: u8 = 3;
 
 /// Bytes that are no event or row of ours.
 #[derive(Debug, thiserror::Error)]
