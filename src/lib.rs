@@ -306,6 +306,7 @@ mod domain;
 mod engine;
 mod journal;
 mod planted;
+mod priority;
 mod snapshot;
 mod stats;
 mod sync;

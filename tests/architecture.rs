@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("http", &["engine"]),
     ("cli", &["http", "engine"]),
-    ("engine", &["actors", "catalog", "auth", "cold", "journal", "snapshot", "disk"]),
+    ("engine", &["actors", "catalog", "auth", "cold", "journal", "snapshot", "disk", "priority"]),
     ("actors", &["journal", "cold"]),
     ("catalog", &["cold"]),
     ("auth", &[]),
@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("stats", &[]),
     ("sync", &[]),
+    ("priority", &[]),
     // Asked wherever a fault can be planted.
     ("planted", &[]),
     // Hands the inside to benches and tests.
@@ -41,6 +42,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("hyper_util", &["http"]),
     ("http_body_util", &["http"]),
     ("tokio_rustls", &["http"]),
+    ("httparse", &["http"]),
     ("memchr", &["http"]),
     ("tower_service", &["http"]),
     ("clap", &["cli"]),
@@ -52,7 +54,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("jsonwebtoken", &["auth"]),
     ("dashmap", &["engine"]),
     ("prometheus_client", &["http"]),
-    ("rustix", &["disk", "cli"]),
+    ("rustix", &["disk", "cli", "priority"]),
     ("tokio", &["actors", "auth", "cli", "cold", "engine", "http", "journal", "sync"]),
 ];
 

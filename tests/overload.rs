@@ -10,6 +10,7 @@
 mod common;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use common::{Conn, Response, Server, request, wait_until};
 use serde_json::json;
@@ -102,6 +103,101 @@ fn what_is_too_much_is_refused_at_once_and_leaves_no_trace() {
         metric(&server, "bookstore_commands_limit") == 0.0
     });
     assert_eq!(balance(&server), accepted + more);
+}
+
+/// Keeps a crowd in the service while `look` looks at it from outside.
+fn beside_a_crowd(server: &Server, look: impl FnOnce()) {
+    let enough = AtomicBool::new(false);
+    let refused = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let _enough = Enough(&enough);
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                let mut conn = server.connect();
+                while !enough.load(Ordering::Relaxed) {
+                    refused.fetch_add(u64::from(deposit(&mut conn).status == 503), Ordering::Relaxed);
+                }
+            });
+        }
+        wait_until("some are refused", || refused.load(Ordering::Relaxed) > 100);
+        look();
+    });
+}
+
+/// However a request is written, and however its bytes come, a refusal is the same answer, and what comes behind it on
+/// the same connection is answered in its turn.
+#[test]
+fn every_shape_of_a_request_is_refused_alike() {
+    let server = Server::start(&SLOW_COMMITS);
+    register(&server);
+    let body = br#"{"user_id":"saver","password":"secret","add_value":0}"#;
+    let plain = request("POST", "/buyer/add_funds", &[], body);
+    let with = |name, value| request("POST", "/buyer/add_funds", &[(name, value)], body);
+    let text = String::from_utf8(plain.clone()).unwrap();
+    let (head, _) = text.split_once("\r\n\r\n").unwrap();
+    let head = head.lines().filter(|line| !line.to_lowercase().starts_with("content-length")).collect::<Vec<_>>();
+    let mut chunked =
+        (head.join("\r\n") + &format!("\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", body.len())).into_bytes();
+    chunked.extend_from_slice(body);
+    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+    let end_of_head = plain.len() - body.len();
+    let shapes: Vec<(&str, Vec<Vec<u8>>, usize, bool)> = vec![
+        ("plain", vec![plain.clone()], 1, false),
+        ("kept by name", vec![with("Connection", "keep-alive")], 1, false),
+        ("chunked", vec![chunked], 1, false),
+        ("to be closed", vec![with("Connection", "close")], 1, true),
+        ("head, then body", vec![plain[..end_of_head].to_vec(), plain[end_of_head..].to_vec()], 1, false),
+        ("in the middle of the head", vec![plain[..20].to_vec(), plain[20..].to_vec()], 1, false),
+        ("three at once", vec![plain.repeat(3)], 3, false),
+        ("one and a half", vec![[&plain[..], &plain[..30]].concat(), plain[30..].to_vec()], 2, false),
+    ];
+    beside_a_crowd(&server, || {
+        for (shape, pieces, answers, closes) in &shapes {
+            let mut seen = 0;
+            wait_until(&format!("{shape} is refused"), || {
+                let mut conn = server.connect();
+                // The shape between two plain ones.
+                let mut got = vec![deposit(&mut conn)];
+                for (index, piece) in pieces.iter().enumerate() {
+                    if index > 0 {
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    conn.send(piece).unwrap();
+                }
+                got.extend((0..*answers).map(|_| conn.response().unwrap()));
+                if *closes {
+                    assert!(conn.is_closed(), "{shape}");
+                } else {
+                    got.push(deposit(&mut conn));
+                }
+                for answer in &got {
+                    match answer.status {
+                        200 => assert_eq!(answer.json()["message"], "ok", "{shape}"),
+                        503 => {
+                            assert_eq!(answer.header("retry-after"), Some("1"), "{shape}");
+                            assert_eq!(answer.header("content-type"), Some("application/json"), "{shape}");
+                            assert!(answer.text().contains("nothing was done"), "{shape}: {}", answer.text());
+                        }
+                        other => panic!("{shape}: {other}"),
+                    }
+                }
+                seen += got[1..=*answers].iter().filter(|answer| answer.status == 503).count();
+                seen >= 5
+            });
+        }
+        // What belongs to no route, or is no request, is told so also now.
+        for (bytes, status) in [
+            (request("POST", "/nowhere", &[], b"{}"), 404),
+            (request("PUT", "/buyer/add_funds", &[], b"{}"), 405),
+            (b"POST /buyer/add_funds HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}".to_vec(), 400),
+        ] {
+            for _ in 0..20 {
+                let mut conn = server.connect();
+                conn.send(&bytes).unwrap();
+                assert_eq!(conn.response().unwrap().status, status);
+            }
+        }
+    });
 }
 
 #[test]

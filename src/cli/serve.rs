@@ -21,13 +21,18 @@ use crate::http::{self, HttpConfig};
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Files that are open beside connections: journal, snapshots, the stores on disk, the runtime's own.
 const FILES_BESIDE: u64 = 64;
+/// How many tasks a thread of the runtime runs, if so many can go on, before it asks the system who else can. What has
+/// begun ends first this way. With tokio's 61, requests that came in later went before earlier ones: an overload fills a
+/// thread's queue, and what spills over waits for as long as the queue is refilled.
+const EVENT_INTERVAL: u32 = 1_024;
 /// Time that the runtime's threads get at the end.
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
 /// Serves until a signal or a failure and gives the exit status.
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
     init_log(args.log_format);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return Exit::failure(format!("cannot start the runtime: {error}")).end(),
     };

@@ -5,11 +5,29 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::{Core, Storage};
 use crate::actors::Sweep;
 use crate::journal::{self, Durability};
+use crate::priority;
+
+/// Does work that takes a core for long and that no caller waits for, on a thread of its own with low priority: on the
+/// runtime's threads, and on those beside it that read and hash for callers, it would take half of what is left to the
+/// callers. `None` if it panicked.
+pub(super) async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = oneshot::channel();
+    let work = move || {
+        priority::lower();
+        // Who does not want it any more has gone.
+        let _ = done.send(work());
+    };
+    if let Err(error) = std::thread::Builder::new().name("background".to_owned()).spawn(work) {
+        tracing::error!(%error, "no thread for the background");
+    }
+    result.await.ok()
+}
 
 const TICK: Duration = Duration::from_secs(1);
 

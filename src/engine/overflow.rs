@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::background::in_background;
 use super::leaving::{Round, RoundStep};
 use super::{Core, Engine, Error, Result};
 use crate::domain::{Leaving, Order, OrderId, OrderShard, SHARDS};
@@ -156,13 +157,13 @@ impl Core {
 
     async fn write_rows(&self, rows: Vec<(OrderId, Order)>, upto: Lsn) -> Result<HashSet<OrderId>> {
         let resting = self.system.resting.clone();
-        match tokio::task::spawn_blocking(move || resting.write(&rows, upto)).await {
-            Ok(Ok(written)) => Ok(written),
-            Ok(Err(error)) => {
+        match in_background(move || resting.write(&rows, upto)).await {
+            Some(Ok(written)) => Ok(written),
+            Some(Err(error)) => {
                 self.system.resting_failed(&error);
                 Ok(HashSet::new())
             }
-            Err(_) => Err(self.unknown()),
+            None => Err(self.unknown()),
         }
     }
 }

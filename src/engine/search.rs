@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::background::in_background;
 use super::{Core, Engine, Error, FoundBook, Result, Search, SearchPage, Stats};
 use crate::actors::Then;
 use crate::catalog::{Library, Listed, Outline, Place, Stored, Unread, shown};
@@ -114,16 +115,15 @@ pub(super) async fn rebuild(core: Arc<Core>, listed: Vec<Listed>) {
     let search = &core.search;
     for chunk in listed.chunks(REBUILD_CHUNK) {
         let (shared, chunk) = (core.clone(), chunk.to_vec());
-        let taken = tokio::task::spawn_blocking(move || shared.search.library.take_in(&shared.documents, &chunk));
-        match taken.await {
-            Ok(Ok(unread)) => unread.iter().for_each(|book| core.report_unread(book)),
-            Ok(Err(ColdError::Closed)) => return,
-            Ok(Err(error)) => {
+        match in_background(move || shared.search.library.take_in(&shared.documents, &chunk)).await {
+            Some(Ok(unread)) => unread.iter().for_each(|book| core.report_unread(book)),
+            Some(Err(ColdError::Closed)) => return,
+            Some(Err(error)) => {
                 tracing::error!(%error, "the documents cannot be read: there is no search until the next start");
                 return search.end_rebuild(State::Failed);
             }
-            Err(error) => {
-                tracing::error!(%error, "the search index cannot be rebuilt: there is no search until the next start");
+            None => {
+                tracing::error!("the search index cannot be rebuilt: there is no search until the next start");
                 return search.end_rebuild(State::Failed);
             }
         }

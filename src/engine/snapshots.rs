@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::background::in_background;
 use super::chunks::{self, Part, chunk};
 use super::image::Image;
 use super::walk::{self, Walk, Wanted, WriteError, Writing, clean_up};
@@ -151,10 +152,10 @@ impl Core {
         // Bounded, so that a slow disk slows the walk and not the memory.
         let (rows, chunks) = mpsc::channel::<(u8, Vec<u8>)>(4);
         let core = self.clone();
-        let writer = tokio::task::spawn_blocking(move || core.write_chunks(start_lsn, chunks, &events));
+        let writer = tokio::spawn(in_background(move || core.write_chunks(start_lsn, chunks, &events)));
         let walked = self.walk(&rows).await;
         drop(rows);
-        let written = writer.await.map_err(|error| error.to_string())?;
+        let written = writer.await.map_err(|error| error.to_string())?.ok_or("writing it was cut short")?;
         let (published, lsn) = written.map_err(|error| error.to_string())?;
         let count = walked?;
         self.snapshots.journal_bytes.store(bytes_at_start, Ordering::Relaxed);

@@ -50,6 +50,9 @@ pub(super) enum Failure {
 }
 
 impl Failure {
+    /// How many there are.
+    pub(super) const COUNT: usize = Failure::BooksAsMessage as usize + 1;
+
     /// The member of the JSON object, with the comma before it.
     fn member(self) -> &'static str {
         match self {
@@ -292,17 +295,25 @@ pub(super) fn plain_body(code: u16, message: &str) -> Vec<u8> {
 
 /// A whole answer for a connection that is closed without hyper.
 pub(super) fn raw(code: u16, reason: &str, message: &str) -> Vec<u8> {
-    let body = plain_body(code, message);
+    raw_with("connection: close\r\n", code, reason, &plain_body(code, message))
+}
+
+/// The whole of [`Reply::shed`], for a connection that is kept.
+pub(super) fn shed_raw(failure: Failure) -> Vec<u8> {
+    raw_with("", 503, "Service Unavailable", failure.shed_body().as_bytes())
+}
+
+fn raw_with(last_header: &str, code: u16, reason: &str, body: &[u8]) -> Vec<u8> {
     let retry = if code == 503 { format!("retry-after: {OVERLOAD_RETRY_S}\r\n") } else { String::new() };
     let mut out = Vec::with_capacity(body.len() + 160);
     put(
         &mut out,
         &format_args!(
-            "HTTP/1.1 {code} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}connection: close\r\n\r\n",
+            "HTTP/1.1 {code} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}{last_header}\r\n",
             body.len()
         ),
     );
-    out.extend_from_slice(&body);
+    out.extend_from_slice(body);
     out
 }
 

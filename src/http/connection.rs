@@ -23,6 +23,7 @@ use super::answer::ResponseBody;
 use super::call::Caller;
 use super::framing::Watched;
 use super::io::Io;
+use super::routes::Door;
 use super::shared::{Gate, Phase, Shared};
 use super::socket::{Outflow, Socket};
 use super::{answer, routes, service, tls};
@@ -106,6 +107,26 @@ impl Conn {
         self.distrusted.store(true, Ordering::Relaxed);
     }
 
+    /// Whether nobody can say any more where a request ends.
+    pub(super) fn is_distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Relaxed)
+    }
+
+    /// Where the client came in.
+    pub(super) fn door(&self) -> Door {
+        self.caller.door
+    }
+
+    /// From now on the next head is awaited: a request was answered without hyper, which waits for its head still.
+    pub(super) fn await_head(&self) {
+        self.set_head_deadline(Instant::now() + self.shared.config.header_timeout);
+    }
+
+    fn set_head_deadline(&self, deadline: Instant) {
+        let since_open = deadline.saturating_duration_since(self.opened).as_nanos();
+        self.head_deadline_ns.store(u64::try_from(since_open).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
     fn begin_turn(&self) {
         self.turn_bytes.store(0, Ordering::Relaxed);
         self.turn_reads.store(0, Ordering::Relaxed);
@@ -130,7 +151,8 @@ impl Conn {
 /// The timer that hyper uses for the head of a request.
 ///
 /// hyper wants a new sleep for every request, which costs an entry in the runtime's timer wheel each time. Here
-/// a sleep only looks at the clock when it is polled, and [`drive`] keeps the one real alarm of the connection.
+/// a sleep only looks at the clock when it is polled, and [`drive`] keeps the one real alarm of the connection. There is
+/// one head at a time, and its deadline may move on, see [`Conn::await_head`].
 struct HeadTimer(Arc<Conn>);
 
 impl Timer for HeadTimer {
@@ -139,19 +161,18 @@ impl Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
-        let since_open = deadline.saturating_duration_since(self.0.opened).as_nanos();
-        self.0.head_deadline_ns.store(u64::try_from(since_open).unwrap_or(u64::MAX), Ordering::Relaxed);
-        Box::pin(Due(deadline))
+        self.0.set_head_deadline(deadline);
+        Box::pin(Due(Arc::clone(&self.0)))
     }
 }
 
-struct Due(Instant);
+struct Due(Arc<Conn>);
 
 impl Future for Due {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.0 { Poll::Ready(()) } else { Poll::Pending }
+        if Instant::now() >= self.0.head_deadline() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -159,7 +180,7 @@ impl Sleep for Due {}
 
 /// Answers a request of one of our own connections.
 async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    let mut reply = if conn.distrusted.load(Ordering::Relaxed) {
+    let mut reply = if conn.is_distrusted() {
         service::refuse_ambiguous(&conn.shared, conn.caller, &request)
     } else {
         service::answer(&conn.shared, conn.caller, request).await
@@ -367,5 +388,27 @@ pub(super) async fn linger<S: Stream>(mut stream: S) {
     };
     if let Ok(Err(error)) = tokio::time::timeout(LINGER_TIME, closing).await {
         debug!(%error, "the client left during the goodbye");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Config, Engine};
+    use crate::http::HttpConfig;
+
+    /// A client that is refused again and again is no idle one, though hyper sees nothing of it.
+    #[tokio::test]
+    async fn who_is_turned_away_has_time_for_the_next_head() {
+        let header_timeout = Duration::from_secs(60);
+        let config = HttpConfig { header_timeout, ..HttpConfig::default() };
+        let shared = Arc::new(Shared::new(Engine::open(Config::memory()).await.unwrap(), config));
+        let conn = Arc::new(Conn::new(shared, Caller { peer: None, door: Door::Only }, Arc::default()));
+        let mut due = HeadTimer(Arc::clone(&conn)).sleep(Duration::ZERO);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(due.as_mut().poll(&mut context).is_ready());
+        conn.await_head();
+        assert!(due.as_mut().poll(&mut context).is_pending());
+        assert!(conn.head_deadline() > Instant::now() + header_timeout / 2);
     }
 }

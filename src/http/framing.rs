@@ -6,6 +6,9 @@
 //!
 //! This does not parse HTTP. It counts the two headers between one empty line and the next, wherever they stand, which
 //! costs a search for line ends. A body with such lines in it would count, too; no JSON has them.
+//!
+//! It also knows when the next byte begins a request, as long as every head says a length and requests come one by one.
+//! There a [turnstile](super::turnstile) may answer in place of hyper.
 
 use std::io;
 use std::pin::Pin;
@@ -17,36 +20,72 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connection::{Conn, Stream};
 use super::socket::Outflow;
+use super::turnstile;
 
 const LENGTH: &[u8] = b"content-length:";
 const CODING: &[u8] = b"transfer-encoding:";
-/// As much of a line as has to be known.
-const PREFIX_BYTES: usize = CODING.len();
+/// As much of a line as has to be known: the name, and a length with some blanks around it.
+const PREFIX_BYTES: usize = 40;
+
+/// Where the next byte stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It begins a request.
+    Start,
+    Head,
+    /// So many bytes of the body are to come.
+    Body(u64),
+    /// It cannot be said any more.
+    Unknown,
+}
 
 /// What was seen since the last empty line.
-#[derive(Default)]
 struct Framing {
     /// The beginning of the line that has not ended.
     prefix: [u8; PREFIX_BYTES],
     prefix_len: usize,
     /// Lines that say where the body ends.
     said: usize,
+    /// What they said, if it was a length; none if nothing was said.
+    length: Option<u64>,
+    place: Place,
+}
+
+impl Default for Framing {
+    fn default() -> Self {
+        Framing { prefix: [0; PREFIX_BYTES], prefix_len: 0, said: 0, length: Some(0), place: Place::Start }
+    }
 }
 
 impl Framing {
+    /// Whether the next byte begins a request.
+    fn is_at_start(&self) -> bool {
+        self.place == Place::Start
+    }
+
     /// Takes the next bytes; true when a head says more than once where its body ends.
     fn is_ambiguous_after(&mut self, mut bytes: &[u8]) -> bool {
         let mut ambiguous = false;
+        match self.place {
+            Place::Start if !bytes.is_empty() => self.place = Place::Head,
+            Place::Body(left) => self.place = in_body(left, bytes.len()),
+            Place::Start | Place::Head | Place::Unknown => {}
+        }
         while let Some(end) = memchr(b'\n', bytes) {
             self.keep(&bytes[..end]);
             bytes = &bytes[end + 1..];
             let line = &self.prefix[..self.prefix_len];
             self.prefix_len = 0;
             if line.is_empty() || line == b"\r" {
+                if self.place == Place::Head {
+                    self.place = self.length.map_or(Place::Unknown, |length| in_body(length, bytes.len()));
+                }
                 self.said = 0;
+                self.length = Some(0);
             } else if starts_with(line, LENGTH) || starts_with(line, CODING) {
                 self.said += 1;
                 ambiguous |= self.said > 1;
+                self.length = if self.said == 1 { length_of(line) } else { None };
             }
         }
         self.keep(bytes);
@@ -61,53 +100,109 @@ impl Framing {
     }
 }
 
+/// Where one is after `came` bytes, when so many of a body were to come. More than that is the next request, which hyper
+/// has now, too.
+fn in_body(left: u64, came: usize) -> Place {
+    match left.checked_sub(came as u64) {
+        Some(0) => Place::Start,
+        Some(left) => Place::Body(left),
+        None => Place::Unknown,
+    }
+}
+
+/// The length that a header says. Whatever else it says is for hyper to judge.
+fn length_of(line: &[u8]) -> Option<u64> {
+    if line.len() == PREFIX_BYTES || !starts_with(line, LENGTH) {
+        return None;
+    }
+    std::str::from_utf8(&line[LENGTH.len()..]).ok()?.trim().parse().ok()
+}
+
 fn starts_with(line: &[u8], name: &[u8]) -> bool {
     line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
 }
 
 /// A stream whose incoming bytes are watched. What is found is told to the connection, and how much comes in one turn is
-/// limited.
+/// limited. A request that is turned away never gets above it.
 pub(super) struct Watched<S> {
     inner: S,
     framing: Framing,
     conn: Arc<Conn>,
+    /// Of an answer that was not hyper's: what has not been written.
+    unsent: &'static [u8],
+    /// The last write did not take all that hyper had.
+    holds_back: bool,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, conn: Arc<Conn>) -> Self {
-        Watched { inner, framing: Framing::default(), conn }
+        Watched { inner, framing: Framing::default(), conn, unsent: &[], holds_back: false }
+    }
+}
+
+impl<S: Stream> Watched<S> {
+    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, self.unsent))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => self.unsent = &self.unsent[sent..],
+            }
+            if self.unsent.is_empty() {
+                return Pin::new(&mut self.inner).poll_flush(cx);
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: Stream> AsyncRead for Watched<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.conn.is_turn_over() {
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+        loop {
+            ready!(this.poll_unsent(cx))?;
+            if this.conn.is_turn_over() {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+            let came = &buf.filled()[before..];
+            this.conn.has_read(came.len());
+            let was_at_start = this.framing.is_at_start();
+            if this.framing.is_ambiguous_after(came) {
+                this.conn.distrust();
+            }
+            // A whole request and nothing else, with nothing of hyper's before or behind it.
+            let is_alone = was_at_start && this.framing.is_at_start() && !came.is_empty() && !this.holds_back;
+            match is_alone.then(|| turnstile::turn_away(&this.conn, came)).flatten() {
+                Some(answer) => this.unsent = answer,
+                None => return Poll::Ready(Ok(())),
+            }
+            buf.set_filled(before);
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        let came = &buf.filled()[before..];
-        this.conn.has_read(came.len());
-        if this.framing.is_ambiguous_after(came) {
-            this.conn.distrust();
-        }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl<S: Stream> AsyncWrite for Watched<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
+        let this = self.get_mut();
+        // hyper writes while an answer of ours waits only when it has something to say on its own: after it.
+        ready!(this.poll_unsent(cx))?;
+        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.holds_back = !matches!(written, Poll::Ready(Ok(taken)) if taken == bytes.len());
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(this.poll_unsent(cx))?;
+        Pin::new(&mut this.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.poll_unsent(cx))?;
+        Pin::new(&mut this.inner).poll_shutdown(cx)
     }
 }
 
@@ -128,6 +223,47 @@ mod tests {
     fn ambiguous(text: &str, piece: usize) -> bool {
         let mut framing = Framing::default();
         text.as_bytes().chunks(piece).map(|bytes| framing.is_ambiguous_after(bytes)).fold(false, |a, b| a | b)
+    }
+
+    fn place_after(text: &str, piece: usize) -> Place {
+        let mut framing = Framing::default();
+        text.as_bytes().chunks(piece).for_each(|bytes| {
+            framing.is_ambiguous_after(bytes);
+        });
+        framing.place
+    }
+
+    /// However the bytes come. Requests behind one another are told apart only when no read holds two of them.
+    #[test]
+    fn where_a_request_begins() {
+        let request = |length: &str, body: &str| format!("POST / HTTP/1.1\r\nHost: x\r\n{length}\r\n{body}");
+        for (text, expected) in [
+            (String::new(), Place::Start),
+            (request("Content-Length: 2\r\n", "{}"), Place::Start),
+            (request("content-length:2\r\n", "{}").replace("\r\n", "\n"), Place::Start),
+            (request("Content-Length: \t 2 \r\n", "{}"), Place::Start),
+            (request("", ""), Place::Start),
+            (request("Content-Length: 4\r\n", "\r\n\r\n"), Place::Start),
+            (request("Content-Length: 9\r\n", "\n\nabc"), Place::Body(4)),
+            (request("Content-Length: 2\r\n", "{}P"), Place::Head),
+            ("POST / HTTP/1.1\r\nContent-Length: 0\r\n".to_owned(), Place::Head),
+            (request("Transfer-Encoding: chunked\r\n", "0\r\n\r\n"), Place::Unknown),
+            (request("Content-Length: x\r\n", ""), Place::Unknown),
+            (request("Content-Length: -1\r\n", ""), Place::Unknown),
+            (request(&format!("Content-Length: {}2\r\n", " ".repeat(40)), "{}"), Place::Unknown),
+            (request("Content-Length: 2\r\nContent-Length: 2\r\n", "{}"), Place::Unknown),
+            (request("Content-Length: 2\r\nTransfer-Encoding: x\r\n", "{}"), Place::Unknown),
+        ] {
+            for piece in 1..=text.len().max(1) {
+                let place = place_after(&text, piece);
+                // A read that ends behind the body hides where the next head began.
+                let hidden = expected == Place::Head && place == Place::Unknown;
+                assert!(place == expected || hidden, "{piece}: {text:?}: {place:?}");
+            }
+        }
+        let two = request("Content-Length: 2\r\n", "{}").repeat(2);
+        assert_eq!(place_after(&two, 1), Place::Start);
+        assert_eq!(place_after(&two, two.len()), Place::Unknown);
     }
 
     /// However the bytes come.

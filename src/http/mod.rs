@@ -58,6 +58,7 @@ mod metrics;
 mod openapi;
 mod ops;
 mod orders;
+mod passes;
 mod routes;
 mod schema;
 mod search;
@@ -69,6 +70,7 @@ mod shed;
 mod socket;
 mod tls;
 mod tower;
+mod turnstile;
 
 use std::time::Duration;
 

@@ -1,30 +1,38 @@
 //! Load shedding: which requests are refused because the engine has more to do than it can.
 //!
-//! The engine is *crowded* when many commands are in it and each takes much longer than the disk does. A burst crowds
-//! it for a moment; when it stays crowded for [`PATIENCE`], more comes in than can be done, and the queue would only
-//! grow. From then on no more than a limit of commands may be in the engine, and a request that finds it full gets its
-//! 503 before its body is read: a refusal has to be much cheaper than what it spares. The limit falls while commands
-//! take too long and rises while they do not, and is lifted when nothing had to be refused for [`CALM`].
+//! There is a *crowd* when many commands are in the engine and each takes much longer than the disk does, or when many
+//! requests begin in each pass of the runtime and a pass takes long ([`Passes`]): they stand in the engine or at the
+//! door. A burst is a crowd for a moment; when it stays for [`PATIENCE`], more comes in than can be done, and the queue
+//! would only grow. From then on there are two limits. No more than so many commands may be in the engine, which falls
+//! while commands take too long and rises while they do not. And what begins late in a pass is refused: work that is let
+//! in makes the pass longer, so each lets in what fits into its time. Who is refused gets his 503 before the body is
+//! read: a refusal has to be much cheaper than what it spares. The limits are lifted when nothing had to be refused for
+//! [`CALM`].
 //!
-//! The [`Rule`] is pure. It is told of every look at the engine's sums; requests look, one every few milliseconds, so
-//! there is no task and no timer, and nothing happens while nobody asks.
+//! The [`Rule`] is pure. It is told of every look at the sums; requests look, one every few milliseconds, so nothing
+//! happens while nobody asks.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::{Duration, Instant};
 
+use super::passes::{Passes, Sums};
 use crate::engine::{Engine, Load};
 
-/// An engine that was crowded for less than this had a burst.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// What was a crowd for less than this was a burst.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// The limit is lifted when nothing had to be refused for this long.
 const CALM: Duration = Duration::from_millis(500);
 /// Time between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// Sums that are further apart are not of one stretch of work.
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(100);
-/// So many commands in the engine are no crowd, however long they take.
+/// So many commands in the engine are no crowd, however long they take, nor are so many requests in a pass.
 const CROWD: f64 = 128.0;
+/// So many requests between two looks, and passes are worth watching.
+const BUSY: u64 = 50;
+/// So many commands may be in the engine however long a pass takes: what makes it long may be something else.
+const ALWAYS: usize = 4;
 /// The limit is never lower: with fewer the journal would have nothing to gather.
 const LIMIT_MIN: usize = 32;
 /// An answer waits for the sync that is under way and for its own.
@@ -45,6 +53,10 @@ struct Look {
     inside: f64,
     /// What the disk took for a sync, on average.
     sync: Duration,
+    /// How long a pass took on average; `None` if none ended, or nobody told.
+    pass: Option<Duration>,
+    /// How many requests began in a pass on average.
+    at_once: f64,
     /// A request was refused.
     refused: bool,
 }
@@ -74,11 +86,17 @@ impl Rule {
                     // Nobody looked for long: whatever crowded it then is over.
                     self.crowded_since = None;
                 }
-                let took = look.took?;
-                if took <= allowed || look.inside < CROWD {
+                if look.took.is_none() && look.pass.is_none() {
+                    return None;
+                }
+                let is_slow = look.took.is_some_and(|took| took > allowed);
+                let is_full = look.inside >= CROWD;
+                let waits = look.at_once >= CROWD && look.pass.is_some_and(|pass| pass > self.delay_max);
+                if !(is_slow && is_full || waits) {
                     self.crowded_since = None;
                 } else if look.now - *self.crowded_since.get_or_insert(look.now - look.span) >= PATIENCE {
                     // What was done in that time, by what it may take: as many can be inside.
+                    let took = look.took.unwrap_or(allowed).max(allowed);
                     let fits = look.inside * allowed.as_secs_f64() / took.as_secs_f64();
                     self.limit = Some((fits as usize).max(LIMIT_MIN));
                     self.refused_at = look.now;
@@ -129,6 +147,8 @@ struct Watch {
     syncs: Syncs,
     at: Duration,
     load: Load,
+    passes: Sums,
+    requests: u64,
     refused: u64,
 }
 
@@ -137,6 +157,8 @@ pub(super) struct Shed {
     began: Instant,
     /// Never sheds.
     off: bool,
+    delay_max: Duration,
+    passes: Arc<Passes>,
     limit: AtomicUsize,
     refused: AtomicU64,
     /// When somebody has to look again, in µs since the beginning.
@@ -153,11 +175,16 @@ impl Shed {
             syncs: Syncs::default(),
             at: Duration::ZERO,
             load: Load::default(),
+            passes: Sums::default(),
+            requests: 0,
             refused: 0,
         };
+        let began = Instant::now();
         Shed {
-            began: Instant::now(),
+            began,
             off: delay_max.is_zero(),
+            delay_max,
+            passes: Arc::new(Passes::new(began)),
             limit: AtomicUsize::new(UNLIMITED),
             refused: AtomicU64::new(0),
             look_at_us: AtomicU64::new(0),
@@ -165,17 +192,27 @@ impl Shed {
         }
     }
 
-    /// Whether a request that comes at `now` may be served.
+    /// Whether somebody may be refused now.
+    pub(super) fn is_limiting(&self) -> bool {
+        self.limit.load(Ordering::Relaxed) != UNLIMITED
+    }
+
+    /// Whether a request that comes at `now` may be served. Called on the runtime that serves requests.
     pub(super) fn admits(&self, engine: &Engine, now: Instant) -> bool {
         if self.off {
             return true;
         }
+        self.passes.count();
         let now = now.saturating_duration_since(self.began);
         if now.as_micros() as u64 >= self.look_at_us.load(Ordering::Relaxed) {
             self.look(engine, now);
         }
         let limit = self.limit.load(Ordering::Relaxed);
-        if limit == UNLIMITED || engine.in_flight() < limit {
+        if limit == UNLIMITED {
+            return true;
+        }
+        let inside = engine.in_flight();
+        if inside < ALWAYS || (inside < limit && self.passes.under_way(now) <= self.delay_max) {
             return true;
         }
         self.refused.fetch_add(1, Ordering::Relaxed);
@@ -193,6 +230,11 @@ impl Shed {
         }
         self.look_at_us.store((now + LOOK_PAUSE).as_micros() as u64, Ordering::Relaxed);
         let (load, refused) = (engine.load(), self.refused());
+        let (passes, requests) = (self.passes.sums(), self.passes.requests());
+        if requests - watch.requests >= BUSY {
+            self.passes.tell();
+        }
+        let (pass, at_once) = passes_between(watch.passes, passes);
         let look = Look {
             now,
             span: now - watch.at,
@@ -201,9 +243,12 @@ impl Shed {
                 let sync = sync_between(watch.load, load);
                 watch.syncs.slowest(sync)
             },
+            pass,
+            at_once,
             ..between(watch.load, load, now - watch.at)
         };
         (watch.at, watch.load, watch.refused) = (now, load, refused);
+        (watch.passes, watch.requests) = (passes, requests);
         let limit = watch.rule.observe(look);
         self.limit.store(limit.unwrap_or(UNLIMITED), Ordering::Relaxed);
     }
@@ -228,7 +273,15 @@ fn average(sum: Duration, count: u64) -> Option<Duration> {
     sum.checked_div(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// What two sums tell of the time between them, but for syncs.
+/// How long a pass took between two sums, and how many requests began in one, on average.
+fn passes_between(before: Sums, after: Sums) -> (Option<Duration>, f64) {
+    let passes = after.passes.saturating_sub(before.passes);
+    let requests = after.requests.saturating_sub(before.requests);
+    let at_once = if passes == 0 { 0.0 } else { requests as f64 / passes as f64 };
+    (average(after.times.saturating_sub(before.times), passes), at_once)
+}
+
+/// What two sums tell of the time between them, but for syncs and passes.
 fn between(before: Load, after: Load, span: Duration) -> Look {
     let timed = after.timed.saturating_sub(before.timed);
     // One command in so many is timed, each read is.
@@ -242,6 +295,8 @@ fn between(before: Load, after: Load, span: Duration) -> Look {
         took: average(times, timed).filter(|_| span <= LOOK_PAUSE_MAX),
         inside,
         sync: Duration::ZERO,
+        pass: None,
+        at_once: 0.0,
         refused: false,
     }
 }
@@ -357,6 +412,8 @@ mod tests {
                 took: sum.checked_div(self.times.len() as u32),
                 inside: sum.as_secs_f64() / span.as_secs_f64(),
                 sync: self.sync,
+                pass: None,
+                at_once: 0.0,
                 refused: self.refused_since > 0,
             });
             self.limits_seen += usize::from(self.limit.is_some());
@@ -433,7 +490,7 @@ mod tests {
         let ms = Duration::from_millis;
         let look = |now, span, took| {
             let (now, span, took) = (ms(now), ms(span), Some(ms(took)).filter(|_| span <= 100));
-            Look { now, span, took, inside: 500.0, sync: Duration::ZERO, refused: false }
+            Look { now, span, took, inside: 500.0, sync: Duration::ZERO, pass: None, at_once: 0.0, refused: false }
         };
         for second in 1..9 {
             let now = 10_000 * second;
@@ -441,6 +498,23 @@ mod tests {
             assert_eq!(rule.observe(look(now + 10, 10, 20)), None, "second {second}");
             assert_eq!(rule.observe(look(now + 20, 10, 20)), None, "second {second}");
         }
+    }
+
+    /// What stands at the door is in nobody's count; the passes tell.
+    #[test]
+    fn a_crowd_at_the_door_is_one() {
+        let ms = Duration::from_millis;
+        let look = |now, pass, at_once| {
+            let (now, span, took) = (ms(now), ms(10), Some(ms(1)));
+            Look { now, span, took, inside: 20.0, sync: Duration::ZERO, pass: Some(pass), at_once, refused: false }
+        };
+        let limited = |pass, at_once| {
+            let mut rule = Rule::new(ms(1));
+            (1..20).any(|count| rule.observe(look(10 * count, pass, at_once)).is_some())
+        };
+        assert!(limited(ms(5), 300.0));
+        assert!(!limited(ms(5), 100.0), "64 callers, say, and a slow machine");
+        assert!(!limited(Duration::from_micros(900), 300.0), "many, and they are served at once");
     }
 
     /// Answers of one sync come in several looks, and the next sync ends in a later one.

@@ -231,6 +231,13 @@ impl Committer {
             }
             .unwrap_or_else(PoisonError::into_inner);
             state.asleep = false;
+            if self.sync_due.is_none() {
+                drop(state);
+                // Who woke this thread was about to append more. Where no core is free, the system would let this one
+                // go first, again and again, and each sync would carry little.
+                thread::yield_now();
+                state = shared.state();
+            }
         }
     }
 
