@@ -193,7 +193,7 @@ impl Printer {
                 "Credited",
                 json!({
                     "order_id": order.to_string(), "cause": cause(credit.cause), "amount": credit.amount,
-                    "key": hash(&credit.key),
+                    "by": credit.by.as_str(), "key": hash(&credit.key),
                 }),
             ),
             AccountEvent::Closed => ("Closed", json!({})),
@@ -252,7 +252,8 @@ fn store_event(event: &StoreEvent) -> (&'static str, Value) {
         StoreEvent::Released { order, release } => (
             "Released",
             json!({
-                "order_id": order.to_string(), "books": lines(&release.lines), "key": hash(&release.key),
+                "order_id": order.to_string(), "books": lines(&release.lines), "by": release.by.as_str(),
+                "key": hash(&release.key),
             }),
         ),
     }
@@ -269,9 +270,10 @@ fn order_event(event: &OrderEvent) -> (&'static str, Value) {
             }),
         ),
         OrderEvent::Paid { kind, key } => ("Paid", json!({"paid_to": paid_to(*kind), "key": hash(key)})),
-        OrderEvent::Shipped => ("Shipped", json!({})),
-        OrderEvent::Completed { key } => ("Completed", json!({"key": hash(key)})),
-        OrderEvent::Canceled { expired, key } => ("Canceled", json!({"expired": expired, "key": hash(key)})),
+        OrderEvent::Shipped { confirm_by } => ("Shipped", json!({"confirm_by": confirm_by.map(time)})),
+        OrderEvent::ReceiptExtended { confirm_by } => ("ReceiptExtended", json!({"confirm_by": time(*confirm_by)})),
+        OrderEvent::Completed { by, key } => ("Completed", json!({"by": by.as_str(), "key": hash(key)})),
+        OrderEvent::Canceled { by, key } => ("Canceled", json!({"by": by.as_str(), "key": hash(key)})),
     }
 }
 
@@ -285,11 +287,17 @@ fn keys(keys: &[Kept]) -> Vec<Value> {
 }
 
 fn order_fields(order: &Order) -> Value {
+    let receipt = order.receipt.as_ref().map(|receipt| {
+        let extended = receipt.extended.map(|(at, confirm_by)| json!({"at": time(at), "confirm_by": time(confirm_by)}));
+        json!({"confirm_by": time(receipt.confirm_by), "extended": extended})
+    });
+    let ended = order.ended.map(|(at, by)| json!({"at": time(at), "by": by.as_str()}));
     json!({
-        "seq": order.seq, "status": order.status.as_str(), "shipped": order.shipped,
+        "seq": order.seq, "status": order.status.as_str(),
         "paid_to": order.payment.map(paid_to), "buyer": order.buyer.0, "seller": order.seller.0,
         "store": order.store.0, "books": lines(&order.lines), "total": order.total, "created": time(order.created),
-        "deadline": time(order.deadline), "keys": keys(&order.keys),
+        "deadline": time(order.deadline), "paid": order.paid.map(time), "shipped": order.shipped.map(time),
+        "receipt": receipt, "ended": ended, "keys": keys(&order.keys),
     })
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DEPOSITS_MAX;
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome};
-use super::event::{AccountEvent, Credit, CreditCause, Evidence, Hold, PayKind, Secret};
+use super::event::{AccountEvent, By, Credit, CreditCause, Evidence, Hold, PayKind, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::key::{Kept, Key};
 use super::message::{AccountMsg, Cred, OrderMsg, Send, StoreMsg};
@@ -201,7 +201,8 @@ impl Hold {
             PayKind::Platform => Send::Order(order.shard(), OrderMsg::Held { order, key: self.key }),
             PayKind::Direct => {
                 let cause = CreditCause::Payment;
-                Send::Account(self.seller, AccountMsg::Credit { order, cause, amount: self.amount, key: self.key })
+                let credit = Credit { cause, amount: self.amount, by: By::Buyer, key: self.key };
+                Send::Account(self.seller, AccountMsg::Credit { order, credit })
             }
         }
     }
@@ -210,7 +211,7 @@ impl Hold {
 impl Credit {
     /// Whom the saga goes to after the seller is credited.
     pub fn next(&self, order: OrderId) -> Send {
-        Send::Order(order.shard(), OrderMsg::Credited { order, cause: self.cause, key: self.key })
+        Send::Order(order.shard(), OrderMsg::Credited { order, credit: self.clone() })
     }
 }
 
@@ -272,9 +273,7 @@ impl Entity for Account {
             AccountMsg::Hold { order, cred, kind, seller, amount, key } => {
                 self.hold(order, cred, Hold { kind, seller, amount, key }, fx);
             }
-            AccountMsg::Credit { order, cause, amount, key } => {
-                self.credit(order, Credit { cause, amount, key }, fx);
-            }
+            AccountMsg::Credit { order, credit } => self.credit(order, credit, fx),
             AccountMsg::Close { ticket, cred } => self.close_and_tell(ticket, cred, fx),
         }
     }
@@ -351,7 +350,9 @@ impl Entity for Account {
             | AccountMsg::Stores { ticket, .. }
             | AccountMsg::OpenStore { ticket, .. } => OnPanic::Reply(*ticket),
             AccountMsg::Hold { order, .. } => OnPanic::NotHeld(*order),
-            AccountMsg::Credit { order, cause: CreditCause::Confirmation, .. } => OnPanic::NotCredited(*order),
+            AccountMsg::Credit { order, credit } if credit.cause == CreditCause::Confirmation => {
+                OnPanic::NotCredited(*order)
+            }
             AccountMsg::Credit { .. } | AccountMsg::Close { .. } => OnPanic::Stop,
         }
     }

@@ -76,6 +76,46 @@ impl TryFrom<u8> for PayKind {
     }
 }
 
+/// Who took a step of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum By {
+    /// Who placed the order.
+    Buyer,
+    /// The owner of its store.
+    Seller,
+    /// Nobody: its time had come.
+    Deadline,
+}
+
+impl By {
+    /// In the order of their numbers in files.
+    pub const ALL: [By; 3] = [By::Buyer, By::Seller, By::Deadline];
+
+    /// As the service writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            By::Buyer => "buyer",
+            By::Seller => "seller",
+            By::Deadline => "deadline",
+        }
+    }
+}
+
+impl From<By> for u8 {
+    fn from(by: By) -> u8 {
+        by as u8
+    }
+}
+
+impl TryFrom<u8> for By {
+    type Error = &'static str;
+
+    fn try_from(byte: u8) -> Result<Self, &'static str> {
+        By::ALL.get(usize::from(byte)).copied().ok_or("nobody takes such a step")
+    }
+}
+
 /// Why a seller was credited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
@@ -199,6 +239,8 @@ pub type Reservation = Facts;
 pub struct Release {
     /// What came back.
     pub lines: Box<[Line]>,
+    /// Who canceled it.
+    pub by: By,
     /// The caller's idempotency key; none if the deadline canceled it.
     pub key: Option<Key>,
 }
@@ -223,6 +265,8 @@ pub struct Credit {
     pub cause: CreditCause,
     /// How much.
     pub amount: Fen,
+    /// Who paid or confirmed.
+    pub by: By,
     /// The caller's idempotency key.
     pub key: Option<Key>,
 }
@@ -338,16 +382,26 @@ pub enum OrderEvent {
         key: Option<Key>,
     },
     /// The seller shipped it.
-    Shipped,
-    /// The buyer received it and confirmed: through `received` to `completed` in one step.
+    Shipped {
+        /// When it is confirmed by itself, if it ever is.
+        confirm_by: Option<Millis>,
+    },
+    /// The buyer waits for it still: it is confirmed by itself later.
+    ReceiptExtended {
+        /// When now.
+        confirm_by: Millis,
+    },
+    /// The buyer received it and confirmed, or time did: through `received` to `completed` in one step.
     Completed {
+        /// Who confirmed.
+        by: By,
         /// The caller's idempotency key.
         key: Option<Key>,
     },
     /// Canceled by the buyer or by its deadline.
     Canceled {
-        /// By its deadline.
-        expired: bool,
+        /// Who canceled it.
+        by: By,
         /// The caller's idempotency key.
         key: Option<Key>,
     },

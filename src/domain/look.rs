@@ -111,7 +111,7 @@ impl Order {
 
     /// Whether it was shipped.
     pub fn is_shipped(&self) -> bool {
-        self.shipped
+        self.shipped.is_some()
     }
 
     /// Who placed it.

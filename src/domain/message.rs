@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::event::{CreditCause, DocumentHash, Evidence, Facts, PayKind, Release, Secret};
+use super::event::{By, Credit, DocumentHash, Evidence, Facts, PayKind, Release, Secret};
 use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::key::{Kept, Key, Scope};
 use super::refusal::Refusal;
@@ -75,7 +75,7 @@ pub enum AccountMsg {
     /// First step of a payment.
     Hold { order: OrderId, cred: Cred, kind: PayKind, seller: AccountNo, amount: Fen, key: Option<Key> },
     /// Second step of a direct payment, first step of a confirmation of escrow.
-    Credit { order: OrderId, cause: CreditCause, amount: Fen, key: Option<Key> },
+    Credit { order: OrderId, credit: Credit },
     /// Second step of unregister, after the coordinator found no open order.
     Close { ticket: Ticket, cred: Cred },
 }
@@ -128,7 +128,7 @@ pub enum OrderMsg {
     /// The platform has the money.
     Held { order: OrderId, key: Option<Key> },
     /// The seller has the money.
-    Credited { order: OrderId, cause: CreditCause, key: Option<Key> },
+    Credited { order: OrderId, credit: Credit },
     /// confirm_receipt_and_pay_toseller.
     Confirm { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred, key: Option<Key> },
     /// The seller's account refused a credit (only after a panic).
@@ -138,7 +138,7 @@ pub enum OrderMsg {
     /// cancel_order; the credential is judged already. With a key the order is one of the user's shard.
     Cancel { ticket: Ticket, order: OrderId, user: AccountNo, key: Option<Key> },
     /// The copies are back on the shelf.
-    Released { order: OrderId, key: Option<Key> },
+    Released { order: OrderId, by: By, key: Option<Key> },
     /// The store refused a release (only after a panic).
     NotReleased { order: OrderId, refusal: Refusal },
     /// query_order_status.

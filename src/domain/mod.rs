@@ -22,13 +22,13 @@ pub use account::Account;
 pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
 pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting};
 pub use event::{
-    AccountEvent, Blob, Book, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
+    AccountEvent, Blob, Book, By, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
     Reservation, Secret, StoreEvent,
 };
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};
 pub use key::{KEPT_FOR, Kept, Key, Operation, Scope, is_alive};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
-pub use order::{Order, OrderStatus};
+pub use order::{Order, OrderStatus, Receipt};
 pub use refusal::Refusal;
 pub use row::Persistent;
 pub use shard::{Leaving, OrderShard};

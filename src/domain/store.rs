@@ -198,11 +198,12 @@ impl Entity for Store {
                 self.reserve(order, buyer, &lines, (now, ttl), key, fx);
             }
             StoreMsg::Release { order, release } => {
-                let key = self.releases.get(&order).map_or(release.key, |released| released.key);
+                let first = self.releases.get(&order).unwrap_or(&release);
+                let (by, key) = (first.by, first.key);
                 if !self.releases.contains_key(&order) {
                     fx.push(Effect::Append(StoreEvent::Released { order, release }));
                 }
-                fx.push(Effect::Send(Send::Order(order.shard(), OrderMsg::Released { order, key })));
+                fx.push(Effect::Send(Send::Order(order.shard(), OrderMsg::Released { order, by, key })));
             }
         }
     }

@@ -255,7 +255,7 @@ impl Image {
                 match self.status(*id)? {
                     Some(OrderStatus::Canceled) | None => closed.push((*number, Evidence::Release(*id))),
                     Some(_) => {
-                        let released = OrderMsg::Released { order: *id, key: release.key };
+                        let released = OrderMsg::Released { order: *id, by: release.by, key: release.key };
                         unfinished.push(Send::Order(id.shard(), released));
                     }
                 }

@@ -200,7 +200,7 @@ impl Core {
             status: order.status,
             total_price: order.total,
             created_ms: order.created,
-            is_shipped: order.shipped,
+            is_shipped: order.is_shipped(),
             lines: order.lines.iter().map(line).collect(),
         }
     }

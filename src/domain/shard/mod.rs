@@ -20,7 +20,7 @@ pub use resting::Leaving;
 pub use work::Work;
 
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Resting};
-use super::event::{CreditCause, Evidence, OrderEvent, PayKind, Release};
+use super::event::{By, Credit, CreditCause, Evidence, OrderEvent, PayKind, Release};
 use super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::key::{Key, Scope};
 use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
@@ -63,23 +63,23 @@ impl OrderShard {
         id: OrderId,
         order: &Order,
         ticket: Ticket,
-        expired: bool,
+        by: By,
         key: Option<Key>,
         fx: &mut Effects<Self>,
     ) {
         if planted(Fault::ReservationNotReleased) {
-            fx.push(Effect::Append((id, OrderEvent::Canceled { expired, key })));
+            fx.push(Effect::Append((id, OrderEvent::Canceled { by, key })));
             return fx.push(Effect::Reply(ticket, Outcome::Done));
         }
-        work.begin(id, ticket, expired, scope(order.buyer, key));
-        let release = Release { lines: order.lines.clone(), key };
+        work.begin(id, ticket, scope(order.buyer, key));
+        let release = Release { lines: order.lines.clone(), by, key };
         fx.push(Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, release })));
     }
 
     /// Cancels an order whose deadline is past, unless a saga is in flight: a payment that started in time wins.
     fn expire(work: &mut Work, id: OrderId, order: &Order, fx: &mut Effects<Self>) {
         if !work.sagas.contains_key(&id) && judge(order.status, Command::Expire, id) != Judgement::Ignore {
-            Self::start_cancel(work, id, order, Ticket::NOBODY, true, None, fx);
+            Self::start_cancel(work, id, order, Ticket::NOBODY, By::Deadline, None, fx);
         }
     }
 
@@ -130,7 +130,7 @@ impl OrderShard {
             return fx.push(Effect::Reply(ticket, Outcome::Throttled("too many pending orders")));
         }
         work.placing.insert(buyer, placing + 1);
-        work.begin(order, ticket, false, scope(buyer, key));
+        work.begin(order, ticket, scope(buyer, key));
         fx.push(Effect::Send(Send::Store(store, StoreMsg::Reserve { order, buyer, lines, ttl, key })));
     }
 
@@ -151,7 +151,7 @@ impl OrderShard {
         if !go(order, command, id, ticket, fx) {
             return;
         }
-        work.begin(id, ticket, false, scope(order.buyer, key));
+        work.begin(id, ticket, scope(order.buyer, key));
         let hold = AccountMsg::Hold { order: id, cred, kind, seller: order.seller, amount: order.total, key };
         fx.push(Effect::Send(Send::Account(order.buyer, hold)));
         if planted(Fault::EvidenceForgottenEarly) {
@@ -170,12 +170,12 @@ impl OrderShard {
             return;
         }
         if order.payment == Some(PayKind::Platform) {
-            work.begin(id, ticket, false, scope(order.buyer, key));
-            let cause = CreditCause::Confirmation;
-            let credit = AccountMsg::Credit { order: id, cause, amount: order.total, key };
+            work.begin(id, ticket, scope(order.buyer, key));
+            let credit = Credit { cause: CreditCause::Confirmation, amount: order.total, by: By::Buyer, key };
+            let credit = AccountMsg::Credit { order: id, credit };
             return fx.push(Effect::Send(Send::Account(order.seller, credit)));
         }
-        fx.push(Effect::Append((id, OrderEvent::Completed { key })));
+        fx.push(Effect::Append((id, OrderEvent::Completed { by: By::Buyer, key })));
         fx.push(Effect::Reply(ticket, Outcome::Done));
     }
 
@@ -215,7 +215,7 @@ impl OrderShard {
             return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
         if go(order, Command::Ship, id, ticket, fx) {
-            fx.push(Effect::Append((id, OrderEvent::Shipped)));
+            fx.push(Effect::Append((id, OrderEvent::Shipped { confirm_by: None })));
             fx.push(Effect::Reply(ticket, Outcome::Done));
         }
     }
@@ -234,7 +234,7 @@ impl OrderShard {
             return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
         if go(order, Command::Cancel, id, ticket, fx) {
-            Self::start_cancel(work, id, order, ticket, false, key, fx);
+            Self::start_cancel(work, id, order, ticket, By::Buyer, key, fx);
         }
     }
 
@@ -273,7 +273,7 @@ impl OrderShard {
                 let release = (Address::Store(order.store), Evidence::Release(id));
                 (order.status == OrderStatus::Canceled, Some(release))
             }
-            OrderEvent::Placed(_) | OrderEvent::Shipped => return,
+            OrderEvent::Placed(_) | OrderEvent::Shipped { .. } | OrderEvent::ReceiptExtended { .. } => return,
         };
         if !done || planted(Fault::SettledSagaRunAgain) {
             fx.push(Effect::Append((id, event)));
@@ -335,18 +335,15 @@ impl Entity for OrderShard {
             OrderMsg::Held { order, key } => {
                 self.close(work, order, OrderEvent::Paid { kind: PayKind::Platform, key }, fx);
             }
-            OrderMsg::Credited { order, cause: CreditCause::Payment, key } => {
-                self.close(work, order, OrderEvent::Paid { kind: PayKind::Direct, key }, fx);
-            }
-            OrderMsg::Credited { order, cause: CreditCause::Confirmation, key } => {
-                self.close(work, order, OrderEvent::Completed { key }, fx);
-            }
-            OrderMsg::Released { order, key } => {
-                let expired = match work.sagas.get(&order) {
-                    Some(saga) => saga.expired,
-                    None => self.orders.get(&order).is_some_and(|order| order.is_expired(now)),
+            OrderMsg::Credited { order, credit: Credit { cause, by, key, .. } } => {
+                let event = match cause {
+                    CreditCause::Payment => OrderEvent::Paid { kind: PayKind::Direct, key },
+                    CreditCause::Confirmation => OrderEvent::Completed { by, key },
                 };
-                self.close(work, order, OrderEvent::Canceled { expired, key }, fx);
+                self.close(work, order, event, fx);
+            }
+            OrderMsg::Released { order, by, key } => {
+                self.close(work, order, OrderEvent::Canceled { by, key }, fx);
             }
             OrderMsg::NotHeld { order, refusal }
             | OrderMsg::NotCredited { order, refusal }

@@ -19,8 +19,9 @@ use crate::auth::PASSWORD_BYTES_MAX;
 use crate::catalog::Outline;
 use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
-    Account, AccountEvent, AccountNo, Blob, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS, ORDER_TOTAL_MAX,
-    Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store, StoreEvent, StoreNo, encode_row,
+    Account, AccountEvent, AccountNo, Blob, By, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS,
+    ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store, StoreEvent, StoreNo,
+    encode_row,
 };
 use crate::engine::chunks::chunk;
 use crate::engine::{Error, NewBook, Progress, check_id};
@@ -285,13 +286,30 @@ impl Loader {
             true => PayKind::Platform,
             false => PayKind::Direct,
         });
-        let completed = matches!(status, OrderStatus::Completed | OrderStatus::Received);
-        let canceled = status == OrderStatus::Canceled;
+        let is_over = matches!(status, OrderStatus::Completed | OrderStatus::Canceled);
         // As many as it took events to come here.
-        let seq = 1 + u32::from(was_paid) + u32::from(shipped) + u32::from(completed) + u32::from(canceled);
+        let seq = 1 + u32::from(was_paid) + u32::from(shipped) + u32::from(is_over);
         let deadline = order.deadline_ms.unwrap_or_else(|| created.saturating_add(self.order_ttl_ms));
-        let keys = Vec::new();
-        Ok(Order { seq, status, shipped, payment, buyer, seller, store, lines, total, created, deadline, keys })
+        let paid = was_paid.then_some(created);
+        let shipped = shipped.then_some(created);
+        let ended = is_over.then_some((created, By::Buyer));
+        Ok(Order {
+            seq,
+            status,
+            payment,
+            buyer,
+            seller,
+            store,
+            lines,
+            total,
+            created,
+            deadline,
+            paid,
+            shipped,
+            receipt: None,
+            ended,
+            keys: Vec::new(),
+        })
     }
 
     /// Makes everything durable, gives the directory its name, and says what is in it.

@@ -155,7 +155,8 @@ impl Lost {
                         "Placed"
                     }
                     OrderEvent::Paid { .. } => "Paid",
-                    OrderEvent::Shipped => "Shipped",
+                    OrderEvent::Shipped { .. } => "Shipped",
+                    OrderEvent::ReceiptExtended { .. } => "ReceiptExtended",
                     OrderEvent::Completed { .. } => "Completed",
                     OrderEvent::Canceled { .. } => "Canceled",
                 }
