@@ -68,6 +68,8 @@ const TABLE: &[(&str, &[(Stranger, u16)])] = &[
     ),
     ("/buyer/add_funds", &[(Unknown, 401), (WrongPassword, 401), (OthersPassword, 401)]),
     ("/buyer/query_order_status", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
+    ("/buyer/query_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
+    ("/seller/query_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/buyer/query_buyer_all_orders", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401)]),
     ("/buyer/cancel_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/buyer/auto_cancel_expired_orders", &[]),

@@ -252,6 +252,7 @@ const MUST_BE_SEEN: &[(&str, &[u16])] = &[
     ("StockLevel", &[200, 513, 515]),
     ("ReadBook", &[200, 513, 515]),
     ("OrderStatus", &[200, 401, 511, 518]),
+    ("LookAtOrder", &[200, 401, 511, 518]),
     ("BuyerOrders", &[200, 401, 511, 530]),
     ("StoreOrders", &[200, 401, 511, 513, 522, 530]),
     ("AllStoreOrders", &[200, 401, 511, 522, 530]),

@@ -38,6 +38,8 @@ pub enum Outcome {
     Placed(OrderId),
     /// Where an order stands.
     Status(OrderStatus),
+    /// A whole order.
+    Order(Box<Order>),
     /// Who placed an order.
     Buyer(AccountNo),
     /// Orders, in no order.

@@ -143,6 +143,8 @@ pub enum OrderMsg {
     NotReleased { order: OrderId, refusal: Refusal },
     /// query_order_status.
     Status { ticket: Ticket, order: OrderId, user: AccountNo },
+    /// query_order of the buyer, or of the seller.
+    Look { ticket: Ticket, order: OrderId, user: AccountNo, is_seller: bool },
     /// Whose order is it? Judged before a password is hashed.
     Buyer { ticket: Ticket, order: OrderId },
     /// query_buyer_all_orders; more than `limit` orders are counted only.

@@ -8,6 +8,7 @@ mod account;
 mod codec;
 mod effect;
 mod event;
+mod history;
 mod ids;
 mod key;
 mod look;
@@ -25,10 +26,11 @@ pub use event::{
     AccountEvent, Blob, Book, By, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
     Reservation, Secret, StoreEvent,
 };
+pub use history::Receipt;
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};
 pub use key::{KEPT_FOR, Kept, Key, Operation, Scope, is_alive};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
-pub use order::{Order, OrderStatus, Receipt};
+pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;
 pub use row::Persistent;
 pub use shard::{Leaving, OrderShard};

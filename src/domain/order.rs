@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::event::{By, Facts, Line, OrderEvent, PayKind};
+use super::history::Receipt;
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
 use super::key::{Kept, Key, Scope};
 use super::refusal::Refusal;
@@ -138,15 +139,6 @@ pub struct Order {
     pub(crate) ended: Option<(Millis, By)>,
     /// Idempotency keys of its events: placed, paid, then completed or canceled.
     pub(crate) keys: Vec<Kept>,
-}
-
-/// When a shipped order is confirmed by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Receipt {
-    /// As the shipping fixed it.
-    pub(crate) confirm_by: Millis,
-    /// When the buyer put it off, and until when.
-    pub(crate) extended: Option<(Millis, Millis)>,
 }
 
 impl Order {
@@ -309,6 +301,7 @@ mod tests {
             let mut order = placed();
             for (at, event) in (10..).zip(&way) {
                 order.apply(event, at);
+                assert_eq!(order.flaw(), None, "{order:?}");
             }
             let at = |is: &dyn Fn(&OrderEvent) -> bool| way.iter().position(is).map(|index| 10 + index as Millis);
             assert_eq!(order.paid, at(&|event| matches!(event, OrderEvent::Paid { .. })), "{way:?}");

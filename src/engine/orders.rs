@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Core, Credential, Engine, LineView, NewLine, OrderView, Result, check_id};
+use super::{By, Core, Credential, Engine, LineView, NewLine, OrderDetails, OrderStep, OrderView, Result, check_id};
 use crate::domain::{self, Order, OrderId, OrderMsg, OrderStatus, Outcome, Refusal, SHARDS, Send, StoreNo, Ticket};
 
 impl Engine {
@@ -90,6 +90,52 @@ impl Engine {
         let message = |ticket| Send::Order(order.shard(), OrderMsg::Status { ticket, order, user });
         match self.core.ask(message).await? {
             Outcome::Status(status) => Ok(status),
+            outcome => self.core.unexpected(&outcome),
+        }
+    }
+
+    /// An order of this buyer with its way: when each step was taken, and by whom.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also somebody else's), in this order.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
+    pub async fn buyer_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<OrderDetails> {
+        self.look(user_id, order_id, credential, false).await
+    }
+
+    /// As [`Engine::buyer_order`], for an order of any store of this user.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also an order of somebody else's store), in this order.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
+    pub async fn seller_order(
+        &self,
+        user_id: &str,
+        order_id: &str,
+        credential: Credential<'_>,
+    ) -> Result<OrderDetails> {
+        self.look(user_id, order_id, credential, true).await
+    }
+
+    async fn look(
+        &self,
+        user_id: &str,
+        order_id: &str,
+        credential: Credential<'_>,
+        is_seller: bool,
+    ) -> Result<OrderDetails> {
+        check_id("order_id", order_id)?;
+        let (user, _) = self.user(user_id, credential).await?;
+        let Some(order) = OrderId::parse(order_id) else {
+            return self.core.refuse(Refusal::NoOrder(order_id.into())).await;
+        };
+        let message = |ticket| Send::Order(order.shard(), OrderMsg::Look { ticket, order, user, is_seller });
+        match self.core.ask(message).await? {
+            Outcome::Order(found) => Ok(self.core.details(order, *found)),
             outcome => self.core.unexpected(&outcome),
         }
     }
@@ -182,6 +228,23 @@ impl Core {
     fn views(&self, mut orders: Vec<(OrderId, Order)>) -> Vec<OrderView> {
         orders.sort_unstable_by_key(|(id, order)| std::cmp::Reverse((order.created, *id)));
         orders.into_iter().map(|(id, order)| self.view(id, order)).collect()
+    }
+
+    fn details(&self, order_id: OrderId, order: Order) -> OrderDetails {
+        let by = |by| move |at_ms| OrderStep { at_ms, by };
+        let ended = |status| order.ended.filter(|_| order.status == status).map(|(at, who)| by(who)(at));
+        OrderDetails {
+            payment: order.payment,
+            deadline_ms: order.deadline,
+            confirm_deadline_ms: order.confirm_by(),
+            placed: by(By::Buyer)(order.created),
+            paid: order.paid.map(by(By::Buyer)),
+            shipped: order.shipped.map(by(By::Seller)),
+            extended: order.receipt.as_ref().and_then(|receipt| receipt.extended).map(|(at, _)| by(By::Buyer)(at)),
+            confirmed: ended(OrderStatus::Completed),
+            canceled: ended(OrderStatus::Canceled),
+            order: self.view(order_id, order),
+        }
     }
 
     fn view(&self, order_id: OrderId, order: Order) -> OrderView {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bookstore::{OrderStatus, Refusal};
+use bookstore::{By, OrderStatus, Refusal};
 
 use super::command::{Answer, Command, Line, Proof, Row};
 
@@ -60,6 +60,7 @@ pub(crate) struct Order {
     pub(crate) status: OrderStatus,
     shipped: bool,
     to_platform: bool,
+    way: Vec<(&'static str, By)>,
 }
 
 /// What an audit must find.
@@ -161,6 +162,14 @@ impl Shop {
                 let account = self.user(user, proof)?;
                 let index = self.order_of(account, order)?;
                 Ok(Answer::Status(self.orders[index].status))
+            }
+            Command::LookAtOrder { user, proof, order, as_seller } => {
+                let account = self.user(user, proof)?;
+                let found = &self.orders[self.find(order)?];
+                if account != if *as_seller { self.stores[&found.store].owner } else { found.buyer } {
+                    return refuse(Refusal::NoOrder(order.clone()));
+                }
+                Ok(Answer::Way(Box::new(self.row(found)), found.way.clone()))
             }
             Command::BuyerOrders { user, proof } => {
                 let account = self.user(user, proof)?;
@@ -291,6 +300,7 @@ impl Shop {
             status: OrderStatus::Pending,
             shipped: false,
             to_platform: false,
+            way: vec![("placed", By::Buyer)],
         });
         Ok(Answer::Placed)
     }
@@ -323,6 +333,7 @@ impl Shop {
         }
         self.orders[index].status = OrderStatus::Paid;
         self.orders[index].to_platform = to_platform;
+        self.orders[index].way.push(("paid", By::Buyer));
         Ok(Answer::Done)
     }
 
@@ -340,6 +351,7 @@ impl Shop {
         }
         order.status = OrderStatus::Shipped;
         order.shipped = true;
+        order.way.push(("shipped", By::Seller));
         Ok(Answer::Done)
     }
 
@@ -358,6 +370,7 @@ impl Shop {
             self.credit_seller(index);
         }
         self.orders[index].status = OrderStatus::Completed;
+        self.orders[index].way.push(("confirmed", By::Buyer));
         Ok(Answer::Done)
     }
 
@@ -369,6 +382,7 @@ impl Shop {
             return refuse(Refusal::NotCancelable(id.into()));
         }
         order.status = OrderStatus::Canceled;
+        order.way.push(("canceled", By::Buyer));
         let books = &mut self.stores.get_mut(&order.store).unwrap().books;
         for (book, count, _) in &order.lines {
             books.get_mut(book).unwrap().stock += count;

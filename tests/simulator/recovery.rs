@@ -236,6 +236,11 @@ impl Sim {
                 return Err(format!("store {number} has evidence left: {store:?}"));
             }
         }
+        for (id, order) in &state.orders {
+            if let Some(flaw) = order.flaw() {
+                return Err(format!("order {id}: {flaw}: {order:?}"));
+            }
+        }
         self.shadow.compare(&state)
     }
 

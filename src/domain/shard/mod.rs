@@ -239,18 +239,27 @@ impl OrderShard {
     }
 
     /// A read answers from the state, also while a saga is in flight; only an expired order is canceled first.
-    fn status(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
-        let OrderMsg::Status { ticket, order: id, user } = msg else {
-            return;
+    fn read(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
+        let (ticket, id, user, is_seller) = match msg {
+            OrderMsg::Status { ticket, order, user } => (ticket, order, user, false),
+            OrderMsg::Look { ticket, order, user, is_seller } => (ticket, order, user, is_seller),
+            _ => return,
         };
-        match self.orders.get(&id) {
-            None => Self::load(work, id, msg, fx),
-            Some(order) if order.buyer != user => fx.push(refused(ticket, Refusal::NoOrder(id.to_string()))),
-            Some(order) if order.is_expired(now) => {
-                let _ = self.find(work, id, &msg, now, fx);
-            }
-            Some(order) => fx.push(Effect::Reply(ticket, Outcome::Status(order.status))),
+        let Some(order) = self.orders.get(&id) else {
+            return Self::load(work, id, msg, fx);
+        };
+        if user != if is_seller { order.seller } else { order.buyer } {
+            return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
+        if order.is_expired(now) {
+            let _ = self.find(work, id, &msg, now, fx);
+            return;
+        }
+        let outcome = match msg {
+            OrderMsg::Status { .. } => Outcome::Status(order.status),
+            _ => Outcome::Order(Box::new(order.clone())),
+        };
+        fx.push(Effect::Reply(ticket, outcome));
     }
 
     /// Closes a saga with the order's event, unless an earlier process did.
@@ -351,7 +360,7 @@ impl Entity for OrderShard {
             OrderMsg::Confirm { .. } => self.confirm(work, msg, now, fx),
             OrderMsg::Ship { .. } => self.ship(work, msg, now, fx),
             OrderMsg::Cancel { .. } => self.cancel(work, msg, now, fx),
-            OrderMsg::Status { .. } => self.status(work, msg, now, fx),
+            OrderMsg::Status { .. } | OrderMsg::Look { .. } => self.read(work, msg, now, fx),
             OrderMsg::Buyer { ticket, order } => match self.orders.get(&order) {
                 Some(found) => fx.push(Effect::Reply(ticket, Outcome::Buyer(found.buyer))),
                 None => Self::load(work, order, msg, fx),

@@ -142,6 +142,7 @@ pub(super) fn caller(msg: &OrderMsg) -> Ticket {
         | OrderMsg::Ship { ticket, .. }
         | OrderMsg::Cancel { ticket, .. }
         | OrderMsg::Status { ticket, .. }
+        | OrderMsg::Look { ticket, .. }
         | OrderMsg::Buyer { ticket, .. } => *ticket,
         // No other message waits for that.
         _ => Ticket::NOBODY,

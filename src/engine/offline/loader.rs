@@ -20,8 +20,8 @@ use crate::catalog::Outline;
 use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Blob, By, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS,
-    ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store, StoreEvent, StoreNo,
-    encode_row,
+    ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Receipt, Refusal, Secret, Store, StoreEvent,
+    StoreNo, encode_row,
 };
 use crate::engine::chunks::chunk;
 use crate::engine::{Error, NewBook, Progress, check_id};
@@ -290,9 +290,42 @@ impl Loader {
         // As many as it took events to come here.
         let seq = 1 + u32::from(was_paid) + u32::from(shipped) + u32::from(is_over);
         let deadline = order.deadline_ms.unwrap_or_else(|| created.saturating_add(self.order_ttl_ms));
-        let paid = was_paid.then_some(created);
-        let shipped = shipped.then_some(created);
-        let ended = is_over.then_some((created, By::Buyer));
+        let times = &order.times;
+        let latest = self.now_ms + AHEAD_MS_MAX;
+        // The time of each step is that of the one before it, or later.
+        let mut before = created;
+        let mut step = |field, taken: bool, time: Option<Millis>| match time {
+            Some(_) if !taken => Err(LoadError::row(field, format!("does not fit the status `{}`", status.as_str()))),
+            Some(time) if time < before || time > latest => {
+                Err(LoadError::row(field, "must not be before the step before it, nor in the future"))
+            }
+            time => {
+                before = time.unwrap_or(before);
+                Ok(taken.then_some(before))
+            }
+        };
+        let paid = step("paid_time", was_paid, times.paid_ms)?;
+        let shipped = step("shipped_time", shipped, times.shipped_ms)?;
+        let confirmed = step("confirmed_time", status == OrderStatus::Completed, times.confirmed_ms)?;
+        let canceled = step("canceled_time", status == OrderStatus::Canceled, times.canceled_ms)?;
+        let canceled_by = times.canceled_by.unwrap_or(By::Buyer);
+        let fits = match times.canceled_by {
+            None => true,
+            Some(By::Buyer) => canceled.is_some(),
+            Some(By::Deadline) => canceled.is_some_and(|at| at >= deadline),
+            Some(By::Seller) => false,
+        };
+        if !fits {
+            return Err(LoadError::row("canceled_by", "does not fit what is said of the order"));
+        }
+        let is_on_its_way = status == OrderStatus::Shipped && order.paid_to_platform;
+        let receipt = times.confirm_deadline_ms.map(|confirm_by| Box::new(Receipt { confirm_by, extended: None }));
+        if receipt.as_ref().is_some_and(|receipt| !is_on_its_way || receipt.confirm_by < before) {
+            let why =
+                "is only for an order that is shipped and was paid to the platform, and not before it was shipped";
+            return Err(LoadError::row("confirm_deadline", why));
+        }
+        let ended = confirmed.map(|at| (at, By::Buyer)).or(canceled.map(|at| (at, canceled_by)));
         Ok(Order {
             seq,
             status,
@@ -306,7 +339,7 @@ impl Loader {
             deadline,
             paid,
             shipped,
-            receipt: None,
+            receipt,
             ended,
             keys: Vec::new(),
         })
