@@ -65,11 +65,21 @@ pub enum Fault {
     KeyInFlightIgnored,
     /// Keys of orders at rest are not looked up.
     KeyAtRestIgnored,
+    /// A buyer gets the money of a refund twice.
+    RefundedTwice,
+    /// The seller's money is not taken back by a refund.
+    SellerKeepsRefund,
+    /// A refunded order keeps its copies.
+    RefundedCopiesKept,
+    /// The evidence of a payment's credit is taken for that of a refund's, where one account has both.
+    CreditCauseIgnored,
+    /// Recovery drops what was taken back from a seller and has not come to the buyer yet.
+    RefundDropped,
 }
 
 /// Every fault.
 #[cfg(feature = "planted-faults")]
-pub const FAULTS: [Fault; 28] = [
+pub const FAULTS: [Fault; 33] = [
     Fault::MissingSync,
     Fault::SyncErrorIgnored,
     Fault::AnswerBeforeGate,
@@ -98,6 +108,11 @@ pub const FAULTS: [Fault; 28] = [
     Fault::DepositKeyIgnored,
     Fault::KeyInFlightIgnored,
     Fault::KeyAtRestIgnored,
+    Fault::RefundedTwice,
+    Fault::SellerKeepsRefund,
+    Fault::RefundedCopiesKept,
+    Fault::CreditCauseIgnored,
+    Fault::RefundDropped,
 ];
 
 #[cfg(feature = "planted-faults")]

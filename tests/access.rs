@@ -68,8 +68,11 @@ const TABLE: &[(&str, &[(Stranger, u16)])] = &[
     ),
     ("/buyer/add_funds", &[(Unknown, 401), (WrongPassword, 401), (OthersPassword, 401)]),
     ("/buyer/query_order_status", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
+    ("/buyer/query_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
+    ("/seller/query_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/buyer/query_buyer_all_orders", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401)]),
     ("/buyer/cancel_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
+    ("/buyer/refund_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/buyer/auto_cancel_expired_orders", &[]),
     ("/buyer/check_stock_level", &[]),
     ("/buyer/check_order_count", &[]),
@@ -147,7 +150,7 @@ impl World {
     /// An order of Anna's in her own store: paid for where the route wants it.
     fn order_for(&self, path: &str) -> String {
         let order = self.client.order(&self.anna, "annas", &[("b", 1)]);
-        if ["/seller/ship", "/buyer/confirm_receipt_and_pay_toseller"].contains(&path) {
+        if ["/seller/ship", "/buyer/confirm_receipt_and_pay_toseller", "/buyer/refund_order"].contains(&path) {
             self.client.payment(&self.anna, &order).ok();
         }
         order
@@ -238,13 +241,14 @@ fn as_stranger<'a>(stranger: Stranger, right: &Value, anna: &'a User, ben: &'a U
 }
 
 /// Routes that keep an answer for those who send the same `Idempotency-Key` again.
-const KEYED: [&str; 6] = [
+const KEYED: [&str; 7] = [
     "/buyer/new_order",
     "/buyer/payment",
     "/buyer/pay_to_platform",
     "/buyer/confirm_receipt_and_pay_toseller",
     "/buyer/add_funds",
     "/buyer/cancel_order",
+    "/buyer/refund_order",
 ];
 
 impl World {

@@ -13,7 +13,7 @@ use common::shop::{CHEAP, STOCK, STORE};
 use common::{Answer, Conn, Server, Shop, User, request};
 use serde_json::json;
 
-const ROUTES: [&str; 24] = [
+const ROUTES: [&str; 27] = [
     "/auth/register",
     "/auth/unregister",
     "/auth/login",
@@ -33,7 +33,10 @@ const ROUTES: [&str; 24] = [
     "/buyer/add_funds",
     "/buyer/query_order_status",
     "/buyer/query_buyer_all_orders",
+    "/buyer/query_order",
+    "/seller/query_order",
     "/buyer/cancel_order",
+    "/buyer/refund_order",
     "/buyer/auto_cancel_expired_orders",
     "/buyer/check_stock_level",
     "/buyer/check_order_count",

@@ -8,9 +8,10 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use bookstore::{
-    AuditReport, BookView, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot, Limits,
-    LineView, NewBook, NewLine, OpenError, OrderId, OrderStatus, OrderView, PasswordError, PasswordHash,
-    PasswordParams, Progress, Recovered, Refusal, Search, SearchFields, SearchPage, SnapshotReport, Stats, Storage,
+    AuditReport, BookView, By, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot, Limits,
+    LineView, NewBook, NewLine, OpenError, OrderDetails, OrderId, OrderStatus, OrderStep, OrderView, PasswordError,
+    PasswordHash, PasswordParams, PayKind, Progress, Recovered, Refusal, Search, SearchFields, SearchPage,
+    SnapshotReport, Stats, Storage,
 };
 
 /// What the file's `pub` items and `pub use` lists name, without those that are for the crate only. A hidden module is
@@ -63,6 +64,7 @@ fn the_names_at_the_root_are_those() {
             "offline",
             "AuditReport",
             "BookView",
+            "By",
             "Config",
             "Credential",
             "Durability",
@@ -80,11 +82,14 @@ fn the_names_at_the_root_are_those() {
             "NewBook",
             "NewLine",
             "OpenError",
+            "OrderDetails",
             "OrderId",
             "OrderStatus",
+            "OrderStep",
             "OrderView",
             "PAGE_SIZE_MAX",
             "PASSWORD_BYTES_MAX",
+            "PayKind",
             "PasswordError",
             "PasswordHash",
             "PasswordParams",
@@ -131,6 +136,7 @@ fn the_names_of_the_public_modules_are_those() {
             "LoadOrder",
             "LoadPassword",
             "LoadReport",
+            "LoadTimes",
             "Loader",
             "Lost",
             "Repair",
@@ -163,8 +169,8 @@ fn what_grows_is_marked() {
         ("src/engine/offline/check.rs", &["CheckError", "CheckReport", "Finding"]),
         ("src/engine/offline/repair/mod.rs", &["RepairError"]),
         ("src/engine/offline/repair/report.rs", &["Lost", "RepairReport", "RepairStep"]),
-        ("src/engine/offline/rows.rs", &["LoadError", "LoadOptions", "LoadPassword", "LoadReport"]),
-        ("src/engine/types.rs", &["FoundBook", "Search", "SearchPage"]),
+        ("src/engine/offline/rows.rs", &["LoadError", "LoadOptions", "LoadPassword", "LoadReport", "LoadTimes"]),
+        ("src/engine/types.rs", &["FoundBook", "OrderDetails", "OrderStep", "Search", "SearchPage"]),
         (
             "src/engine/types.rs",
             &["AuditReport", "BookView", "Credential", "LineView", "OrderView", "Recovered", "SnapshotReport", "Stats"],
@@ -197,6 +203,7 @@ fn the_types_are_what_people_expect() {
     data::<Engine>();
     data::<(Config, Limits, Storage, Credential<'static>)>();
     data::<(Recovered, SnapshotReport, Stats)>();
+    compared::<(OrderDetails, OrderStep, By, PayKind)>();
     compared::<(AuditReport, BookView, LineView, OrderView, HistogramSnapshot, Progress)>();
     compared::<(SearchFields, SearchPage, FoundBook)>();
     data::<Search<'static>>();
@@ -257,7 +264,10 @@ async fn every_call_can_be_spawned() {
     sent(engine.pay_to_platform("u", "o", who));
     sent(engine.confirm("u", "o", who));
     sent(engine.cancel_order("u", "o", who));
+    sent(engine.refund_order("u", "o", who));
     sent(engine.order_status("u", "o", who));
+    sent(engine.buyer_order("u", "o", who));
+    sent(engine.seller_order("u", "o", who));
     sent(engine.buyer_orders("u", who));
     sent(engine.order_count("u"));
     sent(engine.cancel_expired());

@@ -63,8 +63,17 @@ fn shop() -> Vec<Value> {
         order("old 4", "paid", json!({})),
         order("old 5", "shipped", json!({"paid_to": "platform", "total_price": 180})),
         order("old 6", "received", json!({})),
-        order("old 7", "completed", json!({"paid_to": "platform", "is_shipped": false})),
-        order("old 8", "canceled", json!({})),
+        order(
+            "old 7",
+            "completed",
+            json!({"paid_to": "platform", "is_shipped": false, "paid_time": "2025-03-05T00:00:00Z",
+                "confirmed_time": 1_741_200_000_000u64}),
+        ),
+        order(
+            "old 8",
+            "canceled",
+            json!({"canceled_time": "2025-03-06T00:00:00Z", "canceled_by": "deadline", "deadline": 1_741_200_000_000u64}),
+        ),
     ]
 }
 
@@ -100,6 +109,18 @@ fn a_loaded_shop_is_served() {
         assert_eq!(states, ["pending", "paid", "paid", "shipped", "received", "completed", "canceled"]);
         assert_eq!(orders[0]["created_time"], "2025-03-04T05:06:07.008Z");
         assert_eq!((&orders[0]["total_price"], &orders[1]["is_shipped"]), (&json!(180), &json!(false)));
+        let order = |place: usize| {
+            let id = orders[place]["order_id"].as_str().unwrap();
+            client.seller_order(&seller, id).ok().body["order"].clone()
+        };
+        // A time that was not given is that of the step before.
+        let (completed, canceled) = (&order(1)["history"], &order(0)["history"]);
+        assert_eq!(completed["placed"]["time"], "2025-03-04T05:06:07.008Z");
+        assert_eq!(completed["paid"], json!({"time": "2025-03-05T00:00:00.000Z", "by": "buyer"}));
+        assert_eq!(completed["confirmed"], json!({"time": "2025-03-05T18:40:00.000Z", "by": "buyer"}));
+        assert_eq!((&completed["shipped"], &completed["canceled"]), (&Value::Null, &Value::Null));
+        assert_eq!(canceled["canceled"], json!({"time": "2025-03-06T00:00:00.000Z", "by": "deadline"}));
+        assert_eq!(order(3)["history"]["shipped"], json!({"time": "2025-03-04T05:06:07.008Z", "by": "seller"}));
         assert_eq!(client.order_count("buyer"), 8);
         let of_store = client.query_all_store_orders(&seller);
         assert_eq!(of_store.ok().body["orders"]["corner"].as_array().unwrap().len(), 8);
@@ -137,6 +158,33 @@ fn loaded_orders_go_on() {
     client.create_store(&buyer, "corner").is(514);
     client.register(&User::new("buyer")).is(512);
     client.new_user("third");
+}
+
+/// Its money is where it was, and its history says that it was paid.
+#[test]
+fn a_refunded_order_is_loaded_as_one() {
+    let refunded = json!({"paid_time": "2025-03-05T00:00:00Z", "canceled_time": "2025-03-06T00:00:00Z"});
+    let mut lines = shop();
+    lines.push(order("old 9", "canceled", refunded.clone()));
+    lines.push(order("old 10", "canceled", json!({"paid_to": "platform", "paid_time": refunded["paid_time"]})));
+    let mut server = Server::start_on(&[], |dir| {
+        load(&text(&lines), dir).ok().says("10 orders");
+    });
+    let client = server.client();
+    let buyer = User::new("buyer");
+    assert_eq!((client.balance(&buyer), client.balance(&User::new("seller"))), (1_000, 700));
+    let orders = client.query_buyer_all_orders(&buyer).ok().orders().clone();
+    for (element, paid_to) in [(&orders[1], "seller"), (&orders[0], "platform")] {
+        assert_eq!((&element["status"], &element["is_paid"]), (&json!("canceled"), &json!(false)));
+        let id = element["order_id"].as_str().unwrap();
+        let whole = client.buyer_order(&buyer, id).ok().body["order"].clone();
+        assert_eq!(whole["paid_to"], paid_to);
+        assert_eq!(whole["history"]["paid"]["time"], "2025-03-05T00:00:00.000Z");
+        client.refund(&buyer, id).refused(521, id);
+        client.payment(&buyer, id).refused(526, id);
+    }
+    assert!(server.sigterm().success());
+    bookstore(&[&"check", &server.data_dir()]).ok();
 }
 
 #[test]
@@ -245,6 +293,38 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
         (order("n", "paid", json!({"paid_to": "me"})), "paid_to: must be"),
         (order("n", "paid", json!({"is_shipped": true})), "is_shipped: does not fit"),
         (order("n", "shipped", json!({"is_shipped": false})), "is_shipped: does not fit"),
+        (order("n", "pending", json!({"paid_time": "2025-04-01T00:00:00Z"})), "paid_time: does not fit"),
+        (order("n", "paid", json!({"shipped_time": "2025-04-01T00:00:00Z"})), "shipped_time: does not fit"),
+        (order("n", "shipped", json!({"confirmed_time": 1_750_000_000_000u64})), "confirmed_time: does not fit"),
+        (order("n", "paid", json!({"canceled_time": 1_750_000_000_000u64})), "canceled_time: does not fit"),
+        (order("n", "paid", json!({"canceled_by": "buyer"})), "canceled_by: does not fit"),
+        (order("n", "canceled", json!({"canceled_by": "deadline"})), "canceled_by: does not fit"),
+        (order("n", "canceled", json!({"canceled_by": "me"})), "canceled_by: must be"),
+        (
+            order(
+                "n",
+                "canceled",
+                json!({"paid_time": 1_742_000_000_000u64, "canceled_by": "deadline",
+                "canceled_time": 1_750_000_000_000u64}),
+            ),
+            "canceled_by: does not fit",
+        ),
+        (
+            order("n", "canceled", json!({"paid_time": 1_750_000_000_000u64, "canceled_time": 1_742_000_000_000u64})),
+            "canceled_time: must not be before",
+        ),
+        (order("n", "paid", json!({"paid_time": "soon"})), "paid_time: must be a time"),
+        (order("n", "paid", json!({"paid_time": "2025-03-04T05:06:07.007Z"})), "paid_time: must not be before"),
+        (order("n", "paid", json!({"paid_time": "2999-01-01T00:00:00Z"})), "paid_time: must not be before"),
+        (
+            order("n", "shipped", json!({"paid_time": 1_750_000_000_000u64, "shipped_time": 1_740_000_000_000u64})),
+            "shipped_time: must not be before",
+        ),
+        (order("n", "shipped", json!({"confirm_deadline": 1_750_000_000_000u64})), "confirm_deadline: is only for"),
+        (
+            order("n", "paid", json!({"paid_to": "platform", "confirm_deadline": 1_750_000_000_000u64})),
+            "confirm_deadline: is only for",
+        ),
         (order("n", "paid", json!({"created_time": "yesterday"})), "created_time: must be a time"),
         (
             order("n", "paid", json!({"created_time": "2999-01-01T00:00:00Z"})),

@@ -13,8 +13,8 @@ use super::exit::Exit;
 use super::progress::say;
 use crate::PasswordHash;
 use crate::domain::{
-    Account, AccountEvent, CreditCause, Kept, Key, Line, Order, OrderEvent, PayKind, Record, Secret, Store, StoreEvent,
-    decode_row,
+    Account, AccountEvent, CreditCause, Kept, Key, Line, Order, OrderEvent, OrderId, PayKind, Record, Refund, Secret,
+    Store, StoreEvent, decode_row,
 };
 use crate::engine::offline::{InspectError, Inspected, Item, inspect};
 
@@ -127,10 +127,11 @@ impl Printer {
         let credits: Vec<Value> = account
             .credits
             .iter()
-            .map(|(order, credit)| {
+            .map(|((order, _), credit)| {
                 json!({"order_id": order.to_string(), "cause": cause(credit.cause), "amount": credit.amount})
             })
             .collect();
+        let refunds: Vec<Value> = account.refunds.iter().map(|(order, refund)| refund_fields(order, refund)).collect();
         json!({
             "row": "account", "account": account.number.0, "seq": account.seq, "user_id": name,
             "closed": account.closed, "password_hash": self.secret(&account.secret), "password_epoch": account.epoch,
@@ -138,7 +139,7 @@ impl Printer {
             "stores": account.stores.iter().map(|store| store.0).collect::<Vec<_>>(),
             "revoked_tokens": account.revoked.iter().map(|(token, until)| json!([token, time(*until)])).collect::<Vec<_>>(),
             "openings": account.openings.iter().map(|(store, id)| json!([store.0, id])).collect::<Vec<_>>(),
-            "holds": holds, "credits": credits, "keys": keys(&account.keys),
+            "holds": holds, "credits": credits, "refunds": refunds, "keys": keys(&account.keys),
         })
     }
 
@@ -193,10 +194,11 @@ impl Printer {
                 "Credited",
                 json!({
                     "order_id": order.to_string(), "cause": cause(credit.cause), "amount": credit.amount,
-                    "key": hash(&credit.key),
+                    "by": credit.by.as_str(), "key": hash(&credit.key),
                 }),
             ),
             AccountEvent::Closed => ("Closed", json!({})),
+            AccountEvent::TakenBack { order, refund } => ("TakenBack", refund_fields(order, refund)),
         }
     }
 }
@@ -252,7 +254,8 @@ fn store_event(event: &StoreEvent) -> (&'static str, Value) {
         StoreEvent::Released { order, release } => (
             "Released",
             json!({
-                "order_id": order.to_string(), "books": lines(&release.lines), "key": hash(&release.key),
+                "order_id": order.to_string(), "books": lines(&release.lines), "by": release.by.as_str(),
+                "key": hash(&release.key),
             }),
         ),
     }
@@ -269,9 +272,10 @@ fn order_event(event: &OrderEvent) -> (&'static str, Value) {
             }),
         ),
         OrderEvent::Paid { kind, key } => ("Paid", json!({"paid_to": paid_to(*kind), "key": hash(key)})),
-        OrderEvent::Shipped => ("Shipped", json!({})),
-        OrderEvent::Completed { key } => ("Completed", json!({"key": hash(key)})),
-        OrderEvent::Canceled { expired, key } => ("Canceled", json!({"expired": expired, "key": hash(key)})),
+        OrderEvent::Shipped { confirm_by } => ("Shipped", json!({"confirm_by": confirm_by.map(time)})),
+        OrderEvent::ReceiptExtended { confirm_by } => ("ReceiptExtended", json!({"confirm_by": time(*confirm_by)})),
+        OrderEvent::Completed { by, key } => ("Completed", json!({"by": by.as_str(), "key": hash(key)})),
+        OrderEvent::Canceled { by, key } => ("Canceled", json!({"by": by.as_str(), "key": hash(key)})),
     }
 }
 
@@ -285,11 +289,17 @@ fn keys(keys: &[Kept]) -> Vec<Value> {
 }
 
 fn order_fields(order: &Order) -> Value {
+    let receipt = order.receipt.as_ref().map(|receipt| {
+        let extended = receipt.extended.map(|(at, confirm_by)| json!({"at": time(at), "confirm_by": time(confirm_by)}));
+        json!({"confirm_by": time(receipt.confirm_by), "extended": extended})
+    });
+    let ended = order.ended.map(|(at, by)| json!({"at": time(at), "by": by.as_str()}));
     json!({
-        "seq": order.seq, "status": order.status.as_str(), "shipped": order.shipped,
+        "seq": order.seq, "status": order.status.as_str(),
         "paid_to": order.payment.map(paid_to), "buyer": order.buyer.0, "seller": order.seller.0,
         "store": order.store.0, "books": lines(&order.lines), "total": order.total, "created": time(order.created),
-        "deadline": time(order.deadline), "keys": keys(&order.keys),
+        "deadline": time(order.deadline), "paid": order.paid.map(time), "shipped": order.shipped.map(time),
+        "receipt": receipt, "ended": ended, "keys": keys(&order.keys),
     })
 }
 
@@ -308,10 +318,17 @@ fn paid_to(kind: PayKind) -> &'static str {
     }
 }
 
+fn refund_fields(order: &OrderId, refund: &Refund) -> Value {
+    json!({
+        "order_id": order.to_string(), "buyer": refund.buyer.0, "amount": refund.amount, "key": hash(&refund.key),
+    })
+}
+
 fn cause(cause: CreditCause) -> &'static str {
     match cause {
         CreditCause::Payment => "payment",
         CreditCause::Confirmation => "confirmation",
+        CreditCause::Refund(_) => "refund",
     }
 }
 

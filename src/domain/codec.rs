@@ -106,6 +106,10 @@ impl Payload for AccountEvent {
                 put(out, &(key, seq, at));
                 8
             }
+            AccountEvent::TakenBack { order, refund } => {
+                put(out, &(key, seq, at, order, refund));
+                9
+            }
         }
     }
 }
@@ -152,17 +156,21 @@ impl Payload for OrderEvent {
                 put(out, &(key, seq, at, kind, idempotency));
                 65
             }
-            OrderEvent::Shipped => {
-                put(out, &(key, seq, at));
+            OrderEvent::Shipped { confirm_by } => {
+                put(out, &(key, seq, at, confirm_by));
                 66
             }
-            OrderEvent::Completed { key: idempotency } => {
-                put(out, &(key, seq, at, idempotency));
+            OrderEvent::Completed { by, key: idempotency } => {
+                put(out, &(key, seq, at, by, idempotency));
                 67
             }
-            OrderEvent::Canceled { expired, key: idempotency } => {
-                put(out, &(key, seq, at, expired, idempotency));
+            OrderEvent::Canceled { by, key: idempotency } => {
+                put(out, &(key, seq, at, by, idempotency));
                 68
+            }
+            OrderEvent::ReceiptExtended { confirm_by } => {
+                put(out, &(key, seq, at, confirm_by));
+                69
             }
         }
     }
@@ -216,6 +224,10 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
             let (key, seq, at) = get(bytes)?;
             account((key, seq, at, AccountEvent::Closed))
         }
+        9 => {
+            let (key, seq, at, order, refund) = get(bytes)?;
+            account((key, seq, at, AccountEvent::TakenBack { order, refund }))
+        }
         32 => {
             let (key, seq, at, store_id, owner) = get(bytes)?;
             store((key, seq, at, StoreEvent::Created { store_id, owner }))
@@ -245,16 +257,20 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
             order((entity, seq, at, OrderEvent::Paid { kind, key }))
         }
         66 => {
-            let (key, seq, at) = get(bytes)?;
-            order((key, seq, at, OrderEvent::Shipped))
+            let (key, seq, at, confirm_by) = get(bytes)?;
+            order((key, seq, at, OrderEvent::Shipped { confirm_by }))
         }
         67 => {
-            let (entity, seq, at, key) = get(bytes)?;
-            order((entity, seq, at, OrderEvent::Completed { key }))
+            let (entity, seq, at, by, key) = get(bytes)?;
+            order((entity, seq, at, OrderEvent::Completed { by, key }))
         }
         68 => {
-            let (entity, seq, at, expired, key) = get(bytes)?;
-            order((entity, seq, at, OrderEvent::Canceled { expired, key }))
+            let (entity, seq, at, by, key) = get(bytes)?;
+            order((entity, seq, at, OrderEvent::Canceled { by, key }))
+        }
+        69 => {
+            let (key, seq, at, confirm_by) = get(bytes)?;
+            order((key, seq, at, OrderEvent::ReceiptExtended { confirm_by }))
         }
         _ => Err(CodecError::UnknownKind { kind, version }),
     }
@@ -263,7 +279,9 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Blob, Credit, CreditCause, DocumentHash, Facts, Hold, Line, PayKind, Release};
+    use crate::domain::event::{
+        Blob, By, Credit, CreditCause, DocumentHash, Facts, Hold, Line, PayKind, Refund, Release,
+    };
     use crate::domain::ids::BookNo;
     use crate::domain::key::{Key, Operation};
 
@@ -302,23 +320,25 @@ mod tests {
             },
             AccountEvent::Credited {
                 order,
-                credit: Credit { cause: CreditCause::Confirmation, amount: 8, key: Some(key()) },
+                credit: Credit { cause: CreditCause::Confirmation, amount: 8, by: By::Deadline, key: Some(key()) },
             },
             AccountEvent::Closed,
+            AccountEvent::TakenBack { order, refund: Refund { buyer: AccountNo(7), amount: 8, key: Some(key()) } },
         ];
         let stores = [
             StoreEvent::Created { store_id: "s".into(), owner: AccountNo(1) },
             StoreEvent::BookAdded { id: "米".into(), price: 1, stock: 2, document: DocumentHash([9; 32]) },
             StoreEvent::StockAdded { book: BookNo(1), delta: -1 },
             StoreEvent::Reserved { order, facts: facts() },
-            StoreEvent::Released { order, release: Release { lines: facts().lines, key: Some(key()) } },
+            StoreEvent::Released { order, release: Release { lines: facts().lines, by: By::Seller, key: Some(key()) } },
         ];
         let orders = [
             OrderEvent::Placed(facts()),
             OrderEvent::Paid { kind: PayKind::Platform, key: Some(key()) },
-            OrderEvent::Shipped,
-            OrderEvent::Completed { key: None },
-            OrderEvent::Canceled { expired: true, key: None },
+            OrderEvent::Shipped { confirm_by: Some(9) },
+            OrderEvent::ReceiptExtended { confirm_by: 10 },
+            OrderEvent::Completed { by: By::Buyer, key: None },
+            OrderEvent::Canceled { by: By::Deadline, key: None },
         ];
         let mut kinds = std::collections::BTreeSet::new();
         let mut bytes = Vec::new();

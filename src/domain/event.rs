@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for Blob {
 }
 
 /// Which of the two payments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum PayKind {
     /// The seller is paid at once.
@@ -76,14 +76,56 @@ impl TryFrom<u8> for PayKind {
     }
 }
 
-/// Why a seller was credited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Who took a step of an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum By {
+    /// Who placed the order.
+    Buyer,
+    /// The owner of its store.
+    Seller,
+    /// Nobody: its time had come.
+    Deadline,
+}
+
+impl By {
+    /// In the order of their numbers in files.
+    pub const ALL: [By; 3] = [By::Buyer, By::Seller, By::Deadline];
+
+    /// As the service writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            By::Buyer => "buyer",
+            By::Seller => "seller",
+            By::Deadline => "deadline",
+        }
+    }
+}
+
+impl From<By> for u8 {
+    fn from(by: By) -> u8 {
+        by as u8
+    }
+}
+
+impl TryFrom<u8> for By {
+    type Error = &'static str;
+
+    fn try_from(byte: u8) -> Result<Self, &'static str> {
+        By::ALL.get(usize::from(byte)).copied().ok_or("nobody takes such a step")
+    }
+}
+
+/// Why an account was credited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum CreditCause {
-    /// A direct payment; closed by the order's `Paid`.
+    /// The seller's, by a direct payment; closed by the order's `Paid`.
     Payment,
-    /// The confirmation of an order that the platform holds; closed by the order's `Completed`.
+    /// The seller's, by the confirmation of an order that the platform holds; closed by the order's `Completed`.
     Confirmation,
+    /// The buyer's, by the refund of an order that was paid like this; closed by the order's `Canceled`.
+    Refund(PayKind),
 }
 
 impl From<CreditCause> for u8 {
@@ -91,6 +133,8 @@ impl From<CreditCause> for u8 {
         match cause {
             CreditCause::Payment => 0,
             CreditCause::Confirmation => 1,
+            CreditCause::Refund(PayKind::Direct) => 2,
+            CreditCause::Refund(PayKind::Platform) => 3,
         }
     }
 }
@@ -102,6 +146,8 @@ impl TryFrom<u8> for CreditCause {
         match byte {
             0 => Ok(CreditCause::Payment),
             1 => Ok(CreditCause::Confirmation),
+            2 => Ok(CreditCause::Refund(PayKind::Direct)),
+            3 => Ok(CreditCause::Refund(PayKind::Platform)),
             _ => Err("no such cause of a credit"),
         }
     }
@@ -194,11 +240,13 @@ pub struct Facts {
 /// Evidence in a store that copies were taken for an order whose `Placed` may not be journaled yet.
 pub type Reservation = Facts;
 
-/// Evidence in a store that the copies of a canceled order came back, while its `Canceled` may not be journaled yet.
+/// Evidence in a store that the copies of a canceled or refunded order came back, while its `Canceled` may not be journaled yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     /// What came back.
     pub lines: Box<[Line]>,
+    /// Who canceled it.
+    pub by: By,
     /// The caller's idempotency key; none if the deadline canceled it.
     pub key: Option<Key>,
 }
@@ -216,11 +264,26 @@ pub struct Hold {
     pub key: Option<Key>,
 }
 
-/// Evidence in the seller's account that it was credited for an order whose closing event may not be journaled yet.
+/// Evidence in an account that it was credited for an order whose closing event may not be journaled yet. An account may
+/// have several of one order, if its owner buys in a store of his own: they differ in their cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credit {
     /// Why.
     pub cause: CreditCause,
+    /// How much.
+    pub amount: Fen,
+    /// Who paid, confirmed or asked for the refund.
+    pub by: By,
+    /// The caller's idempotency key.
+    pub key: Option<Key>,
+}
+
+/// Evidence in the seller's account that the money of a direct payment was taken back for an order whose `Canceled` may
+/// not be journaled yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    /// Who gets it.
+    pub buyer: AccountNo,
     /// How much.
     pub amount: Fen,
     /// The caller's idempotency key.
@@ -270,7 +333,7 @@ pub enum AccountEvent {
         /// What the rest of the saga needs.
         hold: Hold,
     },
-    /// The seller's money has come.
+    /// The seller's money has come, or the buyer's has come back.
     Credited {
         /// For which order.
         order: OrderId,
@@ -279,6 +342,13 @@ pub enum AccountEvent {
     },
     /// Unregistered. The row stays as a tombstone.
     Closed,
+    /// The first step of the refund of a direct payment: the seller's money is taken.
+    TakenBack {
+        /// For which order.
+        order: OrderId,
+        /// What the rest of the saga needs.
+        refund: Refund,
+    },
 }
 
 /// Events of a store.
@@ -316,7 +386,7 @@ pub enum StoreEvent {
         /// What the rest of the saga needs.
         facts: Facts,
     },
-    /// Cancel's first step: copies came back.
+    /// Cancel's first step, and the last but one of a refund: copies came back.
     Released {
         /// For which order.
         order: OrderId,
@@ -338,16 +408,26 @@ pub enum OrderEvent {
         key: Option<Key>,
     },
     /// The seller shipped it.
-    Shipped,
-    /// The buyer received it and confirmed: through `received` to `completed` in one step.
+    Shipped {
+        /// When it is confirmed by itself, if it ever is.
+        confirm_by: Option<Millis>,
+    },
+    /// The buyer waits for it still: it is confirmed by itself later.
+    ReceiptExtended {
+        /// When now.
+        confirm_by: Millis,
+    },
+    /// The buyer received it and confirmed, or time did: through `received` to `completed` in one step.
     Completed {
+        /// Who confirmed.
+        by: By,
         /// The caller's idempotency key.
         key: Option<Key>,
     },
-    /// Canceled by the buyer or by its deadline.
+    /// Canceled by the buyer or by its deadline; refunded, if it was paid.
     Canceled {
-        /// By its deadline.
-        expired: bool,
+        /// Who canceled it.
+        by: By,
         /// The caller's idempotency key.
         key: Option<Key>,
     },
@@ -362,8 +442,10 @@ pub enum Evidence {
     Release(OrderId),
     /// A buyer's hold.
     Hold(OrderId),
-    /// A seller's credit.
-    Credit(OrderId),
+    /// A credit, by its cause.
+    Credit(OrderId, CreditCause),
+    /// What was taken back from a seller.
+    Refund(OrderId),
     /// An owner's opening of a store.
     Opening(StoreNo),
 }

@@ -8,6 +8,7 @@ mod account;
 mod codec;
 mod effect;
 mod event;
+mod history;
 mod ids;
 mod key;
 mod look;
@@ -22,9 +23,10 @@ pub use account::Account;
 pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
 pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting};
 pub use event::{
-    AccountEvent, Blob, Book, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
-    Reservation, Secret, StoreEvent,
+    AccountEvent, Blob, Book, By, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
+    Refund, Release, Reservation, Secret, StoreEvent,
 };
+pub use history::Receipt;
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};
 pub use key::{KEPT_FOR, Kept, Key, Operation, Scope, is_alive};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};

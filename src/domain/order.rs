@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Facts, Line, OrderEvent, PayKind};
+use super::event::{By, Facts, Line, OrderEvent, PayKind};
+use super::history::Receipt;
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
 use super::key::{Kept, Key, Scope};
 use super::refusal::Refusal;
@@ -21,7 +22,7 @@ pub enum OrderStatus {
     Received,
     /// Confirmed; the seller has the money.
     Completed,
-    /// Canceled while it was pending; its copies are back on the shelf.
+    /// Canceled while it was pending, or refunded before it was shipped; its copies are back on the shelf.
     Canceled,
 }
 
@@ -76,6 +77,8 @@ pub enum Command {
     Confirm,
     /// cancel_order.
     Cancel,
+    /// refund_order.
+    Refund,
     /// The deadline has come.
     Expire,
 }
@@ -110,6 +113,9 @@ pub fn judge(status: OrderStatus, command: Command, order: OrderId) -> Judgement
         (Confirm, Completed) => Refuse(Refusal::OrderConfirmed(id())),
         (Cancel, Pending) => Go(Canceled),
         (Cancel, Paid | Shipped | Received | Completed | Canceled) => Refuse(Refusal::NotCancelable(id())),
+        (Refund, Pending) => Refuse(Refusal::NotPaid(id())),
+        (Refund, Paid) => Go(Canceled),
+        (Refund, Shipped | Received | Completed | Canceled) => Refuse(Refusal::NotCancelable(id())),
         (Expire, Pending) => Go(Canceled),
         (Expire, Paid | Shipped | Received | Completed | Canceled) => Ignore,
     }
@@ -120,7 +126,6 @@ pub fn judge(status: OrderStatus, command: Command, order: OrderId) -> Judgement
 pub struct Order {
     pub(crate) seq: u32,
     pub(crate) status: OrderStatus,
-    pub(crate) shipped: bool,
     pub(crate) payment: Option<PayKind>,
     pub(crate) buyer: AccountNo,
     pub(crate) seller: AccountNo,
@@ -129,6 +134,14 @@ pub struct Order {
     pub(crate) total: Fen,
     pub(crate) created: Millis,
     pub(crate) deadline: Millis,
+    /// When it was paid.
+    pub(crate) paid: Option<Millis>,
+    /// When it was shipped.
+    pub(crate) shipped: Option<Millis>,
+    /// When it is confirmed by itself: from the shipping on, if it ever is.
+    pub(crate) receipt: Option<Box<Receipt>>,
+    /// When it was completed or canceled, and by whom.
+    pub(crate) ended: Option<(Millis, By)>,
     /// Idempotency keys of its events: placed, paid, then completed or canceled.
     pub(crate) keys: Vec<Kept>,
 }
@@ -139,7 +152,6 @@ impl Order {
         Order {
             seq: 1,
             status: OrderStatus::Pending,
-            shipped: false,
             payment: None,
             buyer: facts.buyer,
             seller: facts.seller,
@@ -148,6 +160,10 @@ impl Order {
             total: facts.total,
             created: facts.created,
             deadline: facts.deadline,
+            paid: None,
+            shipped: None,
+            receipt: None,
+            ended: None,
             keys: kept(facts.key, at).collect(),
         }
     }
@@ -165,41 +181,59 @@ impl Order {
             OrderEvent::Paid { kind, key } => {
                 self.status = OrderStatus::Paid;
                 self.payment = Some(*kind);
+                self.paid = Some(at);
                 self.keys.extend(kept(*key, at));
             }
-            OrderEvent::Shipped => {
+            OrderEvent::Shipped { confirm_by } => {
                 self.status = OrderStatus::Shipped;
-                self.shipped = true;
+                self.shipped = Some(at);
+                self.receipt = confirm_by.map(|confirm_by| Box::new(Receipt { confirm_by, extended: None }));
             }
-            OrderEvent::Completed { key } => {
+            OrderEvent::ReceiptExtended { confirm_by } => {
+                if let Some(receipt) = &mut self.receipt {
+                    receipt.extended = Some((at, *confirm_by));
+                }
+            }
+            OrderEvent::Completed { by, key } => {
                 self.status = OrderStatus::Completed;
+                self.ended = Some((at, *by));
                 self.keys.extend(kept(*key, at));
             }
-            OrderEvent::Canceled { expired: _, key } => {
+            OrderEvent::Canceled { by, key } => {
                 self.status = OrderStatus::Canceled;
+                self.ended = Some((at, *by));
                 self.keys.extend(kept(*key, at));
             }
         }
     }
 
-    /// The order as it was when `seq` events had happened to it. That follows from what it is now: an order is placed
-    /// first, then paid or canceled, and whatever comes later was paid before. Which idempotency keys came with those
-    /// events does not follow, so the caller says which `stay`. `None` if it was never at `seq`.
+    /// The order as it was when `seq` events had happened to it. That follows from what it is now: it keeps when each of
+    /// its steps was taken, and they are always taken in the same order. Which idempotency keys came with those events
+    /// does not follow, so the caller says which `stay`. `None` if it was never at `seq`.
     pub fn rewound(&self, seq: u32, stays: impl Fn(&Kept) -> bool) -> Option<Order> {
+        if seq == 0 || seq > self.seq {
+            return None;
+        }
         let mut order = self.clone();
         order.seq = seq;
         order.keys.retain(stays);
-        (order.status, order.shipped) = match seq {
-            _ if seq == self.seq => (self.status, self.shipped),
-            1 => (OrderStatus::Pending, false),
-            2 => (OrderStatus::Paid, false),
-            3 => (OrderStatus::Shipped, true),
-            _ => return None,
-        };
-        if order.status == OrderStatus::Pending {
-            order.payment = None;
+        let mut left = seq - 1;
+        undo_from(&mut left, &mut order.paid);
+        undo_from(&mut left, &mut order.shipped);
+        if let Some(receipt) = &mut order.receipt {
+            undo_from(&mut left, &mut receipt.extended);
         }
-        (seq <= self.seq).then_some(order)
+        undo_from(&mut left, &mut order.ended);
+        if order.ended != self.ended || order.shipped != self.shipped || order.paid != self.paid {
+            order.status = match (order.paid, order.shipped) {
+                (_, Some(_)) => OrderStatus::Shipped,
+                (Some(_), None) => OrderStatus::Paid,
+                (None, None) => OrderStatus::Pending,
+            };
+        }
+        order.payment = order.payment.filter(|_| order.paid.is_some());
+        order.receipt = order.receipt.filter(|_| order.shipped.is_some());
+        (left == 0).then_some(order)
     }
 
     /// Not finished: an account with such an order cannot be unregistered.
@@ -221,6 +255,16 @@ impl Order {
     }
 }
 
+/// Of a step that was taken, and is not one of the `left` ones that stay.
+fn undo_from<T>(left: &mut u32, step: &mut Option<T>) {
+    if step.is_some() {
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => *step = None,
+        }
+    }
+}
+
 fn kept(key: Option<Key>, at: Millis) -> impl Iterator<Item = Kept> {
     key.into_iter().map(move |key| Kept { key, at })
 }
@@ -234,25 +278,59 @@ mod tests {
     /// Every way that an order can go, with a key for each event that takes one.
     fn ways() -> Vec<Vec<OrderEvent>> {
         let key = |operation| Some(Key::new(operation, "k", []));
-        let completed = OrderEvent::Completed { key: key(Operation::Confirm) };
-        let mut ways = Vec::new();
+        let completed = |by| OrderEvent::Completed { by, key: key(Operation::Confirm) };
+        let canceled = |by| OrderEvent::Canceled { by, key: key(Operation::CancelOrder) };
+        let mut ways = vec![vec![canceled(By::Buyer)], vec![canceled(By::Deadline)]];
         for kind in [PayKind::Direct, PayKind::Platform] {
             let paid = OrderEvent::Paid { kind, key: key(Operation::Payment) };
-            ways.push(vec![paid.clone(), completed.clone()]);
-            ways.push(vec![paid, OrderEvent::Shipped, completed.clone()]);
+            for by in [By::Buyer, By::Seller] {
+                ways.push(vec![paid.clone(), canceled(by)]);
+            }
+            ways.push(vec![paid.clone(), completed(By::Buyer)]);
+            for confirm_by in [None, Some(100)] {
+                let shipped = OrderEvent::Shipped { confirm_by };
+                ways.push(vec![paid.clone(), shipped.clone(), completed(By::Buyer)]);
+                if confirm_by.is_some() {
+                    let extended = OrderEvent::ReceiptExtended { confirm_by: 200 };
+                    ways.push(vec![paid.clone(), shipped, extended, completed(By::Deadline)]);
+                }
+            }
         }
-        ways.push(vec![OrderEvent::Canceled { expired: false, key: key(Operation::CancelOrder) }]);
         ways
+    }
+
+    /// What an order keeps of its way: when each of its steps was taken, and by whom.
+    #[test]
+    fn an_order_keeps_when_it_went_where_and_by_whom() {
+        for way in ways() {
+            let mut order = placed();
+            for (at, event) in (10..).zip(&way) {
+                order.apply(event, at);
+                assert_eq!(order.flaw(), None, "{order:?}");
+            }
+            let at = |is: &dyn Fn(&OrderEvent) -> bool| way.iter().position(is).map(|index| 10 + index as Millis);
+            assert_eq!(order.paid, at(&|event| matches!(event, OrderEvent::Paid { .. })), "{way:?}");
+            assert_eq!(order.shipped, at(&|event| matches!(event, OrderEvent::Shipped { .. })), "{way:?}");
+            let extended = at(&|event| matches!(event, OrderEvent::ReceiptExtended { .. })).map(|at| (at, 200));
+            assert_eq!(order.receipt.and_then(|receipt| receipt.extended), extended, "{way:?}");
+            let (OrderEvent::Completed { by, .. } | OrderEvent::Canceled { by, .. }) = way.last().unwrap() else {
+                panic!("{way:?}")
+            };
+            assert_eq!(order.ended, Some((9 + way.len() as Millis, *by)), "{way:?}");
+        }
+    }
+
+    fn placed() -> Order {
+        let lines = Box::new([Line { book: BookNo(0), count: 2, price: 5 }]);
+        let (buyer, seller, store) = (AccountNo(1), AccountNo(2), StoreNo(1));
+        let key = Some(Key::new(Operation::NewOrder, "k", []));
+        Order::placed(&Facts { buyer, seller, store, lines, total: 10, created: 1, deadline: 9, key }, 1)
     }
 
     #[test]
     fn an_order_that_is_rewound_is_what_it_was() {
-        let lines = Box::new([Line { book: BookNo(0), count: 2, price: 5 }]);
-        let (buyer, seller, store) = (AccountNo(1), AccountNo(2), StoreNo(1));
-        let key = Some(Key::new(Operation::NewOrder, "k", []));
-        let facts = Facts { buyer, seller, store, lines, total: 10, created: 1, deadline: 9, key };
         for way in ways() {
-            let mut states = vec![Order::placed(&facts, 1)];
+            let mut states = vec![placed()];
             for (at, event) in (2..).zip(&way) {
                 let mut next = states.last().unwrap().clone();
                 next.apply(event, at);
@@ -283,13 +361,14 @@ mod tests {
             (Command::Ship,          [520,    GO,  529,    529,     529,      520]),
             (Command::Confirm,       [520,    GO,  GO,     GO,      528,      520]),
             (Command::Cancel,        [GO,     521, 521,    521,     521,      521]),
+            (Command::Refund,        [520,    GO,  521,    521,     521,      521]),
             (Command::Expire,        [GO,     IGNORE, IGNORE, IGNORE, IGNORE, IGNORE]),
         ];
         let target = |command| match command {
             Command::Pay | Command::PayToPlatform => OrderStatus::Paid,
             Command::Ship => OrderStatus::Shipped,
             Command::Confirm => OrderStatus::Completed,
-            Command::Cancel | Command::Expire => OrderStatus::Canceled,
+            Command::Cancel | Command::Refund | Command::Expire => OrderStatus::Canceled,
         };
         let id = OrderId::new(1, AccountNo(1), 1);
         for (command, row) in table {

@@ -64,8 +64,8 @@ pub use open::Progress;
 pub use recovery::{Data, Recovery};
 pub use search::{KEYWORD_BYTES_MAX, PAGE_SIZE_MAX};
 pub use types::{
-    AuditReport, BookView, Credential, FoundBook, LineView, NewBook, NewLine, OrderId, OrderStatus, OrderView,
-    Recovered, Search, SearchPage, SnapshotReport, Stats,
+    AuditReport, BookView, By, Credential, FoundBook, LineView, NewBook, NewLine, OrderDetails, OrderId, OrderStatus,
+    OrderStep, OrderView, PayKind, Recovered, Search, SearchPage, SnapshotReport, Stats,
 };
 pub use walk::{Chunk, Walk, Wanted, WriteError, Writing, clean_up, encode_orders, ids_of};
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Core, Credential, Engine, LineView, NewLine, OrderView, Result, check_id};
+use super::{By, Core, Credential, Engine, LineView, NewLine, OrderDetails, OrderStep, OrderView, Result, check_id};
 use crate::domain::{self, Order, OrderId, OrderMsg, OrderStatus, Outcome, Refusal, SHARDS, Send, StoreNo, Ticket};
 
 impl Engine {
@@ -74,6 +74,19 @@ impl Engine {
         self.without_key().cancel_order(user_id, order_id, credential).await
     }
 
+    /// Cancels an order that is paid and not shipped: the copies go back to the shelf, and the money to the buyer, from
+    /// the platform or from the seller. A seller who was paid directly may have spent it; then nothing happens.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also somebody else's), 520 (pending: [`Engine::cancel_order`] is for those), 521 (shipped,
+    /// completed or canceled), 519 (the seller does not have the money any more), in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn refund_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        self.without_key().refund_order(user_id, order_id, credential).await
+    }
+
     /// Where an order of this user stands.
     ///
     /// # Errors
@@ -90,6 +103,52 @@ impl Engine {
         let message = |ticket| Send::Order(order.shard(), OrderMsg::Status { ticket, order, user });
         match self.core.ask(message).await? {
             Outcome::Status(status) => Ok(status),
+            outcome => self.core.unexpected(&outcome),
+        }
+    }
+
+    /// An order of this buyer with its way: when each step was taken, and by whom.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also somebody else's), in this order.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
+    pub async fn buyer_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<OrderDetails> {
+        self.look(user_id, order_id, credential, false).await
+    }
+
+    /// As [`Engine::buyer_order`], for an order of any store of this user.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also an order of somebody else's store), in this order.
+    ///
+    /// # Cancellation
+    /// A read: the future may be dropped at any time.
+    pub async fn seller_order(
+        &self,
+        user_id: &str,
+        order_id: &str,
+        credential: Credential<'_>,
+    ) -> Result<OrderDetails> {
+        self.look(user_id, order_id, credential, true).await
+    }
+
+    async fn look(
+        &self,
+        user_id: &str,
+        order_id: &str,
+        credential: Credential<'_>,
+        is_seller: bool,
+    ) -> Result<OrderDetails> {
+        check_id("order_id", order_id)?;
+        let (user, _) = self.user(user_id, credential).await?;
+        let Some(order) = OrderId::parse(order_id) else {
+            return self.core.refuse(Refusal::NoOrder(order_id.into())).await;
+        };
+        let message = |ticket| Send::Order(order.shard(), OrderMsg::Look { ticket, order, user, is_seller });
+        match self.core.ask(message).await? {
+            Outcome::Order(found) => Ok(self.core.details(order, *found)),
             outcome => self.core.unexpected(&outcome),
         }
     }
@@ -184,6 +243,23 @@ impl Core {
         orders.into_iter().map(|(id, order)| self.view(id, order)).collect()
     }
 
+    fn details(&self, order_id: OrderId, order: Order) -> OrderDetails {
+        let by = |by| move |at_ms| OrderStep { at_ms, by };
+        let ended = |status| order.ended.filter(|_| order.status == status).map(|(at, who)| by(who)(at));
+        OrderDetails {
+            payment: order.payment,
+            deadline_ms: order.deadline,
+            confirm_deadline_ms: order.confirm_by(),
+            placed: by(By::Buyer)(order.created),
+            paid: order.paid.map(by(By::Buyer)),
+            shipped: order.shipped.map(by(By::Seller)),
+            extended: order.receipt.as_ref().and_then(|receipt| receipt.extended).map(|(at, _)| by(By::Buyer)(at)),
+            confirmed: ended(OrderStatus::Completed),
+            canceled: ended(OrderStatus::Canceled),
+            order: self.view(order_id, order),
+        }
+    }
+
     fn view(&self, order_id: OrderId, order: Order) -> OrderView {
         let name = |found: Option<&Arc<str>>| found.cloned().unwrap_or_default();
         let books = self.system.stores.extra(order.store.0);
@@ -200,7 +276,7 @@ impl Core {
             status: order.status,
             total_price: order.total,
             created_ms: order.created,
-            is_shipped: order.shipped,
+            is_shipped: order.is_shipped(),
             lines: order.lines.iter().map(line).collect(),
         }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::catalog::SearchFields;
-pub use crate::domain::{OrderId, OrderStatus};
+pub use crate::domain::{By, OrderId, OrderStatus, PayKind};
 use crate::stats::HistogramSnapshot;
 
 /// What a caller proves himself with. Every call that wants one takes any of them.
@@ -197,6 +197,43 @@ pub struct OrderView {
     pub is_shipped: bool,
     /// The lines, one per book.
     pub lines: Vec<LineView>,
+}
+
+/// A step that an order has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OrderStep {
+    /// When, in ms since the Unix epoch.
+    pub at_ms: u64,
+    /// Who took it.
+    pub by: By,
+}
+
+/// An order with its way. Of a directory that was loaded from another system, a time that it did not know is that of the
+/// step before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OrderDetails {
+    /// As it is listed.
+    pub order: OrderView,
+    /// How it was paid, if it was.
+    pub payment: Option<PayKind>,
+    /// When it is canceled if it is still pending, in ms since the Unix epoch.
+    pub deadline_ms: u64,
+    /// When it is, was or would have been confirmed by itself, in ms since the Unix epoch; `None` if never.
+    pub confirm_deadline_ms: Option<u64>,
+    /// It was placed.
+    pub placed: OrderStep,
+    /// It was paid.
+    pub paid: Option<OrderStep>,
+    /// It was shipped.
+    pub shipped: Option<OrderStep>,
+    /// The buyer put its confirmation off.
+    pub extended: Option<OrderStep>,
+    /// It was confirmed.
+    pub confirmed: Option<OrderStep>,
+    /// It was canceled.
+    pub canceled: Option<OrderStep>,
 }
 
 /// What [`Engine::open`](crate::Engine::open) found.

@@ -13,9 +13,9 @@ use hyper::{Response, StatusCode};
 
 use super::body::{Budget, Share};
 use super::json::{put, put_text};
-use super::orders::OrderList;
+use super::orders::{OrderList, put_details};
 use crate::domain::OrderId;
-use crate::engine::Error;
+use crate::engine::{Error, OrderDetails};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OPEN_METRICS: HeaderValue =
@@ -37,6 +37,7 @@ pub(super) enum Failure {
     Token,
     OrderId,
     OrderStatus,
+    Order,
     Orders,
     StockLevel,
     OrderCount,
@@ -60,6 +61,7 @@ impl Failure {
             Failure::Token => r#","token":"""#,
             Failure::OrderId => r#","order_id":"""#,
             Failure::OrderStatus => r#","order_status":"None""#,
+            Failure::Order => r#","order":"None""#,
             Failure::Orders => r#","orders":"None""#,
             Failure::StockLevel | Failure::Book => r#","stock_level":-1"#,
             Failure::OrderCount => r#","order_count":-1"#,
@@ -83,6 +85,7 @@ impl Failure {
             Failure::Token => shed_body!(r#","token":"""#),
             Failure::OrderId => shed_body!(r#","order_id":"""#),
             Failure::OrderStatus => shed_body!(r#","order_status":"None""#),
+            Failure::Order => shed_body!(r#","order":"None""#),
             Failure::Orders => shed_body!(r#","orders":"None""#),
             Failure::StockLevel | Failure::Book => shed_body!(r#","stock_level":-1"#),
             Failure::OrderCount => shed_body!(r#","order_count":-1"#),
@@ -169,6 +172,15 @@ impl Reply {
         body.extend_from_slice(BEFORE);
         put(&mut body, &id);
         body.extend_from_slice(b"\"}");
+        Reply::json(200, body)
+    }
+
+    /// Success with one order and its way.
+    pub(super) fn ok_details(details: &OrderDetails) -> Self {
+        let mut body = Vec::with_capacity(1 << 10);
+        put(&mut body, &format_args!(r#"{OK},"order":"#));
+        put_details(&mut body, details);
+        body.push(b'}');
         Reply::json(200, body)
     }
 
@@ -389,6 +401,7 @@ mod tests {
             (Failure::Token, "token", "\"\""),
             (Failure::OrderId, "order_id", "\"\""),
             (Failure::OrderStatus, "order_status", "\"None\""),
+            (Failure::Order, "order", "\"None\""),
             (Failure::Orders, "orders", "\"None\""),
             (Failure::StockLevel, "stock_level", "-1"),
             (Failure::OrderCount, "order_count", "-1"),
@@ -409,6 +422,7 @@ mod tests {
             Failure::Token,
             Failure::OrderId,
             Failure::OrderStatus,
+            Failure::Order,
             Failure::Orders,
             Failure::StockLevel,
             Failure::OrderCount,

@@ -19,14 +19,14 @@ pub(super) async fn new_order(call: Call<'_>) -> Handled {
     Ok(Reply::ok_order(order_id))
 }
 
-/// The fields of every route that is about one order of a buyer.
-struct OrderFields<'a> {
-    user_id: Cow<'a, str>,
-    order_id: Cow<'a, str>,
-    password: Cow<'a, str>,
+/// The fields of every route that is about one order of a user.
+pub(super) struct OrderFields<'a> {
+    pub(super) user_id: Cow<'a, str>,
+    pub(super) order_id: Cow<'a, str>,
+    pub(super) password: Cow<'a, str>,
 }
 
-fn order_fields(body: &[u8]) -> Result<OrderFields<'_>, Refusal> {
+pub(super) fn order_fields(body: &[u8]) -> Result<OrderFields<'_>, Refusal> {
     let body: Common<'_> = parse(body)?;
     Ok(OrderFields {
         user_id: id(body.user_id, "user_id")?,
@@ -59,11 +59,23 @@ pub(super) async fn cancel_order(call: Call<'_>) -> Handled {
     Ok(Reply::ok())
 }
 
+pub(super) async fn refund_order(call: Call<'_>) -> Handled {
+    let fields = order_fields(call.body)?;
+    call.changes()?.refund_order(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
+    Ok(Reply::ok())
+}
+
 pub(super) async fn query_order_status(call: Call<'_>) -> Handled {
     let fields = order_fields(call.body)?;
     let credential = call.by_password(&fields.password);
     let status = call.engine().order_status(&fields.user_id, &fields.order_id, credential).await?;
     Ok(Reply::ok_text("order_status", status.as_str()))
+}
+
+pub(super) async fn query_order(call: Call<'_>) -> Handled {
+    let fields = order_fields(call.body)?;
+    let credential = call.by_password(&fields.password);
+    Ok(Reply::ok_details(&call.engine().buyer_order(&fields.user_id, &fields.order_id, credential).await?))
 }
 
 pub(super) async fn add_funds(call: Call<'_>) -> Handled {

@@ -21,7 +21,7 @@ fn results_of(failure: Failure) -> Vec<(&'static str, Value)> {
             "id": {"type": "string"}, "count": {"type": "integer"}, "price": {"type": "integer"},
         }}},
     }});
-    let list = json!({"type": "array", "items": order});
+    let list = json!({"type": "array", "items": order.clone()});
     match failure {
         Failure::Nothing => vec![],
         Failure::Token => vec![("token", json!({"type": "string"}))],
@@ -29,6 +29,11 @@ fn results_of(failure: Failure) -> Vec<(&'static str, Value)> {
         Failure::OrderStatus => {
             let words = ["pending", "paid", "shipped", "received", "completed", "canceled", "None"];
             vec![("order_status", json!({"type": "string", "enum": words}))]
+        }
+        Failure::Order => {
+            let mut order = order;
+            add_way(&mut order["properties"]);
+            vec![("order", order)]
         }
         Failure::Orders => {
             vec![("orders", json!({"oneOf": [list, {"type": "object", "additionalProperties": list}]}))]
@@ -44,6 +49,20 @@ fn results_of(failure: Failure) -> Vec<(&'static str, Value)> {
             ("page_size", Kind::Integer.schema()),
         ],
     }
+}
+
+/// What a single order tells beside what a list of orders does.
+fn add_way(order: &mut Value) {
+    let time = |nullable: bool| json!({"type": "string", "format": "date-time", "nullable": nullable});
+    let step = json!({"type": "object", "nullable": true, "required": ["time", "by"], "properties": {
+        "time": time(false), "by": {"type": "string", "enum": ["buyer", "seller", "deadline"]},
+    }});
+    let steps = ["placed", "paid", "shipped", "extended", "confirmed", "canceled"];
+    let history: Map<_, _> = steps.into_iter().map(|name| (name.to_owned(), step.clone())).collect();
+    order["paid_to"] = json!({"type": "string", "enum": ["seller", "platform"], "nullable": true});
+    order["deadline"] = time(false);
+    order["confirm_deadline"] = time(true);
+    order["history"] = json!({"type": "object", "properties": history});
 }
 
 /// Books without pictures, each with its store and stock level.

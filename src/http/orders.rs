@@ -9,12 +9,12 @@ use bytes::Bytes;
 
 use super::json::{put, put_text};
 use crate::domain::OrderStatus;
-use crate::engine::{LineView, OrderView};
+use crate::engine::{LineView, OrderDetails, OrderStep, OrderView, PayKind};
 
 /// Bytes of one piece of a streamed list.
 const CHUNK_BYTES: usize = 64 << 10;
 /// 9999-12-31T23:59:59.999Z, the last moment that RFC 3339 can write.
-const CREATED_MS_MAX: u64 = 253_402_300_799_999;
+const TIME_MS_MAX: u64 = 253_402_300_799_999;
 
 /// Orders on their way to JSON: one list, or a list for each store.
 pub(super) struct OrderList {
@@ -131,12 +131,56 @@ fn separate(out: &mut Vec<u8>, comma: &mut bool) {
     }
 }
 
+/// An order with its way.
+pub(super) fn put_details(out: &mut Vec<u8>, details: &OrderDetails) {
+    put_order(out, &details.order);
+    // Its brace is opened again.
+    out.pop();
+    let paid_to = details.payment.map(|kind| match kind {
+        PayKind::Direct => "seller",
+        PayKind::Platform => "platform",
+    });
+    out.extend_from_slice(br#","paid_to":"#);
+    match paid_to {
+        Some(word) => put_text(out, word),
+        None => out.extend_from_slice(b"null"),
+    }
+    put(out, &format_args!(r#","deadline":"{}","confirm_deadline":"#, rfc3339(details.deadline_ms)));
+    match details.confirm_deadline_ms {
+        Some(ms) => put(out, &format_args!(r#""{}""#, rfc3339(ms))),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(br#","history":{"#);
+    let steps = [
+        ("placed", Some(details.placed)),
+        ("paid", details.paid),
+        ("shipped", details.shipped),
+        ("extended", details.extended),
+        ("confirmed", details.confirmed),
+        ("canceled", details.canceled),
+    ];
+    let mut comma = false;
+    for (name, step) in steps {
+        separate(out, &mut comma);
+        match step {
+            Some(OrderStep { at_ms, by, .. }) => {
+                put(out, &format_args!(r#""{name}":{{"time":"{}","by":"{}"}}"#, rfc3339(at_ms), by.as_str()));
+            }
+            None => put(out, &format_args!(r#""{name}":null"#)),
+        }
+    }
+    out.extend_from_slice(b"}}");
+}
+
+fn rfc3339(ms: u64) -> humantime::Rfc3339Timestamp {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms.min(TIME_MS_MAX)))
+}
+
 fn put_order(out: &mut Vec<u8>, order: &OrderView) {
     let status = order.status;
     let is_paid =
         matches!(status, OrderStatus::Paid | OrderStatus::Shipped | OrderStatus::Received | OrderStatus::Completed);
     let is_completed = status == OrderStatus::Completed;
-    let created = UNIX_EPOCH + Duration::from_millis(order.created_ms.min(CREATED_MS_MAX));
     put(out, &format_args!(r#"{{"order_id":"{}","user_id":"#, order.order_id));
     put_text(out, &order.user_id);
     out.extend_from_slice(br#","store_id":"#);
@@ -150,7 +194,7 @@ fn put_order(out: &mut Vec<u8>, order: &OrderView) {
             ),
             status.as_str(),
             order.total_price,
-            humantime::format_rfc3339_millis(created),
+            rfc3339(order.created_ms),
             is_paid,
             order.is_shipped,
             is_completed,
@@ -171,6 +215,7 @@ fn put_order(out: &mut Vec<u8>, order: &OrderView) {
 mod tests {
     use super::*;
     use crate::domain::OrderId;
+    use crate::engine::By;
     use crate::http::answer::Reply;
     use crate::http::io::Io;
 
@@ -211,6 +256,32 @@ mod tests {
             assert_eq!(text(OrderList::list(vec![order(), order()]), enough), expected);
         }
         assert_eq!(text(OrderList::list(Vec::new()), 1), r#"{"code":200,"message":"ok","orders":[]}"#);
+    }
+
+    #[test]
+    fn an_order_with_its_way_has_its_shape() {
+        let step = |at_ms, by| OrderStep { at_ms, by };
+        let details = OrderDetails {
+            order: order(),
+            payment: Some(PayKind::Platform),
+            deadline_ms: 1_700_001_800_123,
+            confirm_deadline_ms: None,
+            placed: step(1_700_000_000_123, By::Buyer),
+            paid: Some(step(1_700_000_001_000, By::Buyer)),
+            shipped: None,
+            extended: None,
+            confirmed: Some(step(u64::MAX, By::Deadline)),
+            canceled: None,
+        };
+        let mut text = Vec::new();
+        put_details(&mut text, &details);
+        let expected = concat!(
+            r#","paid_to":"platform","deadline":"2023-11-14T22:43:20.123Z","confirm_deadline":null,"#,
+            r#""history":{"placed":{"time":"2023-11-14T22:13:20.123Z","by":"buyer"},"#,
+            r#""paid":{"time":"2023-11-14T22:13:21.000Z","by":"buyer"},"shipped":null,"extended":null,"#,
+            r#""confirmed":{"time":"9999-12-31T23:59:59.999Z","by":"deadline"},"canceled":null}}"#,
+        );
+        assert_eq!(String::from_utf8(text).unwrap(), format!("{}{expected}", ORDER.strip_suffix('}').unwrap()));
     }
 
     #[test]

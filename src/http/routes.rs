@@ -106,8 +106,11 @@ pub(super) enum Handler {
     Confirm,
     AddFunds,
     OrderStatus,
+    BuyerOrder,
+    SellerOrder,
     BuyerOrders,
     CancelOrder,
+    RefundOrder,
     CancelExpired,
     CheckStockLevel,
     CheckOrderCount,
@@ -127,8 +130,8 @@ const STORE: Field = need("store_id", Kind::Id);
 const BOOK: Field = need("book_id", Kind::Id);
 const ORDER: Field = need("order_id", Kind::Id);
 const PASSWORD: Field = need("password", Kind::Password);
-/// The fields of the routes that are about one order of a buyer.
-const BUYERS_ORDER: &[Field] = &[USER, ORDER, PASSWORD];
+/// The fields of the routes that are about one order of a user.
+const USERS_ORDER: &[Field] = &[USER, ORDER, PASSWORD];
 
 /// The fields of a search.
 const SEARCH: &[Field] = &[
@@ -172,9 +175,9 @@ pub(super) static ROUTES: &[Route] = &[
         Authority::Token,
         &[USER, STORE, need("books", Kind::Lines)],
     ),
-    post("/buyer/payment", Handler::Payment, Failure::Nothing, Authority::Body, BUYERS_ORDER),
-    post("/buyer/pay_to_platform", Handler::PayToPlatform, Failure::Nothing, Authority::Body, BUYERS_ORDER),
-    post("/buyer/confirm_receipt_and_pay_toseller", Handler::Confirm, Failure::Nothing, Authority::Body, BUYERS_ORDER),
+    post("/buyer/payment", Handler::Payment, Failure::Nothing, Authority::Body, USERS_ORDER),
+    post("/buyer/pay_to_platform", Handler::PayToPlatform, Failure::Nothing, Authority::Body, USERS_ORDER),
+    post("/buyer/confirm_receipt_and_pay_toseller", Handler::Confirm, Failure::Nothing, Authority::Body, USERS_ORDER),
     post(
         "/buyer/add_funds",
         Handler::AddFunds,
@@ -182,7 +185,8 @@ pub(super) static ROUTES: &[Route] = &[
         Authority::Body,
         &[USER, PASSWORD, need("add_value", Kind::Integer)],
     ),
-    post("/buyer/cancel_order", Handler::CancelOrder, Failure::Nothing, Authority::Body, BUYERS_ORDER),
+    post("/buyer/cancel_order", Handler::CancelOrder, Failure::Nothing, Authority::Body, USERS_ORDER),
+    post("/buyer/refund_order", Handler::RefundOrder, Failure::Nothing, Authority::Body, USERS_ORDER),
     post(
         "/buyer/check_stock_level",
         Handler::CheckStockLevel,
@@ -191,7 +195,8 @@ pub(super) static ROUTES: &[Route] = &[
         &[may("user_id", Kind::Text), STORE, BOOK],
     ),
     post("/buyer/check_order_count", Handler::CheckOrderCount, Failure::OrderCount, Authority::Body, &[USER]),
-    post("/buyer/query_order_status", Handler::OrderStatus, Failure::OrderStatus, Authority::Body, BUYERS_ORDER),
+    post("/buyer/query_order_status", Handler::OrderStatus, Failure::OrderStatus, Authority::Body, USERS_ORDER),
+    post("/buyer/query_order", Handler::BuyerOrder, Failure::Order, Authority::Body, USERS_ORDER),
     post("/buyer/query_buyer_all_orders", Handler::BuyerOrders, Failure::Orders, Authority::Body, &[USER, PASSWORD]),
     post("/buyer/query_balance", Handler::QueryBalance, Failure::Balance, Authority::Body, &[USER, PASSWORD]),
     post("/buyer/search", Handler::BuyerSearch, Failure::Books, Authority::Body, SEARCH),
@@ -246,6 +251,7 @@ pub(super) static ROUTES: &[Route] = &[
         Authority::Body,
         &[USER, PASSWORD],
     ),
+    post("/seller/query_order", Handler::SellerOrder, Failure::Order, Authority::Body, USERS_ORDER),
     post("/seller/get_stock_level", Handler::GetStockLevel, Failure::StockLevel, Authority::Body, &[STORE, BOOK]),
     post("/seller/search", Handler::SellerSearch, Failure::Books, Authority::Body, SEARCH),
     post("/search/search_books", Handler::SearchBooks, Failure::BooksAsMessage, Authority::Body, SEARCH),
@@ -286,6 +292,7 @@ impl Route {
                 | Handler::Confirm
                 | Handler::AddFunds
                 | Handler::CancelOrder
+                | Handler::RefundOrder
         )
     }
 }
@@ -305,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_contract_routes_look_at_the_key() {
+    fn only_these_routes_look_at_the_key() {
         let taking: Vec<_> = ROUTES.iter().filter(|route| route.takes_key()).map(|route| route.path).collect();
         assert_eq!(
             taking,
@@ -315,7 +322,8 @@ mod tests {
                 "/buyer/pay_to_platform",
                 "/buyer/confirm_receipt_and_pay_toseller",
                 "/buyer/add_funds",
-                "/buyer/cancel_order"
+                "/buyer/cancel_order",
+                "/buyer/refund_order"
             ]
         );
     }

@@ -1,6 +1,7 @@
 //! `/seller`: stores, books, stock, shipping.
 
 use super::answer::Reply;
+use super::buyer::order_fields;
 use super::call::{Call, Handled};
 use super::fields::{AddBook, Common, book, id, integer, optional_amount, parse, password};
 use super::orders::OrderList;
@@ -59,6 +60,12 @@ pub(super) async fn query_all_store_orders(call: Call<'_>) -> Handled {
     let password = password(body.password, "password")?;
     let stores = call.engine().all_store_orders(&user_id, call.by_password(&password)).await?;
     Ok(Reply::ok_orders(OrderList::by_store(stores)))
+}
+
+pub(super) async fn query_order(call: Call<'_>) -> Handled {
+    let fields = order_fields(call.body)?;
+    let credential = call.by_password(&fields.password);
+    Ok(Reply::ok_details(&call.engine().seller_order(&fields.user_id, &fields.order_id, credential).await?))
 }
 
 pub(super) async fn get_stock_level(call: Call<'_>) -> Handled {

@@ -47,6 +47,7 @@ pub fn failure_value(path: &str) -> Option<(&'static str, Value)> {
     Some(match path {
         "/auth/login" => ("token", json!("")),
         "/buyer/new_order" => ("order_id", json!("")),
+        "/buyer/query_order" | "/seller/query_order" => ("order", json!("None")),
         "/buyer/query_order_status" => ("order_status", json!("None")),
         "/seller/query_one_store_orders" | "/seller/query_all_store_orders" | "/buyer/query_buyer_all_orders" => {
             ("orders", json!("None"))

@@ -169,6 +169,12 @@ impl Client {
         self.post("/seller/query_all_store_orders", body)
     }
 
+    /// An order of a store of the user.
+    #[track_caller]
+    pub fn seller_order(&self, user: &User, order: &str) -> Answer {
+        self.try_on_order("/seller/query_order", user, order).unwrap()
+    }
+
     pub fn get_stock_level(&self, store: &str, book: &str) -> Answer {
         self.try_stock(None, store, book).unwrap()
     }
@@ -229,8 +235,18 @@ impl Client {
     }
 
     #[track_caller]
+    pub fn refund(&self, user: &User, order: &str) -> Answer {
+        self.try_on_order("/buyer/refund_order", user, order).unwrap()
+    }
+
+    #[track_caller]
     pub fn order_status(&self, user: &User, order: &str) -> Answer {
         self.try_on_order("/buyer/query_order_status", user, order).unwrap()
+    }
+
+    #[track_caller]
+    pub fn buyer_order(&self, user: &User, order: &str) -> Answer {
+        self.try_on_order("/buyer/query_order", user, order).unwrap()
     }
 
     pub fn try_add_funds(&self, user: &User, value: i64) -> io::Result<Answer> {

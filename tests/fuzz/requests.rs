@@ -130,13 +130,15 @@ impl Shop {
 }
 
 /// Routes that change nothing when they succeed.
-const READS: [&str; 14] = [
+const READS: [&str; 16] = [
     "/seller/query_one_store_orders",
     "/seller/query_all_store_orders",
     "/seller/get_stock_level",
     "/seller/search",
     "/buyer/query_order_status",
     "/buyer/query_buyer_all_orders",
+    "/buyer/query_order",
+    "/seller/query_order",
     "/buyer/check_stock_level",
     "/buyer/check_order_count",
     "/buyer/query_balance",

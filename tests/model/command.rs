@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use bookstore::{BookView, Credential, Engine, Error, NewBook, NewLine, OrderStatus, OrderView, Refusal};
+use bookstore::{
+    BookView, By, Credential, Engine, Error, NewBook, NewLine, OrderDetails, OrderStatus, OrderView, Refusal,
+};
 
 use super::Dice;
 use super::shop::Shop;
@@ -37,11 +39,13 @@ pub(crate) enum Command {
     Ship { user: String, proof: Proof, store: String, order: String },
     Confirm { user: String, proof: Proof, order: String },
     Cancel { user: String, proof: Proof, order: String },
+    Refund { user: String, proof: Proof, order: String },
     AddFunds { user: String, proof: Proof, value: i64 },
     Balance { user: String, proof: Proof },
     StockLevel { store: String, book: String },
     ReadBook { store: String, book: String },
     OrderStatus { user: String, proof: Proof, order: String },
+    LookAtOrder { user: String, proof: Proof, order: String, as_seller: bool },
     BuyerOrders { user: String, proof: Proof },
     StoreOrders { user: String, proof: Proof, store: String },
     AllStoreOrders { user: String, proof: Proof },
@@ -67,6 +71,8 @@ pub(crate) enum Answer {
     Placed,
     Number(i64),
     Status(OrderStatus),
+    /// An order, and who took which of its steps.
+    Way(Box<Row>, Vec<(&'static str, By)>),
     Book(String, i64),
     Orders(Vec<Row>),
     OrdersByStore(BTreeMap<String, Vec<Row>>),
@@ -159,8 +165,19 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
         60..68 => Command::Pay { user, proof, order, to_platform: true },
         68..75 => Command::Ship { user, proof, store: order_store, order },
         75..81 => Command::Confirm { user, proof, order },
-        81..87 => Command::Cancel { user, proof, order },
-        87..89 => Command::OrderStatus { user, proof, order },
+        81..84 => Command::Cancel { user, proof, order },
+        84..87 => Command::Refund { user, proof, order },
+        87 => Command::OrderStatus { user, proof, order },
+        88 => {
+            let as_seller = dice.roll(2) == 0;
+            match shop.owner_of(&order_store) {
+                Some(owner) if as_seller && dice.roll(4) > 0 => {
+                    let (user, proof) = (owner.to_owned(), throw_proof(shop, owner, dice));
+                    Command::LookAtOrder { user, proof, order, as_seller }
+                }
+                _ => Command::LookAtOrder { user, proof, order, as_seller },
+            }
+        }
         89..94 => {
             let value = match dice.roll(40) {
                 0 => i64::MIN,
@@ -262,6 +279,7 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         Command::Ship { user, proof, store, order } => engine.ship(user, cred(proof), store, order).await.map(done),
         Command::Confirm { user, proof, order } => engine.confirm(user, order, cred(proof)).await.map(done),
         Command::Cancel { user, proof, order } => engine.cancel_order(user, order, cred(proof)).await.map(done),
+        Command::Refund { user, proof, order } => engine.refund_order(user, order, cred(proof)).await.map(done),
         Command::AddFunds { user, proof, value } => engine.add_funds(user, cred(proof), *value).await.map(done),
         Command::Balance { user, proof } => engine.balance(user, cred(proof)).await.map(Answer::Number),
         Command::StockLevel { store, book } => engine.stock_level(store, book).await.map(Answer::Number),
@@ -271,6 +289,12 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         }
         Command::OrderStatus { user, proof, order } => {
             engine.order_status(user, order, cred(proof)).await.map(Answer::Status)
+        }
+        Command::LookAtOrder { user, proof, order, as_seller: false } => {
+            engine.buyer_order(user, order, cred(proof)).await.map(way)
+        }
+        Command::LookAtOrder { user, proof, order, as_seller: true } => {
+            engine.seller_order(user, order, cred(proof)).await.map(way)
         }
         Command::BuyerOrders { user, proof } => engine.buyer_orders(user, cred(proof)).await.map(rows),
         Command::StoreOrders { user, proof, store } => engine.store_orders(user, cred(proof), store).await.map(rows),
@@ -288,6 +312,21 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         Error::Throttled { why: "too many pending orders", .. } => Answer::TooManyPending,
         error => Answer::Unexpected(error),
     })
+}
+
+fn way(details: OrderDetails) -> Answer {
+    let steps = [
+        ("placed", Some(details.placed)),
+        ("paid", details.paid),
+        ("shipped", details.shipped),
+        ("extended", details.extended),
+        ("confirmed", details.confirmed),
+        ("canceled", details.canceled),
+    ];
+    let taken: Vec<_> = steps.into_iter().filter_map(|(name, step)| step.map(|step| (name, step))).collect();
+    assert!(taken.is_sorted_by_key(|(_, step)| step.at_ms), "{taken:?}");
+    assert_eq!(details.placed.at_ms, details.order.created_ms);
+    Answer::Way(Box::new(row(details.order)), taken.into_iter().map(|(name, step)| (name, step.by)).collect())
 }
 
 fn rows(orders: Vec<OrderView>) -> Answer {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bookstore::{OrderStatus, Refusal};
+use bookstore::{By, OrderStatus, Refusal};
 
 use super::command::{Answer, Command, Line, Proof, Row};
 
@@ -60,6 +60,7 @@ pub(crate) struct Order {
     pub(crate) status: OrderStatus,
     shipped: bool,
     to_platform: bool,
+    way: Vec<(&'static str, By)>,
 }
 
 /// What an audit must find.
@@ -147,6 +148,7 @@ impl Shop {
             Command::Ship { user, proof, store, order } => self.ship(user, proof, store, order),
             Command::Confirm { user, proof, order } => self.confirm(user, proof, order),
             Command::Cancel { user, proof, order } => self.cancel(user, proof, order),
+            Command::Refund { user, proof, order } => self.refund(user, proof, order),
             Command::AddFunds { user, proof, value } => self.add_funds(user, proof, *value),
             Command::Balance { user, proof } => {
                 let account = self.authorise(user, proof)?;
@@ -161,6 +163,14 @@ impl Shop {
                 let account = self.user(user, proof)?;
                 let index = self.order_of(account, order)?;
                 Ok(Answer::Status(self.orders[index].status))
+            }
+            Command::LookAtOrder { user, proof, order, as_seller } => {
+                let account = self.user(user, proof)?;
+                let found = &self.orders[self.find(order)?];
+                if account != if *as_seller { self.stores[&found.store].owner } else { found.buyer } {
+                    return refuse(Refusal::NoOrder(order.clone()));
+                }
+                Ok(Answer::Way(Box::new(self.row(found)), found.way.clone()))
             }
             Command::BuyerOrders { user, proof } => {
                 let account = self.user(user, proof)?;
@@ -291,6 +301,7 @@ impl Shop {
             status: OrderStatus::Pending,
             shipped: false,
             to_platform: false,
+            way: vec![("placed", By::Buyer)],
         });
         Ok(Answer::Placed)
     }
@@ -323,6 +334,7 @@ impl Shop {
         }
         self.orders[index].status = OrderStatus::Paid;
         self.orders[index].to_platform = to_platform;
+        self.orders[index].way.push(("paid", By::Buyer));
         Ok(Answer::Done)
     }
 
@@ -340,6 +352,7 @@ impl Shop {
         }
         order.status = OrderStatus::Shipped;
         order.shipped = true;
+        order.way.push(("shipped", By::Seller));
         Ok(Answer::Done)
     }
 
@@ -358,22 +371,50 @@ impl Shop {
             self.credit_seller(index);
         }
         self.orders[index].status = OrderStatus::Completed;
+        self.orders[index].way.push(("confirmed", By::Buyer));
         Ok(Answer::Done)
     }
 
     fn cancel(&mut self, user: &str, proof: &Proof, id: &str) -> Judged<Answer> {
         let account = self.user(user, proof)?;
         let index = self.order_of(account, id)?;
-        let order = &mut self.orders[index];
-        if order.status != OrderStatus::Pending {
+        if self.orders[index].status != OrderStatus::Pending {
             return refuse(Refusal::NotCancelable(id.into()));
         }
+        self.put_back(index);
+        Ok(Answer::Done)
+    }
+
+    fn refund(&mut self, user: &str, proof: &Proof, id: &str) -> Judged<Answer> {
+        let account = self.user(user, proof)?;
+        let index = self.order_of(account, id)?;
+        let Order { buyer, total, status, to_platform, .. } = self.orders[index];
+        match status {
+            OrderStatus::Paid => {}
+            OrderStatus::Pending => return refuse(Refusal::NotPaid(id.into())),
+            _ => return refuse(Refusal::NotCancelable(id.into())),
+        }
+        if !to_platform {
+            let seller = self.stores[&self.orders[index].store].owner;
+            if self.accounts[seller].balance < total {
+                return refuse(Refusal::InsufficientFunds(id.into()));
+            }
+            self.accounts[seller].balance -= total;
+        }
+        self.accounts[buyer].balance += total;
+        self.put_back(index);
+        Ok(Answer::Done)
+    }
+
+    /// The order is canceled, and its copies are on the shelf again.
+    fn put_back(&mut self, index: usize) {
+        let order = &mut self.orders[index];
         order.status = OrderStatus::Canceled;
+        order.way.push(("canceled", By::Buyer));
         let books = &mut self.stores.get_mut(&order.store).unwrap().books;
         for (book, count, _) in &order.lines {
             books.get_mut(book).unwrap().stock += count;
         }
-        Ok(Answer::Done)
     }
 
     fn add_funds(&mut self, user: &str, proof: &Proof, value: i64) -> Judged<Answer> {

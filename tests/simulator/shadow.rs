@@ -26,6 +26,7 @@ pub(crate) enum Act {
     Ship,
     Confirm,
     Cancel,
+    Refund,
 }
 
 /// What is known of an idempotency key.
@@ -118,7 +119,8 @@ pub(crate) fn is_past(status: OrderStatus, seen: OrderStatus) -> bool {
     use OrderStatus::{Canceled, Completed, Paid, Pending, Received, Shipped};
     match seen {
         Pending => true,
-        Paid => matches!(status, Paid | Shipped | Received | Completed),
+        // What is canceled may have been refunded.
+        Paid => matches!(status, Paid | Shipped | Received | Completed | Canceled),
         Shipped => matches!(status, Shipped | Received | Completed),
         Received | Completed => status == Completed,
         Canceled => status == Canceled,
@@ -136,6 +138,7 @@ impl Standing {
                 Some(Standing { status: OrderStatus::Paid, payment: Some(PayKind::Platform), shipped })
             }
             (Act::Cancel, OrderStatus::Pending) => Some(Standing { status: OrderStatus::Canceled, ..self }),
+            (Act::Refund, OrderStatus::Paid) => Some(Standing { status: OrderStatus::Canceled, ..self }),
             (Act::Ship, OrderStatus::Paid) => Some(Standing { status: OrderStatus::Shipped, shipped: true, ..self }),
             (Act::Confirm, OrderStatus::Paid | OrderStatus::Shipped) => {
                 Some(Standing { status: OrderStatus::Completed, ..self })
@@ -320,11 +323,14 @@ impl Shadow {
                         Act::Platform => (OrderStatus::Paid, Some(PayKind::Platform)),
                         Act::Ship => (OrderStatus::Shipped, None),
                         Act::Confirm => (OrderStatus::Completed, None),
-                        Act::Cancel => (OrderStatus::Canceled, None),
+                        Act::Cancel | Act::Refund => (OrderStatus::Canceled, None),
                     };
                     let is_keyed = other.key_and_fields().is_some();
                     let order = self.orders.get_mut(&id).ok_or("nobody has placed it")?;
-                    let was_done = is_past(order.base.status, status) && (kind.is_none() || order.base.payment == kind);
+                    let was_paid = order.base.payment.is_some();
+                    let was_done = is_past(order.base.status, status)
+                        && (kind.is_none() || order.base.payment == kind)
+                        && (act != Act::Refund || was_paid);
                     // Under a key it may have been done before the last time that nothing moved.
                     if !(is_keyed && was_done) {
                         order.done.push(act);
@@ -652,6 +658,9 @@ impl Shadow {
             for order in self.orders.values() {
                 let shop = &self.shops[&order.store];
                 let total = order.total(shop);
+                if order.base.status == OrderStatus::Canceled {
+                    continue;
+                }
                 if order.buyer == *number && order.base.payment.is_some() {
                     balance -= total;
                 }

@@ -100,10 +100,11 @@ impl Sim {
         let owner = self.shadow.shops.get(&store)?.owner;
         let command = match roll {
             66..78 => Command::Pay { user, order, kind: PayKind::Direct, key },
-            78..86 => Command::Pay { user, order, kind: PayKind::Platform, key },
-            86..89 => Command::Ship { user: owner, store, order },
-            89..93 => Command::Confirm { user, order, key },
-            93..96 => Command::Cancel { user, order, key },
+            78..85 => Command::Pay { user, order, kind: PayKind::Platform, key },
+            85..88 => Command::Ship { user: owner, store, order },
+            88..92 => Command::Confirm { user, order, key },
+            92..94 => Command::Cancel { user, order, key },
+            94..98 => Command::Refund { user, order, key },
             _ => Command::Status { user, order },
         };
         self.remember(command)

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{LoadArgs, ProgressLines, Stopped};
 use crate::PasswordHash;
 use crate::cli::signals::Asked;
-use crate::engine::offline::{LoadAccount, LoadError, LoadLine, LoadOrder, LoadPassword, Loader};
+use crate::engine::offline::{LoadAccount, LoadError, LoadLine, LoadOrder, LoadPassword, LoadTimes, Loader};
 use crate::engine::{NewBook, OrderStatus};
 
 /// 100,000 yuan for everybody.
@@ -240,6 +240,7 @@ impl Making<'_> {
             status,
             paid_to_platform: dice.roll(2) == 0,
             is_shipped: None,
+            times: LoadTimes::default(),
             created_ms: ORDERS_END_MS - YEAR_MS
                 + (u128::from(YEAR_MS) * u128::from(number) / u128::from(self.spec.orders)) as u64,
             deadline_ms: (status == OrderStatus::Pending).then_some(PENDING_UNTIL_MS),

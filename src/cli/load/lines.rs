@@ -12,8 +12,8 @@ use crate::PasswordHash;
 use crate::cli::input::{Input, Next};
 use crate::cli::signals::Asked;
 use crate::domain::Refusal;
-use crate::engine::offline::{LoadAccount, LoadError, LoadLine, LoadOrder, LoadPassword, Loader};
-use crate::engine::{NewBook, OrderStatus};
+use crate::engine::offline::{LoadAccount, LoadError, LoadLine, LoadOrder, LoadPassword, LoadTimes, Loader};
+use crate::engine::{By, NewBook, OrderStatus};
 use crate::http::fields::{self, Raw};
 
 /// Where new order ids are told, if anywhere.
@@ -127,6 +127,18 @@ struct Line<'a> {
     #[serde(borrow)]
     deadline: Raw<'a>,
     #[serde(borrow)]
+    paid_time: Raw<'a>,
+    #[serde(borrow)]
+    shipped_time: Raw<'a>,
+    #[serde(borrow)]
+    confirmed_time: Raw<'a>,
+    #[serde(borrow)]
+    canceled_time: Raw<'a>,
+    #[serde(borrow)]
+    canceled_by: Raw<'a>,
+    #[serde(borrow)]
+    confirm_deadline: Raw<'a>,
+    #[serde(borrow)]
     total_price: Raw<'a>,
     #[serde(borrow)]
     books: Raw<'a>,
@@ -161,6 +173,12 @@ impl<'a> Line<'a> {
             ("is_shipped", self.is_shipped),
             ("created_time", self.created_time),
             ("deadline", self.deadline),
+            ("paid_time", self.paid_time),
+            ("shipped_time", self.shipped_time),
+            ("confirmed_time", self.confirmed_time),
+            ("canceled_time", self.canceled_time),
+            ("canceled_by", self.canceled_by),
+            ("confirm_deadline", self.confirm_deadline),
             ("total_price", self.total_price),
             ("books", self.books),
         ];
@@ -208,6 +226,12 @@ fn take(line: &[u8], loader: &mut Loader, ids: &mut Option<OrderIds<'_>>) -> Res
                 "is_shipped",
                 "created_time",
                 "deadline",
+                "paid_time",
+                "shipped_time",
+                "confirmed_time",
+                "canceled_time",
+                "canceled_by",
+                "confirm_deadline",
                 "total_price",
                 "books",
             ];
@@ -295,6 +319,7 @@ fn order(line: &Line<'_>, loader: &mut Loader, ids: &mut Option<OrderIds<'_>>) -
         is_shipped,
         created_ms,
         deadline_ms,
+        times: times(line)?,
         lines: &lines,
     };
     let new = loader.order(&order)?;
@@ -304,6 +329,24 @@ fn order(line: &Line<'_>, loader: &mut Loader, ids: &mut Option<OrderIds<'_>>) -
             .map_err(|error| NotTaken::Failed(Stopped::Input(format!("cannot write the order ids: {error}"))))?;
     }
     Ok(())
+}
+
+fn times(line: &Line<'_>) -> Result<LoadTimes, NotTaken> {
+    let optional = |raw: Raw<'_>, field| raw.map(|raw| time(raw, field)).transpose();
+    let canceled_by = match line.canceled_by.map(|raw| fields::text(raw, "canceled_by")).transpose()?.as_deref() {
+        None => None,
+        Some("buyer") => Some(By::Buyer),
+        Some("deadline") => Some(By::Deadline),
+        Some(_) => return wrong("canceled_by", "must be `buyer` or `deadline`"),
+    };
+    Ok(LoadTimes {
+        paid_ms: optional(line.paid_time, "paid_time")?,
+        shipped_ms: optional(line.shipped_time, "shipped_time")?,
+        confirmed_ms: optional(line.confirmed_time, "confirmed_time")?,
+        canceled_ms: optional(line.canceled_time, "canceled_time")?,
+        canceled_by,
+        confirm_deadline_ms: optional(line.confirm_deadline, "confirm_deadline")?,
+    })
 }
 
 fn status(raw: Raw<'_>) -> Result<OrderStatus, NotTaken> {

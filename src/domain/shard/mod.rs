@@ -5,6 +5,7 @@
 //! - `work`: sagas in flight and who waits;
 //! - `index`: the orders in memory, by id, buyer, store and deadline;
 //! - `keys`: idempotency keys;
+//! - `refund`: the way back of an order that is paid;
 //! - `lists`: what is asked of many orders at once, and unregister;
 //! - `resting`: orders that come into memory and leave it, by a `queue` of who rests longest.
 
@@ -12,6 +13,7 @@ mod index;
 mod keys;
 mod lists;
 mod queue;
+mod refund;
 mod resting;
 mod work;
 
@@ -20,7 +22,7 @@ pub use resting::Leaving;
 pub use work::Work;
 
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Resting};
-use super::event::{CreditCause, Evidence, OrderEvent, PayKind, Release};
+use super::event::{By, Credit, CreditCause, Evidence, OrderEvent, PayKind, Release};
 use super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::key::{Key, Scope};
 use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
@@ -63,23 +65,22 @@ impl OrderShard {
         id: OrderId,
         order: &Order,
         ticket: Ticket,
-        expired: bool,
+        by: By,
         key: Option<Key>,
         fx: &mut Effects<Self>,
     ) {
         if planted(Fault::ReservationNotReleased) {
-            fx.push(Effect::Append((id, OrderEvent::Canceled { expired, key })));
+            fx.push(Effect::Append((id, OrderEvent::Canceled { by, key })));
             return fx.push(Effect::Reply(ticket, Outcome::Done));
         }
-        work.begin(id, ticket, expired, scope(order.buyer, key));
-        let release = Release { lines: order.lines.clone(), key };
-        fx.push(Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, release })));
+        work.begin(id, ticket, scope(order.buyer, key));
+        fx.push(release(id, order, by, key, false));
     }
 
     /// Cancels an order whose deadline is past, unless a saga is in flight: a payment that started in time wins.
     fn expire(work: &mut Work, id: OrderId, order: &Order, fx: &mut Effects<Self>) {
         if !work.sagas.contains_key(&id) && judge(order.status, Command::Expire, id) != Judgement::Ignore {
-            Self::start_cancel(work, id, order, Ticket::NOBODY, true, None, fx);
+            Self::start_cancel(work, id, order, Ticket::NOBODY, By::Deadline, None, fx);
         }
     }
 
@@ -130,7 +131,7 @@ impl OrderShard {
             return fx.push(Effect::Reply(ticket, Outcome::Throttled("too many pending orders")));
         }
         work.placing.insert(buyer, placing + 1);
-        work.begin(order, ticket, false, scope(buyer, key));
+        work.begin(order, ticket, scope(buyer, key));
         fx.push(Effect::Send(Send::Store(store, StoreMsg::Reserve { order, buyer, lines, ttl, key })));
     }
 
@@ -151,7 +152,7 @@ impl OrderShard {
         if !go(order, command, id, ticket, fx) {
             return;
         }
-        work.begin(id, ticket, false, scope(order.buyer, key));
+        work.begin(id, ticket, scope(order.buyer, key));
         let hold = AccountMsg::Hold { order: id, cred, kind, seller: order.seller, amount: order.total, key };
         fx.push(Effect::Send(Send::Account(order.buyer, hold)));
         if planted(Fault::EvidenceForgottenEarly) {
@@ -170,12 +171,12 @@ impl OrderShard {
             return;
         }
         if order.payment == Some(PayKind::Platform) {
-            work.begin(id, ticket, false, scope(order.buyer, key));
-            let cause = CreditCause::Confirmation;
-            let credit = AccountMsg::Credit { order: id, cause, amount: order.total, key };
+            work.begin(id, ticket, scope(order.buyer, key));
+            let credit = Credit { cause: CreditCause::Confirmation, amount: order.total, by: By::Buyer, key };
+            let credit = AccountMsg::Credit { order: id, credit };
             return fx.push(Effect::Send(Send::Account(order.seller, credit)));
         }
-        fx.push(Effect::Append((id, OrderEvent::Completed { key })));
+        fx.push(Effect::Append((id, OrderEvent::Completed { by: By::Buyer, key })));
         fx.push(Effect::Reply(ticket, Outcome::Done));
     }
 
@@ -215,7 +216,7 @@ impl OrderShard {
             return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
         if go(order, Command::Ship, id, ticket, fx) {
-            fx.push(Effect::Append((id, OrderEvent::Shipped)));
+            fx.push(Effect::Append((id, OrderEvent::Shipped { confirm_by: None })));
             fx.push(Effect::Reply(ticket, Outcome::Done));
         }
     }
@@ -234,23 +235,32 @@ impl OrderShard {
             return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
         if go(order, Command::Cancel, id, ticket, fx) {
-            Self::start_cancel(work, id, order, ticket, false, key, fx);
+            Self::start_cancel(work, id, order, ticket, By::Buyer, key, fx);
         }
     }
 
     /// A read answers from the state, also while a saga is in flight; only an expired order is canceled first.
-    fn status(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
-        let OrderMsg::Status { ticket, order: id, user } = msg else {
-            return;
+    fn read(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
+        let (ticket, id, user, is_seller) = match msg {
+            OrderMsg::Status { ticket, order, user } => (ticket, order, user, false),
+            OrderMsg::Look { ticket, order, user, is_seller } => (ticket, order, user, is_seller),
+            _ => return,
         };
-        match self.orders.get(&id) {
-            None => Self::load(work, id, msg, fx),
-            Some(order) if order.buyer != user => fx.push(refused(ticket, Refusal::NoOrder(id.to_string()))),
-            Some(order) if order.is_expired(now) => {
-                let _ = self.find(work, id, &msg, now, fx);
-            }
-            Some(order) => fx.push(Effect::Reply(ticket, Outcome::Status(order.status))),
+        let Some(order) = self.orders.get(&id) else {
+            return Self::load(work, id, msg, fx);
+        };
+        if user != if is_seller { order.seller } else { order.buyer } {
+            return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
+        if order.is_expired(now) {
+            let _ = self.find(work, id, &msg, now, fx);
+            return;
+        }
+        let outcome = match msg {
+            OrderMsg::Status { .. } => Outcome::Status(order.status),
+            _ => Outcome::Order(Box::new(order.clone())),
+        };
+        fx.push(Effect::Reply(ticket, outcome));
     }
 
     /// Closes a saga with the order's event, unless an earlier process did.
@@ -258,31 +268,45 @@ impl OrderShard {
         let Some(order) = self.orders.get(&id) else {
             return;
         };
+        let (buyer, seller) = (Address::Account(order.buyer), Address::Account(order.seller));
         let (done, evidence) = match &event {
             OrderEvent::Paid { kind, .. } => {
-                work.settle(Address::Account(order.buyer), Evidence::Hold(id), fx);
-                let credit =
-                    (*kind == PayKind::Direct).then_some((Address::Account(order.seller), Evidence::Credit(id)));
-                (order.status != OrderStatus::Pending, credit)
+                let credit = (*kind == PayKind::Direct).then_some((seller, Evidence::Credit(id, CreditCause::Payment)));
+                (order.status != OrderStatus::Pending, [Some((buyer, Evidence::Hold(id))), credit, None])
             }
             OrderEvent::Completed { .. } => {
-                let credit = (Address::Account(order.seller), Evidence::Credit(id));
-                (order.status == OrderStatus::Completed, Some(credit))
+                let credit = (seller, Evidence::Credit(id, CreditCause::Confirmation));
+                (order.status == OrderStatus::Completed, [Some(credit), None, None])
             }
             OrderEvent::Canceled { .. } => {
                 let release = (Address::Store(order.store), Evidence::Release(id));
-                (order.status == OrderStatus::Canceled, Some(release))
+                // What was paid is refunded.
+                let credit = order.payment.map(|kind| (buyer, Evidence::Credit(id, CreditCause::Refund(kind))));
+                let taken = (order.payment == Some(PayKind::Direct)).then_some((seller, Evidence::Refund(id)));
+                (order.status == OrderStatus::Canceled, [Some(release), credit, taken])
             }
-            OrderEvent::Placed(_) | OrderEvent::Shipped => return,
+            OrderEvent::Placed(_) | OrderEvent::Shipped { .. } | OrderEvent::ReceiptExtended { .. } => return,
         };
         if !done || planted(Fault::SettledSagaRunAgain) {
             fx.push(Effect::Append((id, event)));
         }
-        if let Some((address, evidence)) = evidence {
+        for (address, evidence) in evidence.into_iter().flatten() {
             work.settle(address, evidence, fx);
         }
         work.end(id, Outcome::Done, fx);
     }
+}
+
+/// The step that gives an order's copies back.
+fn release(
+    id: OrderId,
+    order: &Order,
+    by: By,
+    key: Option<Key>,
+    is_refund: bool,
+) -> Effect<OrderMsg, (OrderId, OrderEvent)> {
+    let release = Release { lines: order.lines.clone(), by, key };
+    Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, release, is_refund }))
 }
 
 /// What a key counts for.
@@ -335,26 +359,26 @@ impl Entity for OrderShard {
             OrderMsg::Held { order, key } => {
                 self.close(work, order, OrderEvent::Paid { kind: PayKind::Platform, key }, fx);
             }
-            OrderMsg::Credited { order, cause: CreditCause::Payment, key } => {
-                self.close(work, order, OrderEvent::Paid { kind: PayKind::Direct, key }, fx);
-            }
-            OrderMsg::Credited { order, cause: CreditCause::Confirmation, key } => {
-                self.close(work, order, OrderEvent::Completed { key }, fx);
-            }
-            OrderMsg::Released { order, key } => {
-                let expired = match work.sagas.get(&order) {
-                    Some(saga) => saga.expired,
-                    None => self.orders.get(&order).is_some_and(|order| order.is_expired(now)),
+            OrderMsg::Credited { order, credit: Credit { cause, by, key, .. } } => {
+                let event = match cause {
+                    CreditCause::Payment => OrderEvent::Paid { kind: PayKind::Direct, key },
+                    CreditCause::Confirmation => OrderEvent::Completed { by, key },
+                    CreditCause::Refund(_) => return self.refunded(work, order, by, key, fx),
                 };
-                self.close(work, order, OrderEvent::Canceled { expired, key }, fx);
+                self.close(work, order, event, fx);
+            }
+            OrderMsg::Released { order, by, key } => {
+                self.close(work, order, OrderEvent::Canceled { by, key }, fx);
             }
             OrderMsg::NotHeld { order, refusal }
             | OrderMsg::NotCredited { order, refusal }
-            | OrderMsg::NotReleased { order, refusal } => work.end(order, Outcome::Refused(refusal), fx),
+            | OrderMsg::NotReleased { order, refusal }
+            | OrderMsg::NotTakenBack { order, refusal } => work.end(order, Outcome::Refused(refusal), fx),
             OrderMsg::Confirm { .. } => self.confirm(work, msg, now, fx),
             OrderMsg::Ship { .. } => self.ship(work, msg, now, fx),
             OrderMsg::Cancel { .. } => self.cancel(work, msg, now, fx),
-            OrderMsg::Status { .. } => self.status(work, msg, now, fx),
+            OrderMsg::Refund { .. } => self.refund(work, msg, now, fx),
+            OrderMsg::Status { .. } | OrderMsg::Look { .. } => self.read(work, msg, now, fx),
             OrderMsg::Buyer { ticket, order } => match self.orders.get(&order) {
                 Some(found) => fx.push(Effect::Reply(ticket, Outcome::Buyer(found.buyer))),
                 None => Self::load(work, order, msg, fx),

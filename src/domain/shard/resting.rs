@@ -141,7 +141,9 @@ pub(super) fn caller(msg: &OrderMsg) -> Ticket {
         | OrderMsg::Confirm { ticket, .. }
         | OrderMsg::Ship { ticket, .. }
         | OrderMsg::Cancel { ticket, .. }
+        | OrderMsg::Refund { ticket, .. }
         | OrderMsg::Status { ticket, .. }
+        | OrderMsg::Look { ticket, .. }
         | OrderMsg::Buyer { ticket, .. } => *ticket,
         // No other message waits for that.
         _ => Ticket::NOBODY,
@@ -170,7 +172,6 @@ mod tests {
         Order {
             seq: 2,
             status,
-            shipped: false,
             payment: None,
             buyer: AccountNo(1),
             seller: AccountNo(2),
@@ -179,6 +180,10 @@ mod tests {
             total: 0,
             created: 0,
             deadline: 9,
+            paid: None,
+            shipped: None,
+            receipt: None,
+            ended: None,
             keys: Vec::new(),
         }
     }
@@ -219,8 +224,12 @@ mod tests {
     fn changes_are_not_orders() {
         let (mut shard, work) = (shard(0..3), Work::default());
         for number in 0..3 {
-            shard.change(id(number), &crate::domain::OrderEvent::Shipped, 0);
-            shard.change(id(number), &crate::domain::OrderEvent::Completed { key: None }, 0);
+            shard.change(id(number), &crate::domain::OrderEvent::Shipped { confirm_by: None }, 0);
+            shard.change(
+                id(number),
+                &crate::domain::OrderEvent::Completed { by: crate::domain::By::Buyer, key: None },
+                0,
+            );
         }
         assert_eq!(shard.resting.len(), 9);
         assert_eq!(shard.leaving(&work, Leaving { keep: 3, ..leaving(1_000) }), (vec![], false));
@@ -238,13 +247,13 @@ mod tests {
         let (mut shard, mut work) = (shard(0..3), Work::default());
         shard.insert(id(7), order(OrderStatus::Pending));
         let all = Leaving { idle: 0, keep: 0, ..leaving(1_000) };
-        work.begin(id(0), Ticket::NOBODY, false, None);
+        work.begin(id(0), Ticket::NOBODY, None);
         let (named, _) = shard.leaving(&work, all);
         assert_eq!(numbers(&named, 0..9), vec![1, 2]);
         // One begins a saga and one changes while their rows are written.
-        work.begin(id(1), Ticket::NOBODY, false, None);
+        work.begin(id(1), Ticket::NOBODY, None);
         assert_eq!(shard.rows(&work, &named).len(), 1);
-        shard.change(id(2), &crate::domain::OrderEvent::Shipped, 0);
+        shard.change(id(2), &crate::domain::OrderEvent::Shipped { confirm_by: None }, 0);
         let written = HashSet::from([id(1), id(2)]);
         assert_eq!(shard.leave(&work, named, &written), 0);
         assert_eq!(shard.len(), 4);
@@ -289,7 +298,7 @@ mod tests {
         assert_eq!(both(&shard), []);
         let (named, _) = shard.leaving(&work, Leaving { idle: 0, keep: 0, at_most: 3, ..leaving(1_000) });
         assert_eq!(shard.rows(&work, &named).len(), 3);
-        shard.change(id(1), &crate::domain::OrderEvent::Shipped, 0);
+        shard.change(id(1), &crate::domain::OrderEvent::Shipped { confirm_by: None }, 0);
         shard.leave(&work, named, &HashSet::from([id(0), id(1), id(2)]));
         // One changed while it was written and stays.
         assert_eq!(both(&shard), [id(1)]);

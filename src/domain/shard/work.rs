@@ -38,7 +38,6 @@ pub struct Work {
 #[derive(Debug)]
 pub(super) struct Saga {
     ticket: Ticket,
-    pub(super) expired: bool,
     key: Option<(AccountNo, Scope)>,
     pub(super) waiting: Vec<OrderMsg>,
 }
@@ -54,11 +53,11 @@ impl Work {
     }
 
     /// A saga begins. Its key, which nobody else may have in flight, is taken until it ends.
-    pub(super) fn begin(&mut self, order: OrderId, ticket: Ticket, expired: bool, key: Option<(AccountNo, Scope)>) {
+    pub(super) fn begin(&mut self, order: OrderId, ticket: Ticket, key: Option<(AccountNo, Scope)>) {
         if let Some(key) = key {
             self.keys.entry(key).or_default();
         }
-        self.sagas.insert(order, Saga { ticket, expired, key, waiting: Vec::new() });
+        self.sagas.insert(order, Saga { ticket, key, waiting: Vec::new() });
     }
 
     /// Ends a saga: answers its caller and lets those who waited go on.

@@ -1,7 +1,7 @@
 //! Every byte of a data directory, and what adds up in it. Reads the files themselves and recovers over them in memory:
 //! the directory stays as it is, to the byte.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::auth::TokenKey;
 use crate::catalog::pictures_of;
 use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
-use crate::domain::{Account, DocumentHash, Persistent, Store, decode};
+use crate::domain::{Account, DocumentHash, Order, OrderId, OrderShard, Persistent, SHARDS, Store, decode};
 use crate::engine::chunks::{self, Part};
 use crate::engine::{AuditReport, Config, Engine, OpenError, Progress, Recovered, Storage};
 use crate::journal::{self, LogError, decode_frames};
@@ -448,7 +448,37 @@ async fn recover(dir: &Path, files: &mut Files, tell: Tell) -> Result<(), CheckE
         report.find(dir, None, what);
     }
     report.audit = Some(audit);
+    find_flawed_orders(&engine, dir, report).await?;
     find_missing_documents(&engine, dir, files).await
+}
+
+/// An order that does not stand where its history leads.
+async fn find_flawed_orders(engine: &Engine, dir: &Path, report: &mut CheckReport) -> Result<(), CheckError> {
+    let system = &engine.core.system;
+    let (mut in_memory, mut flawed) = (HashSet::new(), Vec::new());
+    for shard in 0..SHARDS {
+        let look = move |shard: &OrderShard, _: &_| {
+            let flaw = |(id, order): (&OrderId, &Order)| order.flaw().map(|flaw| (*id, flaw));
+            (shard.orders.keys().copied().collect::<Vec<_>>(), shard.orders.iter().filter_map(flaw).collect::<Vec<_>>())
+        };
+        let Some((ids, flaws)) = system.look_at_shard(shard, look).await else {
+            return unreadable("the orders", &"the engine has failed");
+        };
+        in_memory.extend(ids);
+        flawed.extend(flaws);
+    }
+    let view = system.resting.view().or_else(|error| unreadable("the orders at rest", &error))?;
+    let resting = view.each(|id, order| {
+        if !in_memory.contains(&id) {
+            flawed.extend(order.flaw().map(|flaw| (id, flaw)));
+        }
+    });
+    resting.or_else(|error| unreadable("the orders at rest", &error))?;
+    flawed.sort_unstable();
+    for (id, flaw) in flawed {
+        report.find(dir, None, format!("order {id}: {flaw}"));
+    }
+    Ok(())
 }
 
 /// A book whose document is not there, or damaged, or whose pictures are.

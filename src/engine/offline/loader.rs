@@ -19,8 +19,9 @@ use crate::auth::PASSWORD_BYTES_MAX;
 use crate::catalog::Outline;
 use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
-    Account, AccountEvent, AccountNo, Blob, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS, ORDER_TOTAL_MAX,
-    Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store, StoreEvent, StoreNo, encode_row,
+    Account, AccountEvent, AccountNo, Blob, By, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS,
+    ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Receipt, Refusal, Secret, Store, StoreEvent,
+    StoreNo, encode_row,
 };
 use crate::engine::chunks::chunk;
 use crate::engine::{Error, NewBook, Progress, check_id};
@@ -275,7 +276,12 @@ impl Loader {
         if created == 0 || created > self.now_ms + AHEAD_MS_MAX {
             return Err(LoadError::row("created_time", "must be a time after 1970 and not in the future"));
         }
-        let was_paid = !matches!(status, OrderStatus::Pending | OrderStatus::Canceled);
+        let was_paid = match status {
+            OrderStatus::Pending => false,
+            // Then it was refunded.
+            OrderStatus::Canceled => order.times.paid_ms.is_some(),
+            _ => true,
+        };
         let was_shipped = matches!(status, OrderStatus::Shipped | OrderStatus::Received | OrderStatus::Completed);
         let shipped = order.is_shipped.unwrap_or(was_shipped);
         if (shipped && !was_shipped) || (!shipped && status == OrderStatus::Shipped) {
@@ -285,13 +291,63 @@ impl Loader {
             true => PayKind::Platform,
             false => PayKind::Direct,
         });
-        let completed = matches!(status, OrderStatus::Completed | OrderStatus::Received);
-        let canceled = status == OrderStatus::Canceled;
+        let is_over = matches!(status, OrderStatus::Completed | OrderStatus::Canceled);
         // As many as it took events to come here.
-        let seq = 1 + u32::from(was_paid) + u32::from(shipped) + u32::from(completed) + u32::from(canceled);
+        let seq = 1 + u32::from(was_paid) + u32::from(shipped) + u32::from(is_over);
         let deadline = order.deadline_ms.unwrap_or_else(|| created.saturating_add(self.order_ttl_ms));
-        let keys = Vec::new();
-        Ok(Order { seq, status, shipped, payment, buyer, seller, store, lines, total, created, deadline, keys })
+        let times = &order.times;
+        let latest = self.now_ms + AHEAD_MS_MAX;
+        // The time of each step is that of the one before it, or later.
+        let mut before = created;
+        let mut step = |field, taken: bool, time: Option<Millis>| match time {
+            Some(_) if !taken => Err(LoadError::row(field, format!("does not fit the status `{}`", status.as_str()))),
+            Some(time) if time < before || time > latest => {
+                Err(LoadError::row(field, "must not be before the step before it, nor in the future"))
+            }
+            time => {
+                before = time.unwrap_or(before);
+                Ok(taken.then_some(before))
+            }
+        };
+        let paid = step("paid_time", was_paid, times.paid_ms)?;
+        let shipped = step("shipped_time", shipped, times.shipped_ms)?;
+        let confirmed = step("confirmed_time", status == OrderStatus::Completed, times.confirmed_ms)?;
+        let canceled = step("canceled_time", status == OrderStatus::Canceled, times.canceled_ms)?;
+        let canceled_by = times.canceled_by.unwrap_or(By::Buyer);
+        let fits = match times.canceled_by {
+            None => true,
+            Some(By::Buyer) => canceled.is_some(),
+            Some(By::Deadline) => !was_paid && canceled.is_some_and(|at| at >= deadline),
+            Some(By::Seller) => false,
+        };
+        if !fits {
+            return Err(LoadError::row("canceled_by", "does not fit what is said of the order"));
+        }
+        let is_on_its_way = status == OrderStatus::Shipped && order.paid_to_platform;
+        let receipt = times.confirm_deadline_ms.map(|confirm_by| Box::new(Receipt { confirm_by, extended: None }));
+        if receipt.as_ref().is_some_and(|receipt| !is_on_its_way || receipt.confirm_by < before) {
+            let why =
+                "is only for an order that is shipped and was paid to the platform, and not before it was shipped";
+            return Err(LoadError::row("confirm_deadline", why));
+        }
+        let ended = confirmed.map(|at| (at, By::Buyer)).or(canceled.map(|at| (at, canceled_by)));
+        Ok(Order {
+            seq,
+            status,
+            payment,
+            buyer,
+            seller,
+            store,
+            lines,
+            total,
+            created,
+            deadline,
+            paid,
+            shipped,
+            receipt,
+            ended,
+            keys: Vec::new(),
+        })
     }
 
     /// Makes everything durable, gives the directory its name, and says what is in it.
@@ -401,7 +457,8 @@ impl Loader {
 
     /// Books what an order has moved already: out of the buyer's hands, into the seller's or the platform's.
     fn pay(&mut self, order: &Order) -> Result<(), LoadError> {
-        if order.payment.is_none() {
+        // What was refunded is where it was.
+        if order.payment.is_none() || order.status == OrderStatus::Canceled {
             return Ok(());
         }
         let turnover = self.turnover.checked_add(order.total).filter(|sum| *sum < DEPOSITS_MAX);

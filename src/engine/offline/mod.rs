@@ -26,4 +26,4 @@ pub use check::{CheckError, CheckReport, Finding, check};
 
 pub use loader::Loader;
 pub use repair::{Lost, Repair, RepairError, RepairReport, RepairStep};
-pub use rows::{LoadAccount, LoadError, LoadLine, LoadOptions, LoadOrder, LoadPassword, LoadReport};
+pub use rows::{LoadAccount, LoadError, LoadLine, LoadOptions, LoadOrder, LoadPassword, LoadReport, LoadTimes};

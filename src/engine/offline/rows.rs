@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{PasswordHash, PasswordParams};
-use crate::domain::OrderStatus;
+use crate::domain::{By, OrderStatus};
 
 /// How a data directory is made. Start from [`LoadOptions::default`] and set fields.
 #[derive(Debug, Clone)]
@@ -89,8 +89,29 @@ pub struct LoadOrder<'a> {
     pub created_ms: u64,
     /// When it is canceled if it is pending, in ms since the Unix epoch. `None`: see [`LoadOptions::order_ttl`].
     pub deadline_ms: Option<u64>,
+    /// When its other steps were taken.
+    pub times: LoadTimes,
     /// One line a book, at most 10,000.
     pub lines: &'a [LoadLine<'a>],
+}
+
+/// When an order took its steps after it was placed, in ms since the Unix epoch. A step whose time is not known is given
+/// that of the step before; a time of a step that the order has not taken is refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadTimes {
+    /// When it was paid. Of a canceled order: it was refunded; without it nobody had paid.
+    pub paid_ms: Option<u64>,
+    /// When it was shipped.
+    pub shipped_ms: Option<u64>,
+    /// When its buyer confirmed it.
+    pub confirmed_ms: Option<u64>,
+    /// When it was canceled.
+    pub canceled_ms: Option<u64>,
+    /// Who canceled it; `None`: the buyer. [`By::Deadline`] only from the order's deadline on, and if nobody had paid.
+    pub canceled_by: Option<By>,
+    /// When it shall be confirmed by itself, if it is shipped and was paid to the platform; `None`: never.
+    pub confirm_deadline_ms: Option<u64>,
 }
 
 /// What was loaded.

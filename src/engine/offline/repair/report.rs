@@ -129,6 +129,10 @@ impl Lost {
                         "Credited"
                     }
                     AccountEvent::Closed => "Closed",
+                    AccountEvent::TakenBack { order, .. } => {
+                        self.orders.insert(*order);
+                        "TakenBack"
+                    }
                 }
             }
             Record::Store(.., event) => match event {
@@ -155,7 +159,8 @@ impl Lost {
                         "Placed"
                     }
                     OrderEvent::Paid { .. } => "Paid",
-                    OrderEvent::Shipped => "Shipped",
+                    OrderEvent::Shipped { .. } => "Shipped",
+                    OrderEvent::ReceiptExtended { .. } => "ReceiptExtended",
                     OrderEvent::Completed { .. } => "Completed",
                     OrderEvent::Canceled { .. } => "Canceled",
                 }

@@ -10,7 +10,8 @@
 //!   is as it was. Else the row was written after the end. An id from after the walk says that the order was not there
 //!   yet. Of one that was, the first lost event says what came before, if it can be read. If it cannot: an order rests
 //!   only if it was paid or canceled, so it has since gone a step on, and goes that step back. Whether it was two steps
-//!   makes a difference only to `shipped`, not to money and copies; it is told as inferred.
+//!   makes a difference only to `shipped`, not to money and copies (one that was refunded was paid the step before); it is
+//!   told as inferred.
 
 use std::collections::{HashMap, HashSet};
 
@@ -78,8 +79,8 @@ impl Undone {
         self.first.entry(*id).and_modify(|known| *known = (*known).min(*seq)).or_insert(*seq);
         let key = match event {
             OrderEvent::Placed(facts) => facts.key,
-            OrderEvent::Paid { key, .. } | OrderEvent::Completed { key } | OrderEvent::Canceled { key, .. } => *key,
-            OrderEvent::Shipped => None,
+            OrderEvent::Paid { key, .. } | OrderEvent::Completed { key, .. } | OrderEvent::Canceled { key, .. } => *key,
+            OrderEvent::Shipped { .. } | OrderEvent::ReceiptExtended { .. } => None,
         };
         self.keys.extend(key.map(|key| (*id, key.scope())));
     }
@@ -186,7 +187,7 @@ fn fate(id: OrderId, order: &Order, upto: Lsn, known: &Known, end: &End<'_>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AccountNo, Facts, PayKind, StoreNo};
+    use crate::domain::{AccountNo, By, Facts, PayKind, StoreNo};
 
     const TAKEN_MS: u64 = 1_700_000_000_000;
 
@@ -201,8 +202,8 @@ mod tests {
         let mut order = Order::placed(&facts, 1);
         let way = [
             OrderEvent::Paid { kind: PayKind::Platform, key: None },
-            OrderEvent::Shipped,
-            OrderEvent::Completed { key: None },
+            OrderEvent::Shipped { confirm_by: None },
+            OrderEvent::Completed { by: By::Buyer, key: None },
         ];
         way.iter().take(seq as usize - 1).for_each(|event| order.apply(event, 1));
         order
@@ -211,7 +212,7 @@ mod tests {
     #[test]
     fn every_row_goes_to_where_its_order_stood() {
         let (old, new) = (id(TAKEN_MS - 5), id(TAKEN_MS + 5));
-        let event = |id, seq| Record::Order(id, seq, 0, OrderEvent::Shipped);
+        let event = |id, seq| Record::Order(id, seq, 0, OrderEvent::Shipped { confirm_by: None });
         let mut changed = Known::default();
         changed.event(&event(old, 3));
         let mut whole = Known::default();
