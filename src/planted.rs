@@ -65,11 +65,15 @@ pub enum Fault {
     KeyInFlightIgnored,
     /// Keys of orders at rest are not looked up.
     KeyAtRestIgnored,
+    /// A book that is not for sale is ordered.
+    DelistedBookOrdered,
+    /// Canceled orders do not give copies back to a book that is not for sale.
+    DelistedBookKeepsCopies,
 }
 
 /// Every fault.
 #[cfg(feature = "planted-faults")]
-pub const FAULTS: [Fault; 28] = [
+pub const FAULTS: [Fault; 30] = [
     Fault::MissingSync,
     Fault::SyncErrorIgnored,
     Fault::AnswerBeforeGate,
@@ -98,6 +102,8 @@ pub const FAULTS: [Fault; 28] = [
     Fault::DepositKeyIgnored,
     Fault::KeyInFlightIgnored,
     Fault::KeyAtRestIgnored,
+    Fault::DelistedBookOrdered,
+    Fault::DelistedBookKeepsCopies,
 ];
 
 #[cfg(feature = "planted-faults")]

@@ -47,6 +47,12 @@ fn order(old: &str, status: &str, more: Value) -> Value {
     line
 }
 
+fn with(mut line: Value, fields: &[(&str, Value)]) -> Value {
+    let more = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    line.as_object_mut().unwrap().extend(more);
+    line
+}
+
 /// A seller with a store, a buyer, and an order of every state.
 fn shop() -> Vec<Value> {
     let hash = PasswordHash::new(b"pw of buyer", cheap()).unwrap().to_phc();
@@ -57,6 +63,7 @@ fn shop() -> Vec<Value> {
         json!({"type": "store", "store_id": "empty", "user_id": "seller"}),
         book("b1", 10),
         book("b2", 0),
+        with(book("b3", 4), &[("price", json!(70)), ("listed", json!(false))]),
         order("old 1", "pending", json!({"deadline": "2090-01-01T00:00:00Z"})),
         order("old 2", "pending", json!({"created_time": 1_700_000_000_000u64})),
         order("old 3", "paid", json!({"paid_to": "platform"})),
@@ -70,7 +77,7 @@ fn shop() -> Vec<Value> {
 
 fn loaded_shop() -> Server {
     Server::start_on(&[], |dir| {
-        load(&text(&shop()), dir).ok().says("2 accounts (1 passwords hashed), 2 stores, 2 books, 8 orders");
+        load(&text(&shop()), dir).ok().says("2 accounts (1 passwords hashed), 2 stores, 3 books, 8 orders");
     })
 }
 
@@ -92,6 +99,11 @@ fn a_loaded_shop_is_served() {
         let search = || client.post("/search/search_books", json!({"keyword": "米", "search_scope": "title"}));
         wait_until("the books can be found", || search().status == 200);
         assert_eq!(search().ok().number("total"), 2);
+
+        let mut elsewhere = book("b3", 4)["book_info"].clone();
+        elsewhere["price"] = json!(70);
+        let whole = client.post("/buyer/query_book", json!({"store_id": "corner", "book_id": "b3"}));
+        assert_eq!((&whole.ok().body["book_info"], &whole.body["is_listed"]), (&elsewhere, &json!(false)));
 
         let orders = client.query_buyer_all_orders(&buyer).ok().orders().clone();
         let mut states: Vec<&str> = orders.iter().map(|order| order["status"].as_str().unwrap()).collect();
@@ -182,10 +194,7 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
     let good = shop();
     let number = good.len() + 1;
     let hash = PasswordHash::new(b"p", cheap()).unwrap().to_phc();
-    let with = |mut line: Value, field: &str, value: Value| {
-        line.as_object_mut().unwrap().insert(field.to_owned(), value);
-        line
-    };
+    let with = |line: Value, field: &str, value: Value| with(line, &[(field, value)]);
     let without = |mut line: Value, field: &str| {
         line.as_object_mut().unwrap().remove(field);
         line
@@ -216,10 +225,13 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
         (json!({"type": "store", "store_id": "corner", "user_id": "buyer"}), "there is a store \"corner\" already"),
         (json!({"type": "store", "user_id": "buyer"}), "store_id: is missing"),
         (book("b1", 1), "there is a book \"b1\" in this store already"),
-        (book("b3", -1), "stock_level: must be 0 or more"),
-        (with(book("b3", 1), "store_id", json!("nowhere")), "no store \"nowhere\" came before"),
-        (with(book("b3", 1), "book_info", json!({"id": "b3", "price": 1})), "title: is missing"),
-        (with(book("b3", 1), "book_info", json!({"id": "b3", "title": "t", "price": -1})), "price: must be 0 or more"),
+        (book("b4", -1), "stock_level: must be 0 or more"),
+        (with(book("b4", 1), "price", json!(-1)), "price: must be 0 or more"),
+        (with(book("b4", 1), "listed", json!("no")), "listed: must be true or false"),
+        (with(account("x", 1), "listed", json!(true)), "listed: does not belong"),
+        (with(book("b4", 1), "store_id", json!("nowhere")), "no store \"nowhere\" came before"),
+        (with(book("b4", 1), "book_info", json!({"id": "b4", "price": 1})), "title: is missing"),
+        (with(book("b4", 1), "book_info", json!({"id": "b4", "title": "t", "price": -1})), "price: must be 0 or more"),
         (order("old 1", "paid", json!({})), "there is an order \"old 1\" already"),
         (order("n", "lost", json!({})), "status: must be pending, paid"),
         (order("n", "paid", json!({"user_id": "nobody"})), "no account \"nobody\""),
@@ -296,10 +308,10 @@ fn a_file_from_windows_is_loaded() {
     let parent = tempfile::tempdir().unwrap();
     let lines = text(&shop());
     let windows = format!("\u{feff}{}", lines.replace('\n', "\r\n"));
-    load(&windows, &parent.path().join("data")).ok().says("2 stores, 2 books, 8 orders");
+    load(&windows, &parent.path().join("data")).ok().says("2 stores, 3 books, 8 orders");
     // In the middle of a file it is an error as any other.
     let twice = format!("{lines}\u{feff}{{}}\n");
-    load(&twice, &parent.path().join("other")).ends_with_status(1).says("line 15: is not a JSON object");
+    load(&twice, &parent.path().join("other")).ends_with_status(1).says("line 16: is not a JSON object");
 }
 
 #[test]

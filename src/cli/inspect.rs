@@ -218,7 +218,7 @@ fn store_row(name: &str, store: &Store) -> Value {
         .map(|book| {
             json!({
                 "id": &*book.id, "price": book.price, "stock": book.stock, "taken": book.taken,
-                "document": book.document.to_string(),
+                "document": book.document.to_string(), "listed": book.listed, "repriced": book.repriced,
             })
         })
         .collect();
@@ -242,6 +242,9 @@ fn store_event(event: &StoreEvent) -> (&'static str, Value) {
             ("BookAdded", json!({"book_id": &**id, "price": price, "stock": stock, "document": document.to_string()}))
         }
         StoreEvent::StockAdded { book, delta } => ("StockAdded", json!({"book": book.0, "delta": delta})),
+        StoreEvent::PriceSet { book, price } => ("PriceSet", json!({"book": book.0, "price": price})),
+        StoreEvent::Delisted { book } => ("Delisted", json!({"book": book.0})),
+        StoreEvent::Relisted { book } => ("Relisted", json!({"book": book.0})),
         StoreEvent::Reserved { order, facts } => (
             "Reserved",
             json!({

@@ -214,11 +214,15 @@ impl Credit {
     }
 }
 
-/// Appends what was judged good and answers either way.
-pub(super) fn append_and_answer<M, E>(ticket: Ticket, judged: Result<E, Refusal>, fx: &mut Vec<Effect<M, E>>) {
+/// Appends what was judged good, if anything is to be done, and answers either way.
+pub(super) fn append_and_answer<M, E>(
+    ticket: Ticket,
+    judged: Result<impl Into<Option<E>>, Refusal>,
+    fx: &mut Vec<Effect<M, E>>,
+) {
     match judged {
         Ok(event) => {
-            fx.push(Effect::Append(event));
+            fx.extend(event.into().map(Effect::Append));
             fx.push(Effect::Reply(ticket, Outcome::Done));
         }
         Err(refusal) => fx.push(Effect::Reply(ticket, Outcome::Refused(refusal))),

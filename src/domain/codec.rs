@@ -135,6 +135,18 @@ impl Payload for StoreEvent {
                 put(out, &(key, seq, at, order, release));
                 36
             }
+            StoreEvent::PriceSet { book, price } => {
+                put(out, &(key, seq, at, book, price));
+                37
+            }
+            StoreEvent::Delisted { book } => {
+                put(out, &(key, seq, at, book));
+                38
+            }
+            StoreEvent::Relisted { book } => {
+                put(out, &(key, seq, at, book));
+                39
+            }
         }
     }
 }
@@ -236,6 +248,18 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
             let (key, seq, at, order_id, release) = get(bytes)?;
             store((key, seq, at, StoreEvent::Released { order: order_id, release }))
         }
+        37 => {
+            let (key, seq, at, book, price) = get(bytes)?;
+            store((key, seq, at, StoreEvent::PriceSet { book, price }))
+        }
+        38 => {
+            let (key, seq, at, book) = get(bytes)?;
+            store((key, seq, at, StoreEvent::Delisted { book }))
+        }
+        39 => {
+            let (key, seq, at, book) = get(bytes)?;
+            store((key, seq, at, StoreEvent::Relisted { book }))
+        }
         64 => {
             let (key, seq, at, facts) = get(bytes)?;
             order((key, seq, at, OrderEvent::Placed(facts)))
@@ -310,6 +334,9 @@ mod tests {
             StoreEvent::Created { store_id: "s".into(), owner: AccountNo(1) },
             StoreEvent::BookAdded { id: "米".into(), price: 1, stock: 2, document: DocumentHash([9; 32]) },
             StoreEvent::StockAdded { book: BookNo(1), delta: -1 },
+            StoreEvent::PriceSet { book: BookNo(1), price: 0 },
+            StoreEvent::Delisted { book: BookNo(1) },
+            StoreEvent::Relisted { book: BookNo(2) },
             StoreEvent::Reserved { order, facts: facts() },
             StoreEvent::Released { order, release: Release { lines: facts().lines, key: Some(key()) } },
         ];

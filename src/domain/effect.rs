@@ -28,10 +28,10 @@ pub enum Outcome {
     Balance(Fen),
     /// A stock level.
     Level(i64),
-    /// A book's document and stock level.
-    Book(DocumentHash, i64),
-    /// For each place asked for: the book's id, document and stock level.
-    Shelf(Vec<(Arc<str>, DocumentHash, i64)>),
+    /// A book.
+    Book(Shelved),
+    /// The book of each place that was asked for.
+    Shelf(Vec<Shelved>),
     /// A number of orders.
     Count(usize),
     /// A new order.
@@ -54,6 +54,23 @@ pub enum Outcome {
     Crowded,
     /// The journal failed; it may have been done.
     Unknown,
+}
+
+/// What a store says of a book on its shelf.
+#[derive(Debug, Clone)]
+pub struct Shelved {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Content hash of its document.
+    pub document: DocumentHash,
+    /// Copies on the shelf.
+    pub stock: i64,
+    /// Price of a copy now, in fen.
+    pub price: Fen,
+    /// Whether the price in its document is an old one.
+    pub repriced: bool,
+    /// Whether it is for sale.
+    pub listed: bool,
 }
 
 /// Whose orders: the two lists that an order is in.

@@ -131,6 +131,10 @@ pub struct Book {
     pub taken: i64,
     /// Content hash of the book's document.
     pub document: DocumentHash,
+    /// Whether it is for sale: one that is not is neither ordered nor found.
+    pub listed: bool,
+    /// Whether its price was set after it was listed, so that the one in its document is an old one.
+    pub repriced: bool,
 }
 
 /// BLAKE3 hash of a book document.
@@ -308,6 +312,23 @@ pub enum StoreEvent {
         book: BookNo,
         /// By how many copies.
         delta: i64,
+    },
+    /// A copy costs something else from now on.
+    PriceSet {
+        /// Of which book.
+        book: BookNo,
+        /// Price of a copy.
+        price: Fen,
+    },
+    /// A book is not for sale any more.
+    Delisted {
+        /// Which one.
+        book: BookNo,
+    },
+    /// A book is for sale again.
+    Relisted {
+        /// Which one.
+        book: BookNo,
     },
     /// new_order's first step: copies were taken.
     Reserved {

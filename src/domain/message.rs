@@ -89,9 +89,13 @@ pub enum StoreMsg {
     AddBook { ticket: Ticket, user: AccountNo, book: NewBook, books_max: usize },
     /// Changes a stock level.
     AddStock { ticket: Ticket, user: AccountNo, book_id: Arc<str>, delta: i64 },
-    /// Gives a book's document hash and stock level.
+    /// Changes a price.
+    SetPrice { ticket: Ticket, user: AccountNo, book_id: Arc<str>, price: Fen },
+    /// Takes a book out of sale, or puts it back.
+    SetListed { ticket: Ticket, user: AccountNo, book_id: Arc<str>, listed: bool },
+    /// Gives a book as it is on the shelf, listed or not.
     Book { ticket: Ticket, book_id: Arc<str> },
-    /// Gives id, document hash and stock level of the books at these places, which must exist.
+    /// Gives the books at these places, which must exist.
     Shelf { ticket: Ticket, places: Vec<BookNo> },
     /// Gives a stock level.
     Stock { ticket: Ticket, book_id: Arc<str> },

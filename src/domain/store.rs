@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::ORDER_TOTAL_MAX;
 use super::account::append_and_answer;
-use super::effect::{Effect, Effects, Entity, OnPanic, Outcome};
+use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Shelved};
 use super::event::{Book, Evidence, Facts, Line, Release, Reservation, StoreEvent};
 use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo};
 use super::key::Key;
 use super::message::{Address, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 use super::refusal::Refusal;
+use crate::planted::{Fault, planted};
 
 /// A store. Its row in a snapshot and its dormant form are this struct, encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +93,26 @@ impl Store {
         }
     }
 
+    /// The same price again is no event: a client that does not know the outcome of its call asks once more.
+    fn set_price(&self, user: AccountNo, id: &Arc<str>, price: Fen) -> Result<Option<StoreEvent>, Refusal> {
+        self.check_owner(user)?;
+        let place = self.find(id)?;
+        Ok((self.book(place).price != price).then_some(StoreEvent::PriceSet { book: place, price }))
+    }
+
+    /// As `set_price`: what is so already is no event.
+    fn set_listed(&self, user: AccountNo, id: &Arc<str>, listed: bool) -> Result<Option<StoreEvent>, Refusal> {
+        self.check_owner(user)?;
+        let book = self.find(id)?;
+        let event = if listed { StoreEvent::Relisted { book } } else { StoreEvent::Delisted { book } };
+        Ok((self.book(book).listed != listed).then_some(event))
+    }
+
+    fn shelved(&self, place: BookNo) -> Shelved {
+        let Book { id, price, stock, document, listed, repriced, .. } = self.book(place).clone();
+        Shelved { id, document, stock, price, repriced, listed }
+    }
+
     /// new_order's judgement: per line in request order no such book, then stock low; then the total.
     fn judge_lines(&self, wanted: &[NewLine]) -> Result<(Box<[Line]>, Fen), Refusal> {
         let mut lines: Vec<Line> = Vec::with_capacity(wanted.len());
@@ -100,6 +121,9 @@ impl Store {
         for line in wanted {
             let place = self.find(&line.book_id)?;
             let book = self.book(place);
+            if !book.listed && !planted(Fault::DelistedBookOrdered) {
+                return Err(Refusal::NoBook(line.book_id.clone()));
+            }
             let known = match wanted.len() {
                 0..=16 => lines.iter().position(|line| line.book == place),
                 _ => at.get(&place).copied(),
@@ -173,18 +197,21 @@ impl Entity for Store {
             StoreMsg::AddStock { ticket, user, book_id, delta } => {
                 append_and_answer(ticket, self.add_stock(user, &book_id, delta), fx);
             }
+            StoreMsg::SetPrice { ticket, user, book_id, price } => {
+                append_and_answer(ticket, self.set_price(user, &book_id, price), fx);
+            }
+            StoreMsg::SetListed { ticket, user, book_id, listed } => {
+                append_and_answer(ticket, self.set_listed(user, &book_id, listed), fx);
+            }
             StoreMsg::Book { ticket, book_id } => {
                 let outcome = match self.find(&book_id) {
-                    Ok(place) => Outcome::Book(self.book(place).document, self.book(place).stock),
+                    Ok(place) => Outcome::Book(self.shelved(place)),
                     Err(refusal) => Outcome::Refused(refusal),
                 };
                 fx.push(Effect::Reply(ticket, outcome));
             }
             StoreMsg::Shelf { ticket, places } => {
-                let shelf = places.into_iter().map(|place| {
-                    let book = self.book(place);
-                    (book.id.clone(), book.document, book.stock)
-                });
+                let shelf = places.into_iter().map(|place| self.shelved(place));
                 fx.push(Effect::Reply(ticket, Outcome::Shelf(shelf.collect())));
             }
             StoreMsg::Stock { ticket, book_id } => {
@@ -214,9 +241,15 @@ impl Entity for Store {
             StoreEvent::BookAdded { id, price, stock, document } => {
                 self.places.insert(id.clone(), BookNo(self.books.len() as u32));
                 let (id, price, stock, document) = (id.clone(), *price, *stock, *document);
-                self.books.push(Book { id, price, stock, taken: 0, document });
+                self.books.push(Book { id, price, stock, taken: 0, document, listed: true, repriced: false });
             }
             StoreEvent::StockAdded { book, delta } => self.books[book.0 as usize].stock += delta,
+            StoreEvent::PriceSet { book, price } => {
+                let book = &mut self.books[book.0 as usize];
+                (book.price, book.repriced) = (*price, true);
+            }
+            StoreEvent::Delisted { book } => self.books[book.0 as usize].listed = false,
+            StoreEvent::Relisted { book } => self.books[book.0 as usize].listed = true,
             StoreEvent::Reserved { order, facts } => {
                 for line in &facts.lines {
                     let book = &mut self.books[line.book.0 as usize];
@@ -227,6 +260,9 @@ impl Entity for Store {
             }
             StoreEvent::Released { order, release } => {
                 for line in &release.lines {
+                    if planted(Fault::DelistedBookKeepsCopies) && !self.books[line.book.0 as usize].listed {
+                        continue;
+                    }
                     let book = &mut self.books[line.book.0 as usize];
                     book.stock += line.count;
                     book.taken -= line.count;
@@ -254,6 +290,8 @@ impl Entity for Store {
         match msg {
             StoreMsg::AddBook { ticket, .. }
             | StoreMsg::AddStock { ticket, .. }
+            | StoreMsg::SetPrice { ticket, .. }
+            | StoreMsg::SetListed { ticket, .. }
             | StoreMsg::Book { ticket, .. }
             | StoreMsg::Shelf { ticket, .. }
             | StoreMsg::Stock { ticket, .. } => OnPanic::Reply(*ticket),
@@ -261,5 +299,105 @@ impl Entity for Store {
             StoreMsg::Release { order, .. } => OnPanic::NotReleased(*order),
             StoreMsg::Create { .. } => OnPanic::Stop,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::Ticket;
+
+    const SELLER: AccountNo = AccountNo(1);
+    const BUYER: AccountNo = AccountNo(2);
+
+    /// Hands a message over with all its effects; gives events, messages and answers as words.
+    fn tell(store: &mut Store, msg: StoreMsg) -> Vec<String> {
+        let mut fx = Effects::<Store>::new();
+        store.handle(&mut (), msg, 10, &mut fx);
+        let first_word = |text: String| text.split(['(', '{', ' ']).next().unwrap_or_default().to_owned();
+        let mut told = Vec::new();
+        for effect in fx {
+            told.push(match effect {
+                Effect::Append(event) => {
+                    store.apply(&event, 10);
+                    first_word(format!("{event:?}"))
+                }
+                Effect::Reply(_, Outcome::Refused(refusal))
+                | Effect::Send(Send::Order(_, OrderMsg::NotReserved { refusal, .. })) => refusal.code().to_string(),
+                Effect::Send(Send::Order(_, OrderMsg::Reserved { facts, .. })) => facts.total.to_string(),
+                Effect::Send(Send::Order(_, msg)) => first_word(format!("{msg:?}")),
+                Effect::Reply(_, outcome) => first_word(format!("{outcome:?}")),
+                other => first_word(format!("{other:?}")),
+            });
+        }
+        told
+    }
+
+    /// A store with one book at 5 fen.
+    fn store() -> Store {
+        let mut store = Store::new(StoreNo(1));
+        store.apply(&StoreEvent::Created { store_id: "s".into(), owner: SELLER }, 0);
+        let document = super::super::event::DocumentHash([0; 32]);
+        store.apply(&StoreEvent::BookAdded { id: "b".into(), price: 5, stock: 10, document }, 0);
+        store
+    }
+
+    fn id(number: u64) -> OrderId {
+        OrderId::new(number << 20, BUYER, number)
+    }
+
+    fn reserve(store: &mut Store, number: u64, count: i64) -> Vec<String> {
+        let lines = vec![NewLine { book_id: "b".into(), count }];
+        tell(store, StoreMsg::Reserve { order: id(number), buyer: BUYER, lines, ttl: 100, key: None })
+    }
+
+    fn set_price(store: &mut Store, user: AccountNo, book: &str, price: Fen) -> Vec<String> {
+        tell(store, StoreMsg::SetPrice { ticket: Ticket(1), user, book_id: book.into(), price })
+    }
+
+    fn set_listed(store: &mut Store, user: AccountNo, book: &str, listed: bool) -> Vec<String> {
+        tell(store, StoreMsg::SetListed { ticket: Ticket(1), user, book_id: book.into(), listed })
+    }
+
+    #[test]
+    fn what_is_so_already_is_answered_and_is_no_event() {
+        let mut store = store();
+        assert_eq!(set_price(&mut store, SELLER, "b", 5), ["Done"]);
+        assert!(!store.books[0].repriced);
+        assert_eq!(set_price(&mut store, SELLER, "b", 6), ["PriceSet", "Done"]);
+        assert_eq!(set_listed(&mut store, SELLER, "b", true), ["Done"]);
+        assert_eq!(set_listed(&mut store, SELLER, "b", false), ["Delisted", "Done"]);
+        assert_eq!(set_listed(&mut store, SELLER, "b", false), ["Done"]);
+        assert_eq!(set_listed(&mut store, SELLER, "b", true), ["Relisted", "Done"]);
+        // The owner comes before the book.
+        for (user, book, code) in [(BUYER, "none", "401"), (SELLER, "none", "515")] {
+            assert_eq!(set_price(&mut store, user, book, 7), [code]);
+            assert_eq!(set_listed(&mut store, user, book, false), [code]);
+        }
+    }
+
+    #[test]
+    fn an_order_costs_what_its_book_cost_when_it_was_reserved() {
+        let mut store = store();
+        assert_eq!(reserve(&mut store, 1, 2), ["Reserved", "10"]);
+        set_price(&mut store, SELLER, "b", 7);
+        assert_eq!(reserve(&mut store, 2, 2), ["Reserved", "14"]);
+        // Asked again, the first is as it was.
+        assert_eq!(reserve(&mut store, 1, 2), ["10"]);
+    }
+
+    #[test]
+    fn a_delisted_book_is_not_reserved_and_takes_its_copies_back() {
+        let mut store = store();
+        reserve(&mut store, 1, 4);
+        set_listed(&mut store, SELLER, "b", false);
+        assert_eq!(reserve(&mut store, 2, 1), ["515"]);
+        // What was reserved before is, whoever asks again.
+        assert_eq!(reserve(&mut store, 1, 4), ["20"]);
+        let release = Release { lines: store.reservations[&id(1)].lines.clone(), key: None };
+        assert_eq!(tell(&mut store, StoreMsg::Release { order: id(1), release }), ["Released", "Released"]);
+        assert_eq!((store.books[0].stock, store.books[0].taken, store.books[0].listed), (10, 0, false));
+        set_listed(&mut store, SELLER, "b", true);
+        assert_eq!(reserve(&mut store, 2, 10), ["Reserved", "50"]);
     }
 }

@@ -6,7 +6,7 @@ use super::{BookView, Credential, Engine, Error, NewBook, OrderView, Result, che
 use crate::actors::System;
 use crate::catalog::Outline;
 use crate::cold::{ColdError, DOCUMENT_BYTES_MAX};
-use crate::domain::{self, AccountMsg, AccountNo, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
+use crate::domain::{self, AccountMsg, AccountNo, Fen, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
 
 impl Engine {
     /// Opens a store that this user owns. Store ids are global: of two calls for one id the second waits for the first
@@ -89,7 +89,8 @@ impl Engine {
         core.change_then(book.id.len(), Some(then), message).await.map(|_| ())
     }
 
-    /// Changes a stock level by `delta` copies; a negative one takes copies off the shelf.
+    /// Changes a stock level by `delta` copies; a negative one takes copies off the shelf. Also that of a book that is
+    /// not for sale.
     ///
     /// # Errors
     /// 511, 401, 513, 401 (somebody else's store), 515, 530 (below 0 or overflow), in this order.
@@ -110,6 +111,89 @@ impl Engine {
         let message = |ticket| {
             let book_id = book_id.into();
             Send::Store(store, StoreMsg::AddStock { ticket, user, book_id, delta })
+        };
+        self.core.change(0, message).await.map(|_| ())
+    }
+
+    /// Sets the price of a copy, in fen. Orders that were placed keep theirs. The new price is in the document that
+    /// [`Engine::book`] and [`Engine::search`] give, in place of the value of its member `price`, if it has one; the rest
+    /// of the text stays as it is to the byte. Setting the price that a book has changes nothing.
+    ///
+    /// # Errors
+    /// 530 for a price below 0; 511, 401, 513, 401 (somebody else's store), 515, in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn set_price(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+        price: Fen,
+    ) -> Result<()> {
+        check_id("store_id", store_id)?;
+        check_id("book_id", book_id)?;
+        check_not_negative("price", price)?;
+        let (store, user) = self.own_store(user_id, credential, store_id).await?;
+        let message = |ticket| {
+            let book_id = book_id.into();
+            Send::Store(store, StoreMsg::SetPrice { ticket, user, book_id, price })
+        };
+        self.core.change(0, message).await.map(|_| ())
+    }
+
+    /// Takes a book out of sale: it is not ordered (515) and not found any more when this returns. Orders that were
+    /// placed go on, and when one is canceled its copies come back to the book. The book can still be read, its stock
+    /// level and its price be changed, and its id stays taken. Delisting a book that is not for sale changes nothing.
+    ///
+    /// # Errors
+    /// 511, 401, 513, 401 (somebody else's store), 515, in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn delist_book(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+    ) -> Result<()> {
+        self.set_listed(user_id, credential, store_id, book_id, false).await
+    }
+
+    /// Puts a book that was delisted back on sale, with the stock and the price that it has by now: it can be found and
+    /// ordered when this returns. Relisting a book that is for sale changes nothing.
+    ///
+    /// # Errors
+    /// As [`Engine::delist_book`].
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn relist_book(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+    ) -> Result<()> {
+        self.set_listed(user_id, credential, store_id, book_id, true).await
+    }
+
+    async fn set_listed(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+        listed: bool,
+    ) -> Result<()> {
+        check_id("store_id", store_id)?;
+        check_id("book_id", book_id)?;
+        let (store, user) = self.own_store(user_id, credential, store_id).await?;
+        let message = |ticket| {
+            let book_id = book_id.into();
+            Send::Store(store, StoreMsg::SetListed { ticket, user, book_id, listed })
         };
         self.core.change(0, message).await.map(|_| ())
     }
@@ -197,7 +281,7 @@ impl Engine {
         Ok(lists)
     }
 
-    /// Copies of a book on the shelf, for everybody to see.
+    /// Copies of a book on the shelf, for everybody to see; also of a book that is not for sale.
     ///
     /// # Errors
     /// 513, 515, in this order.
@@ -213,7 +297,8 @@ impl Engine {
         self.level(store, book_id.into()).await
     }
 
-    /// A book as it was listed, and how many copies are on the shelf, for everybody to see.
+    /// A book as it was listed, but at the price of now, and how many copies are on the shelf, for everybody to see. Also
+    /// a book that is not for sale is shown.
     ///
     /// # Errors
     /// 513, 515, in this order; [`Error::Overloaded`] if its document cannot be read now.
@@ -228,12 +313,12 @@ impl Engine {
             return core.refuse(Refusal::NoStore(store_id.into())).await;
         };
         let book_id = book_id.into();
-        let (hash, stock_level) =
-            match core.ask(|ticket| Send::Store(store, StoreMsg::Book { ticket, book_id })).await? {
-                Outcome::Book(hash, stock_level) => (hash, stock_level),
-                outcome => return core.unexpected(&outcome),
-            };
-        Ok(BookView { document: core.document(&hash).await?, stock_level })
+        let book = match core.ask(|ticket| Send::Store(store, StoreMsg::Book { ticket, book_id })).await? {
+            Outcome::Book(book) => book,
+            outcome => return core.unexpected(&outcome),
+        };
+        let document = core.document(&book).await?;
+        Ok(BookView { document, price: book.price, stock_level: book.stock, is_listed: book.listed })
     }
 
     async fn level(&self, store: StoreNo, book_id: Arc<str>) -> Result<i64> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bookstore::{OrderStatus, Refusal};
 
-use super::command::{Answer, Command, Line, Proof, Row};
+use super::command::{Answer, Command, Line, Proof, Row, document};
 
 /// The limits that the engine is opened with.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +48,7 @@ struct Book {
     price: i64,
     stock: i64,
     document: String,
+    listed: bool,
 }
 
 pub(crate) struct Order {
@@ -138,7 +139,20 @@ impl Shop {
                 if found.books.contains_key(book) {
                     return refuse(Refusal::BookExists(book.as_str().into()));
                 }
-                found.books.insert(book.clone(), Book { price: *price, stock: *stock, document: document.clone() });
+                let (price, stock, document) = (*price, *stock, document.clone());
+                found.books.insert(book.clone(), Book { price, stock, document, listed: true });
+                Ok(Answer::Done)
+            }
+            Command::SetPrice { user, proof, store, book, price } => {
+                if *price < 0 {
+                    return invalid("price", "must be 0 or more");
+                }
+                let found = self.own_book(user, proof, store, book)?;
+                (found.price, found.document) = (*price, document(store, book, *price));
+                Ok(Answer::Done)
+            }
+            Command::SetListed { user, proof, store, book, listed } => {
+                self.own_book(user, proof, store, book)?.listed = *listed;
                 Ok(Answer::Done)
             }
             Command::AddStock { user, proof, store, book, delta } => self.add_stock(user, proof, store, book, *delta),
@@ -155,7 +169,7 @@ impl Shop {
             Command::StockLevel { store, book } => Ok(Answer::Number(self.book(store, book)?.stock)),
             Command::ReadBook { store, book } => {
                 let book = self.book(store, book)?;
-                Ok(Answer::Book(book.document.clone(), book.stock))
+                Ok(Answer::Book(book.document.clone(), book.stock, book.price, book.listed))
             }
             Command::OrderStatus { user, proof, order } => {
                 let account = self.user(user, proof)?;
@@ -229,9 +243,7 @@ impl Shop {
         let taken = self.orders.iter().filter(|order| order.store == store && order.status != OrderStatus::Canceled);
         let lines = taken.flat_map(|order| &order.lines).filter(|(book, ..)| book == id);
         let taken: i64 = lines.map(|(_, count, _)| count).sum();
-        let Some(book) = self.own_store(user, proof, store)?.books.get_mut(id) else {
-            return refuse(Refusal::NoBook(id.into()));
-        };
+        let book = self.own_book(user, proof, store, id)?;
         let level = i128::from(book.stock) + i128::from(delta);
         if level < 0 {
             return invalid("add_stock_level", "the stock level would fall below 0");
@@ -262,7 +274,7 @@ impl Shop {
         }
         let mut lines: Vec<(String, i64, i64)> = Vec::new();
         for line in wanted {
-            let Some(book) = found.books.get(&line.book) else {
+            let Some(book) = found.books.get(&line.book).filter(|book| book.listed) else {
                 return refuse(Refusal::NoBook(line.book.as_str().into()));
             };
             let known = lines.iter_mut().find(|(id, ..)| *id == line.book);
@@ -460,6 +472,11 @@ impl Shop {
             Some(found) if found.owner != account => refuse(Refusal::Unauthorized),
             Some(found) => Ok(found),
         }
+    }
+
+    fn own_book(&mut self, user: &str, proof: &Proof, store: &str, book: &str) -> Judged<&mut Book> {
+        let found = self.own_store(user, proof, store)?.books.get_mut(book);
+        found.ok_or_else(|| Answer::Refused(Refusal::NoBook(book.into())))
     }
 
     fn book(&self, store: &str, book: &str) -> Judged<&Book> {

@@ -58,7 +58,23 @@ pub(crate) enum Command {
         book: Arc<str>,
         delta: i64,
     },
+    SetPrice {
+        user: u32,
+        store: u32,
+        book: Arc<str>,
+        price: i64,
+    },
+    SetListed {
+        user: u32,
+        store: u32,
+        book: Arc<str>,
+        listed: bool,
+    },
     Level {
+        store: u32,
+        book: Arc<str>,
+    },
+    Look {
         store: u32,
         book: Arc<str>,
     },
@@ -129,6 +145,8 @@ impl Command {
             | Command::CreateStore { user, .. }
             | Command::AddBook { user, .. }
             | Command::AddStock { user, .. }
+            | Command::SetPrice { user, .. }
+            | Command::SetListed { user, .. }
             | Command::Place { user, .. }
             | Command::Pay { user, .. }
             | Command::Ship { user, .. }
@@ -138,6 +156,7 @@ impl Command {
             | Command::OfBuyer { user } => Some(*user),
             Command::Register { .. }
             | Command::Level { .. }
+            | Command::Look { .. }
             | Command::OfStore { .. }
             | Command::Count { .. }
             | Command::Sweep { .. } => None,
@@ -229,6 +248,15 @@ impl Command {
                 let (user, book_id) = (AccountNo(*user), book.clone());
                 store_of(store, StoreMsg::AddStock { ticket, user, book_id, delta: *delta })
             }
+            Command::SetPrice { user, store, book, price } => {
+                let (user, book_id) = (AccountNo(*user), book.clone());
+                store_of(store, StoreMsg::SetPrice { ticket, user, book_id, price: *price })
+            }
+            Command::SetListed { user, store, book, listed } => {
+                let (user, book_id) = (AccountNo(*user), book.clone());
+                store_of(store, StoreMsg::SetListed { ticket, user, book_id, listed: *listed })
+            }
+            Command::Look { store, book } => store_of(store, StoreMsg::Book { ticket, book_id: book.clone() }),
             Command::Level { store, book } => store_of(store, StoreMsg::Stock { ticket, book_id: book.clone() }),
             Command::Place { user, store, order, lines, .. } => {
                 let line = |(book, count): &(Arc<str>, i64)| NewLine { book_id: book.clone(), count: *count };

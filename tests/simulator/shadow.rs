@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bookstore::internals::domain::{Account, Order, OrderId, OrderStatus, PayKind, Store};
 
 use crate::command::{Command, KeyId};
+use crate::setting::Setting;
 
 /// What is known of something that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +59,21 @@ pub(crate) struct User {
     perhaps_put_in: Vec<(Option<KeyId>, i64)>,
 }
 
+/// A line of an order, as it was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct ShadowLine {
+    count: i64,
+    /// What a copy cost, once that is known.
+    price: Option<i64>,
+    price_since: usize,
+    for_sale_since: usize,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct ShadowBook {
     pub(crate) listed: Known,
-    pub(crate) price: i64,
+    pub(crate) price: Setting<i64>,
+    pub(crate) for_sale: Setting<bool>,
     put_in: i64,
     perhaps_put_in: Vec<i64>,
 }
@@ -77,8 +89,10 @@ pub(crate) struct Shop {
 pub(crate) struct ShadowOrder {
     pub(crate) buyer: u32,
     pub(crate) store: u32,
-    /// Copies by book.
-    lines: BTreeMap<Arc<str>, i64>,
+    /// By book.
+    lines: BTreeMap<Arc<str>, ShadowLine>,
+    /// Every book of it was surely there when it was asked for.
+    books_known: bool,
     placed: Known,
     /// At the last time that nothing moved.
     base: Standing,
@@ -194,8 +208,8 @@ fn parts_of<K: Copy>(sum: i64, parts: &[(K, i64)]) -> Option<Vec<K>> {
 }
 
 impl ShadowOrder {
-    fn total(&self, shop: &Shop) -> i64 {
-        self.lines.iter().map(|(book, count)| shop.books[book].price * count).sum()
+    fn total(&self) -> i64 {
+        self.lines.values().map(|line| line.count * line.price.unwrap_or(0)).sum()
     }
 
     /// What somebody was told. An error if it was told otherwise before.
@@ -233,20 +247,33 @@ impl Shadow {
                 // One that is there is refused.
                 shop.books.entry(book.clone()).or_insert_with(|| ShadowBook {
                     listed: Known::Perhaps,
-                    price: *price,
+                    price: Setting::new(*price),
+                    for_sale: Setting::new(true),
                     put_in: *stock,
                     perhaps_put_in: Vec::new(),
                 });
             }
+            Command::SetPrice { store, book, price, .. } => self.book(*store, book).price.ask(*price),
+            Command::SetListed { store, book, listed, .. } => self.book(*store, book).for_sale.ask(*listed),
             Command::Place { user, store, order, lines, .. } => {
+                let shop = &self.shops[store];
                 let mut counts = BTreeMap::new();
                 for (book, count) in lines {
-                    *counts.entry(book.clone()).or_insert(0) += count;
+                    let known = &shop.books[book];
+                    let line = counts.entry(book.clone()).or_insert(ShadowLine {
+                        count: 0,
+                        price: None,
+                        price_since: known.price.now_since(),
+                        for_sale_since: known.for_sale.now_since(),
+                    });
+                    line.count += count;
                 }
+                let books_known = counts.keys().all(|book| shop.books[book].listed == Known::Yes);
                 let order_of = ShadowOrder {
                     buyer: *user,
                     store: *store,
                     lines: counts,
+                    books_known,
                     placed: Known::Perhaps,
                     base: PLACED,
                     done: Vec::new(),
@@ -308,6 +335,8 @@ impl Shadow {
             Command::CreateStore { store, .. } => self.shop(*store).created = Known::Yes,
             Command::AddBook { store, book, .. } => self.book(*store, book).listed = Known::Yes,
             Command::AddStock { store, book, delta, .. } => self.book(*store, book).put_in += delta,
+            Command::SetPrice { store, book, .. } => self.book(*store, book).price.answered(true),
+            Command::SetListed { store, book, .. } => self.book(*store, book).for_sale.answered(true),
             Command::Place { order, .. } => {
                 let order = self.order(*order);
                 order.placed = Known::Yes;
@@ -385,8 +414,30 @@ impl Shadow {
                     book.listed = Known::No;
                 }
             }
+            Command::SetPrice { store, book, .. } => self.book(*store, book).price.answered(false),
+            Command::SetListed { store, book, .. } => self.book(*store, book).for_sale.answered(false),
             Command::Place { order, .. } => self.order(*order).placed = Known::No,
             _ => {}
+        }
+    }
+
+    /// An order was taken: each of its books was for sale at some time since it was asked for.
+    pub(crate) fn judge_for_sale(&self, id: OrderId) -> Result<(), String> {
+        let order = &self.orders[&id];
+        let shop = &self.shops[&order.store];
+        let not = order.lines.iter().find(|(book, line)| !shop.books[*book].for_sale.may_be(line.for_sale_since, true));
+        not.map_or(Ok(()), |(book, _)| Err(format!("{book} was not for sale")))
+    }
+
+    /// An order was refused for a book: one of them was not there, or not for sale.
+    pub(crate) fn judge_not_for_sale(&self, id: OrderId) -> Result<(), String> {
+        let order = &self.orders[&id];
+        let shop = &self.shops[&order.store];
+        let not_for_sale =
+            order.lines.iter().any(|(book, line)| shop.books[book].for_sale.may_be(line.for_sale_since, false));
+        match not_for_sale || !order.books_known {
+            true => Ok(()),
+            false => Err("all of its books were for sale".into()),
         }
     }
 
@@ -468,8 +519,21 @@ impl Shadow {
         self.compare_orders(state)?;
         self.compare_stock(state)?;
         self.compare_money(state)?;
+        self.settle_books(state);
         self.keys.values_mut().for_each(|book| book.lost = None);
         Ok(())
+    }
+
+    /// Prices, and what is for sale, are as they are.
+    fn settle_books(&mut self, state: &State) {
+        for (number, shop) in &mut self.shops {
+            let (_, store) = &state.stores[number];
+            for found in store.books() {
+                if let Some(book) = shop.books.get_mut(&found.id) {
+                    (book.price, book.for_sale) = (Setting::new(found.price), Setting::new(found.listed));
+                }
+            }
+        }
     }
 
     fn compare_users(&mut self, state: &State) -> Result<(), String> {
@@ -552,9 +616,10 @@ impl Shadow {
                     (Some(_), Known::No) => return Err(format!("store {number} has {id}, which was refused")),
                     (Some(found), _) => {
                         book.listed = Known::Yes;
-                        if found.price != book.price {
-                            return Err(format!("{id} of store {number} costs {}, not {}", found.price, book.price));
-                        }
+                        let price = book.price.judge(book.price.now_since(), found.price);
+                        price.map_err(|why| format!("what {id} of store {number} costs: {why}"))?;
+                        let for_sale = book.for_sale.judge(book.for_sale.now_since(), found.listed);
+                        for_sale.map_err(|why| format!("whether {id} of store {number} is for sale: {why}"))?;
                     }
                 }
             }
@@ -592,12 +657,21 @@ impl Shadow {
             order.placed = Known::Yes;
             let (_, store) = state.stores.get(&order.store).ok_or(format!("order {id} has no store"))?;
             let line = |line: &bookstore::internals::domain::Line| {
-                (store.books()[line.book.0 as usize].id.clone(), line.count)
+                (store.books()[line.book.0 as usize].id.clone(), (line.count, line.price))
             };
             let lines: BTreeMap<_, _> = found.lines().iter().map(line).collect();
             let shop = self.shops.get(&order.store).ok_or(format!("order {id} has no store"))?;
+            for (book, line) in order.lines.iter_mut().filter(|(_, line)| line.price.is_none()) {
+                let (_, price) = lines.get(book).ok_or(format!("order {id} lacks {book}"))?;
+                let judged = shop.books[book].price.judge(line.price_since, *price);
+                judged.map_err(|why| format!("what {book} cost in order {id}: {why}"))?;
+                line.price = Some(*price);
+            }
+            let asked_lines =
+                order.lines.iter().map(|(book, line)| (book.clone(), (line.count, line.price.unwrap_or(0))));
+            let asked_lines: BTreeMap<_, _> = asked_lines.collect();
             let said = (found.buyer().0, found.store().0, found.seller().0, found.total(), &lines);
-            let asked = (order.buyer, order.store, shop.owner, order.total(shop), &order.lines);
+            let asked = (order.buyer, order.store, shop.owner, order.total(), &asked_lines);
             if said != asked {
                 return Err(format!("order {id} is {said:?}, asked for was {asked:?}"));
             }
@@ -632,7 +706,7 @@ impl Shadow {
                 let is_mine =
                     |order: &&ShadowOrder| order.store == *number && order.base.status != OrderStatus::Canceled;
                 let ordered = self.orders.values().filter(is_mine);
-                let sold: i64 = ordered.filter_map(|order| order.lines.get(&found.id)).sum();
+                let sold: i64 = ordered.filter_map(|order| order.lines.get(&found.id)).map(|line| line.count).sum();
                 let put_in = found.stock + sold;
                 if found.stock < 0 || !is_sum(put_in - book.put_in, &book.perhaps_put_in) {
                     let (id, told) = (&found.id, (book.put_in, &book.perhaps_put_in));
@@ -651,7 +725,7 @@ impl Shadow {
             let mut balance = user.put_in;
             for order in self.orders.values() {
                 let shop = &self.shops[&order.store];
-                let total = order.total(shop);
+                let total = order.total();
                 if order.buyer == *number && order.base.payment.is_some() {
                     balance -= total;
                 }
@@ -690,6 +764,12 @@ impl Shadow {
             order.deadline_max = found.deadline();
             order.done.clear();
             order.perhaps.clear();
+            let books = state.stores[&order.store].1.books();
+            for line in found.lines() {
+                if let Some(known) = order.lines.get_mut(&books[line.book.0 as usize].id) {
+                    known.price = Some(line.price);
+                }
+            }
         }
         self.shops.retain(|number, _| state.stores.contains_key(number));
         for (number, shop) in &mut self.shops {
@@ -698,7 +778,8 @@ impl Shadow {
             shop.books.retain(|id, _| store.books().iter().any(|book| book.id == *id));
             for book in store.books() {
                 let shadow = shop.books.get_mut(&book.id).unwrap();
-                (shadow.listed, shadow.price) = (Known::Yes, book.price);
+                shadow.listed = Known::Yes;
+                (shadow.price, shadow.for_sale) = (Setting::new(book.price), Setting::new(book.listed));
                 let ordered = state.orders.values().filter(|order| order.store().0 == *number);
                 let sold = ordered.filter(|order| order.status() != OrderStatus::Canceled);
                 let of_book = |order: &Order| {

@@ -64,7 +64,10 @@ impl Sim {
                 let delta = if dice.chance(200) { -(delta % 7) } else { delta };
                 Command::AddStock { user: owner, store, book, delta }
             }
-            33..36 => Command::Level { store, book },
+            33 if dice.chance(500) => Command::Level { store, book },
+            33 => Command::Look { store, book },
+            34 => Command::SetPrice { user: owner, store, book, price: dice.roll(500) as i64 },
+            35 => Command::SetListed { user: owner, store, book, listed: dice.chance(700) },
             36..58 => {
                 let count = 1 + dice.index(3);
                 let lines = (0..count).map(|_| {
@@ -130,10 +133,11 @@ impl Sim {
         if !command.user().is_some_and(|user| is_there(&user)) {
             return None;
         }
-        if let Command::Place { store, .. } = &command
-            && !self.shadow.shops.contains_key(store)
-        {
-            return None;
+        if let Command::Place { store, lines, .. } = &command {
+            let shop = self.shadow.shops.get(store)?;
+            if !lines.iter().all(|(book, _)| shop.books.contains_key(book)) {
+                return None;
+            }
         }
         match command {
             Command::Place { user, store, lines, key, .. } => {

@@ -19,8 +19,9 @@ use crate::auth::PASSWORD_BYTES_MAX;
 use crate::catalog::Outline;
 use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
-    Account, AccountEvent, AccountNo, Blob, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS, ORDER_TOTAL_MAX,
-    Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store, StoreEvent, StoreNo, encode_row,
+    Account, AccountEvent, AccountNo, Blob, BookNo, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS,
+    ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store, StoreEvent, StoreNo,
+    encode_row,
 };
 use crate::engine::chunks::chunk;
 use crate::engine::{Error, NewBook, Progress, check_id};
@@ -231,6 +232,33 @@ impl Loader {
         Ok(())
     }
 
+    /// Sets the price of a book that was taken, as [`Engine::set_price`](crate::Engine::set_price) does: the one in its
+    /// document is an old one. Orders say their own prices.
+    ///
+    /// # Errors
+    /// [`LoadError::Row`] if the price is below 0, or there is no such store or book.
+    pub fn set_price(&mut self, store_id: &str, book_id: &str, price: Fen) -> Result<(), LoadError> {
+        check_not_negative("price", price)?;
+        let (store, book) = self.book_of(store_id, book_id)?;
+        if store.books[book.0 as usize].price != price {
+            store.apply(&StoreEvent::PriceSet { book, price }, 0);
+        }
+        Ok(())
+    }
+
+    /// Says that a book that was taken is not for sale; see [`Engine::delist_book`](crate::Engine::delist_book). Orders
+    /// of it are taken all the same.
+    ///
+    /// # Errors
+    /// [`LoadError::Row`] if there is no such store or book.
+    pub fn delist_book(&mut self, store_id: &str, book_id: &str) -> Result<(), LoadError> {
+        let (store, book) = self.book_of(store_id, book_id)?;
+        if store.books[book.0 as usize].listed {
+            store.apply(&StoreEvent::Delisted { book }, 0);
+        }
+        Ok(())
+    }
+
     /// Takes an order and gives it an id, which tells its time and its buyer's shard.
     ///
     /// # Errors
@@ -359,6 +387,15 @@ impl Loader {
     fn store_number(&self, store_id: &str) -> Result<StoreNo, LoadError> {
         let found = self.store_numbers.get(store_id).copied();
         found.ok_or_else(|| LoadError::row("store_id", format!("no store {store_id:?} came before")))
+    }
+
+    fn book_of(&mut self, store_id: &str, book_id: &str) -> Result<(&mut Store, BookNo), LoadError> {
+        let number = self.store_number(store_id)?;
+        let (_, store) = &mut self.stores[number.0 as usize - 1];
+        let place = store.place(book_id);
+        let place =
+            place.ok_or_else(|| LoadError::row("id", format!("no book {book_id:?} of this store came before")))?;
+        Ok((store, place))
     }
 
     fn lines(

@@ -138,6 +138,9 @@ impl Lost {
                 }
                 StoreEvent::BookAdded { .. } => "BookAdded",
                 StoreEvent::StockAdded { .. } => "StockAdded",
+                StoreEvent::PriceSet { .. } => "PriceSet",
+                StoreEvent::Delisted { .. } => "Delisted",
+                StoreEvent::Relisted { .. } => "Relisted",
                 StoreEvent::Reserved { order, .. } => {
                     self.orders.insert(*order);
                     "Reserved"
