@@ -69,11 +69,19 @@ pub enum Fault {
     DelistedBookOrdered,
     /// Canceled orders do not give copies back to a book that is not for sale.
     DelistedBookKeepsCopies,
+    /// A store closes without a look at its orders.
+    ClosedWithoutAsking,
+    /// A store closes although an order was placed while its orders were looked at.
+    OrderWhileClosingIgnored,
+    /// A store closes without a look at its orders at rest.
+    OrdersAtRestNotAsked,
+    /// Recovery does not tell the owner's account of a store that was closed.
+    ClosureDropped,
 }
 
 /// Every fault.
 #[cfg(feature = "planted-faults")]
-pub const FAULTS: [Fault; 30] = [
+pub const FAULTS: [Fault; 34] = [
     Fault::MissingSync,
     Fault::SyncErrorIgnored,
     Fault::AnswerBeforeGate,
@@ -104,6 +112,10 @@ pub const FAULTS: [Fault; 30] = [
     Fault::KeyAtRestIgnored,
     Fault::DelistedBookOrdered,
     Fault::DelistedBookKeepsCopies,
+    Fault::ClosedWithoutAsking,
+    Fault::OrderWhileClosingIgnored,
+    Fault::OrdersAtRestNotAsked,
+    Fault::ClosureDropped,
 ];
 
 #[cfg(feature = "planted-faults")]

@@ -51,6 +51,7 @@ const TABLE: &[(&str, &[(Stranger, u16)])] = &[
     ("/seller/create_store", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 514)]),
     ("/seller/add_book", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
     ("/seller/add_stock_level", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
+    ("/seller/close_store", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
     ("/seller/set_price", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
     ("/seller/delist_book", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
     ("/seller/relist_book", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
@@ -145,6 +146,7 @@ impl World {
             client.add_book(user, store, book("b", 100), 1_000_000).ok();
             client.add_book(user, store, book("spare", 100), 1_000_000).ok();
         }
+        client.create_store(&anna, "annas other one").ok();
         World { data, service, client, anna, ben }
     }
 
@@ -169,6 +171,7 @@ impl World {
             "/auth/register" => body["user_id"] = json!("clara"),
             "/auth/unregister" => body["user_id"] = json!("leaving"),
             "/seller/create_store" => body["store_id"] = json!("new store"),
+            "/seller/close_store" => body["store_id"] = json!("annas other one"),
             // So that the others still find something on sale.
             "/seller/delist_book" => body["book_id"] = json!("spare"),
             _ => {}
@@ -487,7 +490,7 @@ fn token_requests(world: &World) -> Vec<(String, Value)> {
             (route.path, body)
         })
         .collect();
-    assert_eq!(requests.len(), 9);
+    assert_eq!(requests.len(), 10);
     requests
 }
 

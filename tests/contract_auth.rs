@@ -109,6 +109,7 @@ fn a_missing_empty_forged_or_foreign_token_is_401_on_every_route_that_needs_one(
         ("/seller/relist_book", json!({"user_id": "seller", "store_id": STORE, "book_id": CHEAP})),
         ("/seller/ship", json!({"user_id": "seller", "store_id": STORE, "order_id": order})),
         ("/buyer/new_order", json!({"user_id": "seller", "store_id": STORE, "books": [{"id": CHEAP, "count": 1}]})),
+        ("/seller/close_store", json!({"user_id": "seller", "store_id": "second"})),
         ("/auth/logout", json!({"user_id": "seller"})),
     ];
     for (path, body) in &requests {

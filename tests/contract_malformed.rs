@@ -60,7 +60,7 @@ const SEARCH: &[(&str, Kind)] = &[
     ("page_size", OptionalPageSize),
 ];
 
-const ROUTES: [Route; 30] = [
+const ROUTES: [Route; 31] = [
     route("/auth/unregister", &[USER, PASSWORD], 401),
     route("/auth/login", &[USER, PASSWORD, ("terminal", OptionalText)], 401),
     route("/auth/password", &[USER, ("oldPassword", Password), ("newPassword", Password)], 401),
@@ -69,6 +69,7 @@ const ROUTES: [Route; 30] = [
     route("/seller/add_book", &[USER, STORE_ID, ("book_info", Book), ("stock_level", OptionalLevel)], 511),
     route("/seller/add_stock_level", &[USER, STORE_ID, BOOK_ID, ("add_stock_level", Integer)], 511),
     route("/seller/set_price", &[USER, STORE_ID, BOOK_ID, ("price", Amount)], 511),
+    route("/seller/close_store", &[USER, STORE_ID], 511),
     route("/seller/delist_book", &[USER, STORE_ID, BOOK_ID], 511),
     route("/seller/relist_book", &[USER, STORE_ID, BOOK_ID], 511),
     route("/seller/ship", &[USER, STORE_ID, ORDER], 511),

@@ -13,7 +13,7 @@ use common::shop::{CHEAP, STOCK, STORE};
 use common::{Answer, Conn, Server, Shop, User, request};
 use serde_json::json;
 
-const ROUTES: [&str; 27] = [
+const ROUTES: [&str; 28] = [
     "/auth/register",
     "/auth/unregister",
     "/auth/login",
@@ -23,6 +23,7 @@ const ROUTES: [&str; 27] = [
     "/seller/add_book",
     "/seller/add_stock_level",
     "/seller/set_price",
+    "/seller/close_store",
     "/seller/delist_book",
     "/seller/relist_book",
     "/seller/ship",

@@ -61,6 +61,7 @@ fn shop() -> Vec<Value> {
         json!({"type": "account", "user_id": "buyer", "password_hash": hash, "balance": 1_000}),
         json!({"type": "store", "store_id": "corner", "user_id": "seller"}),
         json!({"type": "store", "store_id": "empty", "user_id": "seller"}),
+        json!({"type": "store", "store_id": "closed", "user_id": "seller", "closed": true}),
         book("b1", 10),
         book("b2", 0),
         with(book("b3", 4), &[("price", json!(70)), ("listed", json!(false))]),
@@ -72,12 +73,14 @@ fn shop() -> Vec<Value> {
         order("old 6", "received", json!({})),
         order("old 7", "completed", json!({"paid_to": "platform", "is_shipped": false})),
         order("old 8", "canceled", json!({})),
+        with(book("b1", 3), &[("store_id", json!("closed"))]),
+        order("old 9", "completed", json!({"store_id": "closed"})),
     ]
 }
 
 fn loaded_shop() -> Server {
     Server::start_on(&[], |dir| {
-        load(&text(&shop()), dir).ok().says("2 accounts (1 passwords hashed), 2 stores, 3 books, 8 orders");
+        load(&text(&shop()), dir).ok().says("2 accounts (1 passwords hashed), 3 stores, 4 books, 9 orders");
     })
 }
 
@@ -109,13 +112,15 @@ fn a_loaded_shop_is_served() {
         let mut states: Vec<&str> = orders.iter().map(|order| order["status"].as_str().unwrap()).collect();
         assert_eq!(states.pop(), Some("canceled"), "the oldest comes last and has expired: {orders:?}");
         states.reverse();
-        assert_eq!(states, ["pending", "paid", "paid", "shipped", "received", "completed", "canceled"]);
+        assert_eq!(states, ["pending", "paid", "paid", "shipped", "received", "completed", "canceled", "completed"]);
         assert_eq!(orders[0]["created_time"], "2025-03-04T05:06:07.008Z");
         assert_eq!((&orders[0]["total_price"], &orders[1]["is_shipped"]), (&json!(180), &json!(false)));
-        assert_eq!(client.order_count("buyer"), 8);
+        assert_eq!(client.order_count("buyer"), 9);
         let of_store = client.query_all_store_orders(&seller);
         assert_eq!(of_store.ok().body["orders"]["corner"].as_array().unwrap().len(), 8);
         assert_eq!(of_store.body["orders"]["empty"], json!([]));
+        assert_eq!(of_store.body["orders"]["closed"].as_array().unwrap().len(), 1);
+        client.new_order(&client.logged_in(&buyer), "closed", &[("b1", 1)]).refused(513, "closed");
         server.kill9();
         server.restart();
     }
@@ -128,7 +133,9 @@ fn loaded_orders_go_on() {
     let (buyer, seller) = (client.logged_in(&User::new("buyer")), client.logged_in(&User::new("seller")));
     let orders = client.query_buyer_all_orders(&buyer).ok().orders().clone();
     let ids: Vec<&str> = orders.iter().rev().map(|order| order["order_id"].as_str().unwrap()).collect();
-    let [_, pending, by_platform, direct, shipped, received, completed, canceled] = ids[..] else { panic!("{ids:?}") };
+    let [_, pending, by_platform, direct, shipped, received, completed, canceled, _] = ids[..] else {
+        panic!("{ids:?}")
+    };
     client.payment(&buyer, pending).ok();
     client.ship(&seller, "corner", by_platform).ok();
     assert_eq!((client.balance(&buyer), client.balance(&seller)), (820, 880));
@@ -178,7 +185,7 @@ fn new_order_ids_are_told() {
     done.ok();
     let told: Vec<Value> =
         fs::read_to_string(&ids).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(told.len(), 8);
+    assert_eq!(told.len(), 9);
     assert_eq!(told[3]["order_id"], "old 4");
     assert_eq!(told[3]["new_order_id"].as_str().unwrap().len(), 36);
 
@@ -224,6 +231,9 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
         (json!({"type": "store", "store_id": "s", "user_id": "nobody"}), "no account \"nobody\" came before"),
         (json!({"type": "store", "store_id": "corner", "user_id": "buyer"}), "there is a store \"corner\" already"),
         (json!({"type": "store", "user_id": "buyer"}), "store_id: is missing"),
+        (json!({"type": "store", "store_id": "s", "user_id": "buyer", "closed": 1}), "closed: must be true or false"),
+        (order("n", "pending", json!({"store_id": "closed"})), "status: the store is closed"),
+        (order("n", "shipped", json!({"store_id": "closed"})), "status: the store is closed"),
         (book("b1", 1), "there is a book \"b1\" in this store already"),
         (book("b4", -1), "stock_level: must be 0 or more"),
         (with(book("b4", 1), "price", json!(-1)), "price: must be 0 or more"),
@@ -308,10 +318,10 @@ fn a_file_from_windows_is_loaded() {
     let parent = tempfile::tempdir().unwrap();
     let lines = text(&shop());
     let windows = format!("\u{feff}{}", lines.replace('\n', "\r\n"));
-    load(&windows, &parent.path().join("data")).ok().says("2 stores, 3 books, 8 orders");
+    load(&windows, &parent.path().join("data")).ok().says("3 stores, 4 books, 9 orders");
     // In the middle of a file it is an error as any other.
     let twice = format!("{lines}\u{feff}{{}}\n");
-    load(&twice, &parent.path().join("other")).ends_with_status(1).says("line 16: is not a JSON object");
+    load(&twice, &parent.path().join("other")).ends_with_status(1).says("line 19: is not a JSON object");
 }
 
 #[test]

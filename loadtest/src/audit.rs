@@ -116,6 +116,8 @@ pub(crate) struct AuditReport {
     pub(crate) prices_set: u64,
     /// Books that it took off the shelf.
     pub(crate) delisted: u64,
+    /// Stores that it closed.
+    pub(crate) closed: u64,
     /// How many comparisons failed.
     pub(crate) disagreements: u64,
     /// The first of them.

@@ -1,12 +1,12 @@
-//! A seller and a buyer beside the load, who do what a load of ready-made requests cannot: prices change, and books leave
-//! the shelf and come back. Each waits for the other, so they know to the fen and to the copy what must come of it, and
+//! A seller and a buyer beside the load, who do what a load of ready-made requests cannot: prices change, books leave
+//! the shelf and come back, and stores close. Each waits for the other, so they know to the fen and to the copy what must come of it, and
 //! the audit compares it exactly.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::audit::AuditReport;
@@ -39,6 +39,7 @@ pub(crate) struct Market {
     paid_fen: i64,
     prices_set: u64,
     delisted: u64,
+    closed: u64,
     /// Answers that cannot be right.
     wrong: Vec<String>,
 }
@@ -83,6 +84,7 @@ impl Market {
             paid_fen: 0,
             prices_set: 0,
             delisted: 0,
+            closed: 0,
             wrong: Vec::new(),
         };
         market.api.enrol(&mut market.seller).await?;
@@ -100,6 +102,9 @@ impl Market {
 
     /// Whatever a book is, an order of it must come out as that.
     async fn step(&mut self) -> Result<(), Failure> {
+        if self.random.index(10) == 0 {
+            self.open_and_close().await?;
+        }
         let place = self.random.index(BOOKS);
         match self.random.index(3) {
             0 => {
@@ -116,6 +121,36 @@ impl Market {
             _ => {}
         }
         self.order(place).await
+    }
+
+    /// Another store, which is closed as soon as its one order is over. From then on it takes no order.
+    async fn open_and_close(&mut self) -> Result<(), Failure> {
+        let store = format!("{}-{}", self.store, self.closed);
+        let info = json!({"id": "b", "title": "A title", "price": 1});
+        self.api.create_store(&self.seller, &store).await?;
+        self.api.add_book(&self.seller, &store, &info, 1).await?;
+        let new_order = json!({"user_id": self.buyer.id, "store_id": store, "books": [{"id": "b", "count": 1}]});
+        let close = json!({"user_id": self.seller.id, "store_id": store});
+        let (buyer, seller) = (self.buyer.token.clone(), self.seller.token.clone());
+        let placed = self.api.call("/buyer/new_order", Some(&buyer), &new_order).await?;
+        self.expect("/seller/close_store", &seller, &close, 530).await?;
+        let cancel = json!({
+            "user_id": self.buyer.id, "password": self.buyer.password, "order_id": placed["order_id"],
+        });
+        self.api.call("/buyer/cancel_order", None, &cancel).await?;
+        self.expect("/seller/close_store", &seller, &close, 200).await?;
+        self.expect("/buyer/new_order", &buyer, &new_order, 513).await?;
+        self.expect("/seller/create_store", &seller, &close, 514).await?;
+        self.closed += 1;
+        Ok(())
+    }
+
+    async fn expect(&mut self, path: &str, token: &str, body: &Value, expected: u16) -> Result<(), Failure> {
+        let (status, answer) = self.api.ask(path, Some(token), body).await?;
+        if status != expected {
+            self.wrong.push(format!("{path}: {answer}, must be {expected}"));
+        }
+        Ok(())
     }
 
     async fn change(&mut self, place: usize, path: &str, price: Option<i64>) -> Result<(), Failure> {
@@ -187,7 +222,13 @@ impl Market {
             report.check(is == must_be, || format!("balance of {}: {is} fen, must be {must_be}", user.id));
         }
         report.check(self.wrong.is_empty(), || self.wrong.join("; "));
-        (report.prices_set, report.delisted) = (self.prices_set, self.delisted);
+        // The closed ones are there for who asks, with the copy that came back.
+        for number in 0..self.closed {
+            let body = json!({"store_id": format!("{}-{number}", self.store), "book_id": "b"});
+            let found = self.api.call("/seller/get_stock_level", None, &body).await?;
+            report.check(found["stock_level"] == 1, || format!("stock of a closed store: {found}"));
+        }
+        (report.prices_set, report.delisted, report.closed) = (self.prices_set, self.delisted, self.closed);
         Ok(())
     }
 }

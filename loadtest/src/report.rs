@@ -157,8 +157,8 @@ pub(crate) fn write_audit(out: &mut impl fmt::Write, audit: &AuditReport) -> fmt
     writeln!(
         out,
         "  audit     {verdict}: {} stock levels, balances and sums compared, {} disagree, {} outcomes unknown; \
-         {} prices set and {} books delisted beside the load",
-        audit.checked, audit.disagreements, audit.unknown_outcomes, audit.prices_set, audit.delisted
+         {} prices set, {} books delisted and {} stores closed beside the load",
+        audit.checked, audit.disagreements, audit.unknown_outcomes, audit.prices_set, audit.delisted, audit.closed
     )?;
     for line in &audit.listed {
         writeln!(out, "            {line}")?;

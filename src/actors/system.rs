@@ -24,7 +24,7 @@ pub(crate) trait Observer: std::marker::Send + Sync {
     /// An event of an account was applied.
     fn account_changed(&self, account: AccountNo, user_id: Option<&Arc<str>>, event: &AccountEvent);
     /// An event of a store was applied.
-    fn store_changed(&self, store: StoreNo, event: &StoreEvent);
+    fn store_changed(&self, store: StoreNo, store_id: Option<&Arc<str>>, event: &StoreEvent);
 }
 
 /// The actors' world.

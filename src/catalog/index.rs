@@ -61,6 +61,8 @@ pub(super) struct Index {
     books: Vec<Book>,
     /// Books that are not for sale, so that they are not found. They need not be in the index yet.
     hidden: HashSet<Place>,
+    /// Stores that are closed, none of whose books is found.
+    closed: HashSet<StoreNo>,
     /// Bytes of the lists beside the dictionary.
     list_bytes: usize,
 }
@@ -90,6 +92,7 @@ impl Index {
             parts: (0..PARTS).map(|_| HashMap::new()).collect(),
             books: Vec::new(),
             hidden: HashSet::new(),
+            closed: HashSet::new(),
             list_bytes: 0,
         }
     }
@@ -112,6 +115,12 @@ impl Index {
             true => self.hidden.insert(place),
             false => self.hidden.remove(&place),
         };
+    }
+
+    /// Hides every book of a store for good.
+    pub(super) fn close_store(&mut self, store: StoreNo) {
+        self.closed.insert(store);
+        self.hidden.retain(|place| place.store != store);
     }
 
     /// Books in the index, hidden ones included.
@@ -139,7 +148,7 @@ impl Index {
             .into_iter()
             .map(|candidate| (&self.books[candidate.book as usize - 1], candidate))
             .filter(|(book, _)| wanted.store.is_none_or(|store| store == book.place.store))
-            .filter(|(book, _)| !self.hidden.contains(&book.place))
+            .filter(|(book, _)| !self.hidden.contains(&book.place) && !self.closed.contains(&book.place.store))
             .map(|(book, candidate)| (class(&candidate, book, wanted), book.place))
             .collect();
         let total = ranks.len();

@@ -66,6 +66,11 @@ impl Library {
         self.index.write().unwrap_or_else(PoisonError::into_inner).set_hidden(place, hidden);
     }
 
+    /// Hides every book of a store for good.
+    pub(crate) fn close_store(&self, store: StoreNo) {
+        self.index.write().unwrap_or_else(PoisonError::into_inner).close_store(store);
+    }
+
     /// Finds books by a keyword: `take` results after the first `skip`.
     pub(crate) fn find(
         &self,

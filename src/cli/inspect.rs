@@ -136,6 +136,7 @@ impl Printer {
             "closed": account.closed, "password_hash": self.secret(&account.secret), "password_epoch": account.epoch,
             "balance": account.balance, "net_put_in": account.net_put_in,
             "stores": account.stores.iter().map(|store| store.0).collect::<Vec<_>>(),
+            "closed_stores": account.closed_stores.iter().map(|store| store.0).collect::<Vec<_>>(),
             "revoked_tokens": account.revoked.iter().map(|(token, until)| json!([token, time(*until)])).collect::<Vec<_>>(),
             "openings": account.openings.iter().map(|(store, id)| json!([store.0, id])).collect::<Vec<_>>(),
             "holds": holds, "credits": credits, "keys": keys(&account.keys),
@@ -197,6 +198,7 @@ impl Printer {
                 }),
             ),
             AccountEvent::Closed => ("Closed", json!({})),
+            AccountEvent::StoreClosed { store } => ("StoreClosed", json!({"store": store.0})),
         }
     }
 }
@@ -231,7 +233,8 @@ fn store_row(name: &str, store: &Store) -> Value {
         store.releases.iter().map(|(order, release)| (order.to_string(), lines(&release.lines))).collect();
     json!({
         "row": "store", "store": store.number.0, "seq": store.seq, "store_id": name, "owner": store.owner.0,
-        "books": books, "reservations": reservations, "releases": releases,
+        "books": books, "reservations": reservations, "releases": releases, "placed": store.placed,
+        "closed": store.closed, "closure": store.closure,
     })
 }
 
@@ -245,6 +248,7 @@ fn store_event(event: &StoreEvent) -> (&'static str, Value) {
         StoreEvent::PriceSet { book, price } => ("PriceSet", json!({"book": book.0, "price": price})),
         StoreEvent::Delisted { book } => ("Delisted", json!({"book": book.0})),
         StoreEvent::Relisted { book } => ("Relisted", json!({"book": book.0})),
+        StoreEvent::Closed => ("Closed", json!({})),
         StoreEvent::Reserved { order, facts } => (
             "Reserved",
             json!({

@@ -106,6 +106,10 @@ impl Payload for AccountEvent {
                 put(out, &(key, seq, at));
                 8
             }
+            AccountEvent::StoreClosed { store } => {
+                put(out, &(key, seq, at, store));
+                10
+            }
         }
     }
 }
@@ -146,6 +150,10 @@ impl Payload for StoreEvent {
             StoreEvent::Relisted { book } => {
                 put(out, &(key, seq, at, book));
                 39
+            }
+            StoreEvent::Closed => {
+                put(out, &(key, seq, at));
+                40
             }
         }
     }
@@ -228,6 +236,10 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
             let (key, seq, at) = get(bytes)?;
             account((key, seq, at, AccountEvent::Closed))
         }
+        10 => {
+            let (key, seq, at, store) = get(bytes)?;
+            account((key, seq, at, AccountEvent::StoreClosed { store }))
+        }
         32 => {
             let (key, seq, at, store_id, owner) = get(bytes)?;
             store((key, seq, at, StoreEvent::Created { store_id, owner }))
@@ -259,6 +271,10 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
         39 => {
             let (key, seq, at, book) = get(bytes)?;
             store((key, seq, at, StoreEvent::Relisted { book }))
+        }
+        40 => {
+            let (key, seq, at) = get(bytes)?;
+            store((key, seq, at, StoreEvent::Closed))
         }
         64 => {
             let (key, seq, at, facts) = get(bytes)?;
@@ -329,6 +345,7 @@ mod tests {
                 credit: Credit { cause: CreditCause::Confirmation, amount: 8, key: Some(key()) },
             },
             AccountEvent::Closed,
+            AccountEvent::StoreClosed { store: StoreNo(4) },
         ];
         let stores = [
             StoreEvent::Created { store_id: "s".into(), owner: AccountNo(1) },
@@ -337,6 +354,7 @@ mod tests {
             StoreEvent::PriceSet { book: BookNo(1), price: 0 },
             StoreEvent::Delisted { book: BookNo(1) },
             StoreEvent::Relisted { book: BookNo(2) },
+            StoreEvent::Closed,
             StoreEvent::Reserved { order, facts: facts() },
             StoreEvent::Released { order, release: Release { lines: facts().lines, key: Some(key()) } },
         ];

@@ -48,6 +48,8 @@ pub enum Outcome {
     NotYours(AccountNo),
     /// The account is closed.
     AccountGone,
+    /// The store is closed. Its id, which only the door knows, belongs into the answer.
+    StoreClosed,
     /// An order at rest could not be read. Nothing was done.
     Unreadable,
     /// Too many wait for the outcome of one idempotency key. Nothing was done.
@@ -96,6 +98,9 @@ pub enum Resting {
     Key { buyer: AccountNo, scope: Scope, now: Millis },
     /// How many open orders of the buyer are on disk, but for the given ones? [`OrderMsg::OpenAtRest`] follows.
     Open { ticket: Ticket, buyer: AccountNo, cred: Cred, orders: Vec<OrderId> },
+    /// How many open orders of the store are on disk, in this shard's part, but for the given ones?
+    /// [`OrderMsg::OpenOfStoreAtRest`] follows.
+    OpenOfStore { ticket: Ticket, shard: usize, store: StoreNo, placed: u64, orders: Vec<OrderId> },
 }
 
 /// One effect.
@@ -166,7 +171,9 @@ impl OnPanic {
             OnPanic::Reply(ticket) => {
                 return Some(Effect::Reply(ticket, Outcome::Refused(refusal)));
             }
-            OnPanic::NotReserved(order, buyer) => (order, OrderMsg::NotReserved { order, buyer, refusal }),
+            OnPanic::NotReserved(order, buyer) => {
+                (order, OrderMsg::NotReserved { order, buyer, refusal: Some(refusal) })
+            }
             OnPanic::NotHeld(order) => (order, OrderMsg::NotHeld { order, refusal }),
             OnPanic::NotCredited(order) => (order, OrderMsg::NotCredited { order, refusal }),
             OnPanic::NotReleased(order) => (order, OrderMsg::NotReleased { order, refusal }),

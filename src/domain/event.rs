@@ -283,6 +283,11 @@ pub enum AccountEvent {
     },
     /// Unregistered. The row stays as a tombstone.
     Closed,
+    /// A store of the account was closed; it is listed, and not counted any more.
+    StoreClosed {
+        /// The store's number.
+        store: StoreNo,
+    },
 }
 
 /// Events of a store.
@@ -344,6 +349,8 @@ pub enum StoreEvent {
         /// What the rest of the saga needs.
         release: Release,
     },
+    /// The store takes no more orders and no more changes. None of its orders was open.
+    Closed,
 }
 
 /// Events of an order. Each closes a saga.
@@ -387,4 +394,6 @@ pub enum Evidence {
     Credit(OrderId),
     /// An owner's opening of a store.
     Opening(StoreNo),
+    /// A store's closing.
+    Closure(StoreNo),
 }

@@ -9,9 +9,9 @@ use super::ORDER_TOTAL_MAX;
 use super::account::append_and_answer;
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Shelved};
 use super::event::{Book, Evidence, Facts, Line, Release, Reservation, StoreEvent};
-use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo};
+use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, SHARDS, StoreNo, Ticket};
 use super::key::Key;
-use super::message::{Address, NewBook, NewLine, OrderMsg, Send, StoreMsg};
+use super::message::{AccountMsg, Address, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 use super::refusal::Refusal;
 use crate::planted::{Fault, planted};
 
@@ -24,6 +24,11 @@ pub struct Store {
     pub(crate) books: Vec<Book>,
     pub(crate) reservations: BTreeMap<OrderId, Reservation>,
     pub(crate) releases: BTreeMap<OrderId, Release>,
+    /// Orders that ever took copies here: whoever looks twice knows whether one came in between.
+    pub(crate) placed: u64,
+    pub(crate) closed: bool,
+    /// Evidence of a closing that the owner's account may not know of yet.
+    pub(crate) closure: bool,
     /// Book ids to places; an index, rebuilt by [`Store::index`].
     #[serde(skip)]
     places: HashMap<Arc<str>, BookNo>,
@@ -39,6 +44,9 @@ impl Store {
             books: Vec::new(),
             reservations: BTreeMap::new(),
             releases: BTreeMap::new(),
+            placed: 0,
+            closed: false,
+            closure: false,
             places: HashMap::new(),
         }
     }
@@ -163,8 +171,11 @@ impl Store {
         if let Some(facts) = self.reservations.get(&order) {
             return fx.push(answer(OrderMsg::Reserved { order, facts: facts.clone() }));
         }
+        if self.closed {
+            return fx.push(answer(OrderMsg::NotReserved { order, buyer, refusal: None }));
+        }
         match self.judge_lines(wanted) {
-            Err(refusal) => fx.push(answer(OrderMsg::NotReserved { order, buyer, refusal })),
+            Err(refusal) => fx.push(answer(OrderMsg::NotReserved { order, buyer, refusal: Some(refusal) })),
             Ok((lines, total)) => {
                 let deadline = created.saturating_add(ttl);
                 let (seller, store) = (self.owner, self.number);
@@ -174,6 +185,32 @@ impl Store {
             }
         }
     }
+
+    /// Asks one shard after the other whether it has an open order of this store. What was reserved before is in the
+    /// shard's mailbox before the question, so it is known there by then.
+    fn ask_for_open(&self, ticket: Ticket, shard: usize, fx: &mut Effects<Self>) {
+        let (store, placed) = (self.number, self.placed);
+        fx.push(Effect::Send(Send::Order(shard, OrderMsg::OpenOfStore { ticket, shard, store, placed })));
+    }
+
+    /// A shard has no open order, as of when `placed` orders had taken copies here. Has another one since, the store has
+    /// had an open order meanwhile; has none, then after the last shard there is none anywhere. So nobody has to wait.
+    fn none_open(&self, ticket: Ticket, shard: usize, placed: u64, fx: &mut Effects<Self>) {
+        if placed != self.placed && !planted(Fault::OrderWhileClosingIgnored) {
+            return fx.push(Effect::Reply(ticket, Outcome::Refused(open_orders())));
+        }
+        if shard + 1 < SHARDS {
+            return self.ask_for_open(ticket, shard + 1, fx);
+        }
+        fx.push(Effect::Append(StoreEvent::Closed));
+        let told = AccountMsg::StoreClosed { ticket, store: self.number };
+        fx.push(Effect::Send(Send::Account(self.owner, told)));
+    }
+}
+
+/// Why a store stays open.
+pub(super) fn open_orders() -> Refusal {
+    Refusal::invalid("store_id", "the store has open orders")
 }
 
 impl Entity for Store {
@@ -183,6 +220,24 @@ impl Entity for Store {
 
     fn handle(&self, _work: &mut (), msg: StoreMsg, now: Millis, fx: &mut Effects<Self>) {
         match msg {
+            StoreMsg::AddBook { ticket, .. }
+            | StoreMsg::AddStock { ticket, .. }
+            | StoreMsg::SetPrice { ticket, .. }
+            | StoreMsg::SetListed { ticket, .. }
+            | StoreMsg::Close { ticket, .. }
+            | StoreMsg::NoneOpen { ticket, .. }
+                if self.closed =>
+            {
+                fx.push(Effect::Reply(ticket, Outcome::StoreClosed));
+            }
+            StoreMsg::Close { ticket, user } => match self.check_owner(user) {
+                Ok(()) if planted(Fault::ClosedWithoutAsking) => {
+                    self.none_open(ticket, SHARDS, self.placed, fx);
+                }
+                Ok(()) => self.ask_for_open(ticket, 0, fx),
+                Err(refusal) => fx.push(Effect::Reply(ticket, Outcome::Refused(refusal))),
+            },
+            StoreMsg::NoneOpen { ticket, shard, placed } => self.none_open(ticket, shard, placed, fx),
             StoreMsg::Create { ticket, owner, store_id } => {
                 if self.seq == 0 {
                     fx.push(Effect::Append(StoreEvent::Created { store_id, owner }));
@@ -257,6 +312,7 @@ impl Entity for Store {
                     book.taken += line.count;
                 }
                 self.reservations.insert(*order, facts.clone());
+                self.placed += 1;
             }
             StoreEvent::Released { order, release } => {
                 for line in &release.lines {
@@ -269,6 +325,7 @@ impl Entity for Store {
                 }
                 self.releases.insert(*order, release.clone());
             }
+            StoreEvent::Closed => (self.closed, self.closure) = (true, true),
         }
     }
 
@@ -281,6 +338,7 @@ impl Entity for Store {
                 Evidence::Release(order) => {
                     self.releases.remove(order);
                 }
+                Evidence::Closure(_) => self.closure = false,
                 Evidence::Hold(_) | Evidence::Credit(_) | Evidence::Opening(_) => {}
             }
         }
@@ -292,6 +350,9 @@ impl Entity for Store {
             | StoreMsg::AddStock { ticket, .. }
             | StoreMsg::SetPrice { ticket, .. }
             | StoreMsg::SetListed { ticket, .. }
+            // Nothing has happened before the last of these.
+            | StoreMsg::Close { ticket, .. }
+            | StoreMsg::NoneOpen { ticket, .. }
             | StoreMsg::Book { ticket, .. }
             | StoreMsg::Shelf { ticket, .. }
             | StoreMsg::Stock { ticket, .. } => OnPanic::Reply(*ticket),
@@ -305,7 +366,6 @@ impl Entity for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::Ticket;
 
     const SELLER: AccountNo = AccountNo(1);
     const BUYER: AccountNo = AccountNo(2);
@@ -323,8 +383,11 @@ mod tests {
                     first_word(format!("{event:?}"))
                 }
                 Effect::Reply(_, Outcome::Refused(refusal))
-                | Effect::Send(Send::Order(_, OrderMsg::NotReserved { refusal, .. })) => refusal.code().to_string(),
+                | Effect::Send(Send::Order(_, OrderMsg::NotReserved { refusal: Some(refusal), .. })) => {
+                    refusal.code().to_string()
+                }
                 Effect::Send(Send::Order(_, OrderMsg::Reserved { facts, .. })) => facts.total.to_string(),
+                Effect::Send(Send::Account(_, msg)) => first_word(format!("{msg:?}")),
                 Effect::Send(Send::Order(_, msg)) => first_word(format!("{msg:?}")),
                 Effect::Reply(_, outcome) => first_word(format!("{outcome:?}")),
                 other => first_word(format!("{other:?}")),
@@ -399,5 +462,49 @@ mod tests {
         assert_eq!((store.books[0].stock, store.books[0].taken, store.books[0].listed), (10, 0, false));
         set_listed(&mut store, SELLER, "b", true);
         assert_eq!(reserve(&mut store, 2, 10), ["Reserved", "50"]);
+    }
+
+    fn close(store: &mut Store, user: AccountNo) -> Vec<String> {
+        tell(store, StoreMsg::Close { ticket: Ticket(1), user })
+    }
+
+    fn none_open(store: &mut Store, shard: usize, placed: u64) -> Vec<String> {
+        tell(store, StoreMsg::NoneOpen { ticket: Ticket(1), shard, placed })
+    }
+
+    #[test]
+    fn a_store_closes_when_every_shard_has_none_open_and_none_came_meanwhile() {
+        let mut store = store();
+        assert_eq!(close(&mut store, BUYER), ["401"]);
+        assert_eq!(close(&mut store, SELLER), ["OpenOfStore"]);
+        for shard in 0..SHARDS - 1 {
+            assert_eq!(none_open(&mut store, shard, 0), ["OpenOfStore"]);
+        }
+        reserve(&mut store, 1, 1);
+        assert_eq!(none_open(&mut store, SHARDS - 1, 0), ["530"]);
+        assert!(!store.closed);
+        assert_eq!(none_open(&mut store, SHARDS - 1, 1), ["Closed", "StoreClosed"]);
+        assert!(store.closed && store.closure);
+        store.forget(&[Evidence::Closure(StoreNo(1))]);
+        assert!(store.closed && !store.closure);
+    }
+
+    #[test]
+    fn a_closed_store_takes_nothing_more_and_is_there_for_who_asks() {
+        let mut store = store();
+        assert_eq!(none_open(&mut store, SHARDS - 1, 0), ["Closed", "StoreClosed"]);
+        assert_eq!(reserve(&mut store, 1, 1), ["NotReserved"]);
+        // Before the owner: to everybody it is as if it were not there.
+        for user in [SELLER, BUYER] {
+            assert_eq!(set_price(&mut store, user, "b", 7), ["StoreClosed"]);
+            assert_eq!(set_listed(&mut store, user, "none", false), ["StoreClosed"]);
+            assert_eq!(close(&mut store, user), ["StoreClosed"]);
+        }
+        assert_eq!(none_open(&mut store, SHARDS - 1, 0), ["StoreClosed"]);
+        assert_eq!(tell(&mut store, StoreMsg::Stock { ticket: Ticket(1), book_id: "b".into() }), ["Level"]);
+        let row = super::super::encode_row(&store);
+        let mut again: Store = super::super::decode_row(&row).unwrap();
+        again.index();
+        assert_eq!(again, store);
     }
 }

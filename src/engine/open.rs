@@ -253,7 +253,12 @@ impl Receive for Indexing<'_> {
         let mut books = self.system.stores.extra(number.0).write().unwrap_or_else(std::sync::PoisonError::into_inner);
         *books = store.books.iter().map(|book| book.id.clone()).collect();
         drop(books);
-        self.listed.extend((0..).zip(&store.books).map(|(place, book)| {
+        if store.closed {
+            self.names.close_store(&name);
+        }
+        // Nobody will ever find those of a closed store.
+        let books = if store.closed { &[] } else { &store.books[..] };
+        self.listed.extend((0..).zip(books).map(|(place, book)| {
             let place = Place { store: number, book: BookNo(place) };
             if !book.listed {
                 self.library.set_hidden(place, true);
@@ -288,8 +293,14 @@ impl Observer for Indexes {
     }
 
     /// Before anybody is told: so a search that begins when the answer has come finds what it should.
-    fn store_changed(&self, store: StoreNo, event: &StoreEvent) {
+    fn store_changed(&self, store: StoreNo, store_id: Option<&Arc<str>>, event: &StoreEvent) {
         match event {
+            StoreEvent::Closed => {
+                if let Some(store_id) = store_id {
+                    self.names.close_store(store_id);
+                }
+                self.library.close_store(store);
+            }
             StoreEvent::Delisted { book } => self.library.set_hidden(Place { store, book: *book }, true),
             StoreEvent::Relisted { book } => self.library.set_hidden(Place { store, book: *book }, false),
             _ => {}

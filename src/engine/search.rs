@@ -145,10 +145,10 @@ impl Engine {
     /// fixed, so pages are stable.
     ///
     /// A book is found from the moment its `add_book` answers, not any more when `delist_book` has answered, and again
-    /// when `relist_book` has. A page past the end is empty.
+    /// when `relist_book` has. The books of a closed store are not found. A page past the end is empty.
     ///
     /// # Errors
-    /// 530 for a keyword, page or page size out of range; 524 (no such store); 525 or 523 when nothing is found; 530
+    /// 530 for a keyword, page or page size out of range; 524 (no such store, or it is closed); 525 or 523 when nothing is found; 530
     /// (`page_size`) when the page's documents are longer than 32 MiB together, which a page of one book never is.
     /// [`Error::Overloaded`] until the index is complete after an open; see [`Engine::search_ready`].
     ///
@@ -160,7 +160,7 @@ impl Engine {
         core.search.judge()?;
         let store = match search.store_id {
             None => None,
-            Some(store_id) => match core.names.store(store_id) {
+            Some(store_id) => match core.names.open_store(store_id) {
                 Some((store, _)) => Some(store),
                 None => return core.refuse(Refusal::NoStoreToSearch(store_id.into())).await,
             },

@@ -253,8 +253,10 @@ pub struct SnapshotReport {
 pub struct AuditReport {
     /// Accounts that are open.
     pub accounts: u64,
-    /// Stores.
+    /// Stores, closed ones included.
     pub stores: u64,
+    /// Those of them that are closed.
+    pub closed_stores: u64,
     /// Orders in any state.
     pub orders: u64,
     /// Sum of all balances, in fen.
@@ -269,6 +271,9 @@ pub struct AuditReport {
     pub ordered: i128,
     /// Copies ever put in, minus those taken out by negative changes.
     pub stock_put_in: i128,
+    /// What must not be, counted: orders that are open in a closed store, or on their way there, and stores that are
+    /// closed and counted as open by their owner's account, or the other way round. 0 in a sound shop.
+    pub contradictions: u64,
     /// Order-independent hash over all rows. It is the same before a clean close and after the open.
     pub state_hash: u128,
 }

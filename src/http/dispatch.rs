@@ -36,6 +36,7 @@ pub(super) async fn run(route: &Route, call: Call<'_>) -> Reply {
         Handler::Password => auth::password(call).await,
         Handler::Unregister => auth::unregister(call).await,
         Handler::CreateStore => seller::create_store(call).await,
+        Handler::CloseStore => seller::close_store(call).await,
         Handler::AddBook => seller::add_book(call).await,
         Handler::AddStockLevel => seller::add_stock_level(call).await,
         Handler::SetPrice => seller::set_price(call).await,

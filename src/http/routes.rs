@@ -94,6 +94,7 @@ pub(super) enum Handler {
     Password,
     Logout,
     CreateStore,
+    CloseStore,
     AddBook,
     AddStockLevel,
     SetPrice,
@@ -241,6 +242,7 @@ pub(super) static ROUTES: &[Route] = &[
         Authority::Token,
         &[USER, STORE, BOOK, need("price", Kind::Amount)],
     ),
+    post("/seller/close_store", Handler::CloseStore, Failure::Nothing, Authority::Token, &[USER, STORE]),
     post("/seller/delist_book", Handler::DelistBook, Failure::Nothing, Authority::Token, &[USER, STORE, BOOK]),
     post("/seller/relist_book", Handler::RelistBook, Failure::Nothing, Authority::Token, &[USER, STORE, BOOK]),
     post("/seller/ship", Handler::Ship, Failure::Nothing, Authority::Token, &[USER, STORE, ORDER]),
@@ -353,6 +355,7 @@ mod tests {
                 "/seller/add_book",
                 "/seller/add_stock_level",
                 "/seller/set_price",
+                "/seller/close_store",
                 "/seller/delist_book",
                 "/seller/relist_book",
                 "/seller/ship"

@@ -14,6 +14,14 @@ pub(super) async fn create_store(call: Call<'_>) -> Handled {
     Ok(Reply::ok())
 }
 
+pub(super) async fn close_store(call: Call<'_>) -> Handled {
+    let body: Common<'_> = parse(call.body)?;
+    let user_id = id(body.user_id, "user_id")?;
+    let store_id = id(body.store_id, "store_id")?;
+    call.engine().close_store(&user_id, call.by_token(), &store_id).await?;
+    Ok(Reply::ok())
+}
+
 pub(super) async fn add_book(call: Call<'_>) -> Handled {
     let body: AddBook<'_> = parse(call.body)?;
     let user_id = id(body.user_id, "user_id")?;

@@ -139,6 +139,11 @@ impl Client {
         self.post_with_token(&user.token, "/seller/create_store", body)
     }
 
+    pub fn close_store(&self, user: &User, store: &str) -> Answer {
+        let body = json!({"user_id": user.id, "store_id": store});
+        self.post_with_token(&user.token, "/seller/close_store", body)
+    }
+
     pub fn add_book(&self, user: &User, store: &str, book_info: Value, stock: i64) -> Answer {
         let body = json!({"user_id": user.id, "store_id": store, "book_info": book_info, "stock_level": stock});
         self.post_with_token(&user.token, "/seller/add_book", body)

@@ -59,6 +59,8 @@ async fn shop_day() -> Day {
         engine.add_book("anna", trusted, "store", NewBook { id, price: 70, document: "{}" }, 1_000).await.unwrap();
     }
     engine.add_stock_level("anna", trusted, "store", "b1", -3).await.unwrap();
+    engine.create_store("anna", trusted, "closed").await.unwrap();
+    engine.close_store("anna", trusted, "closed").await.unwrap();
     engine.set_price("anna", trusted, "store", "b2", 75).await.unwrap();
     engine.delist_book("anna", trusted, "store", "b2").await.unwrap();
     engine.delist_book("anna", trusted, "store", "书").await.unwrap();
@@ -110,7 +112,7 @@ async fn shop_day() -> Day {
     kinds.dedup();
     assert_eq!(
         kinds,
-        [1, 2, 3, 4, 5, 6, 7, 8, 32, 33, 34, 35, 36, 37, 38, 39, 64, 65, 66, 67, 68],
+        [1, 2, 3, 4, 5, 6, 7, 8, 10, 32, 33, 34, 35, 36, 37, 38, 39, 40, 64, 65, 66, 67, 68],
         "every event there is"
     );
     let (accounts, stores) = rows(&events);

@@ -32,6 +32,7 @@ pub(crate) enum Command {
     CreateStore { user: String, proof: Proof, store: String },
     AddBook { user: String, proof: Proof, store: String, book: String, price: i64, stock: i64, document: String },
     AddStock { user: String, proof: Proof, store: String, book: String, delta: i64 },
+    CloseStore { user: String, proof: Proof, store: String },
     SetPrice { user: String, proof: Proof, store: String, book: String, price: i64 },
     SetListed { user: String, proof: Proof, store: String, book: String, listed: bool },
     NewOrder { user: String, proof: Proof, store: String, lines: Vec<Line> },
@@ -91,9 +92,13 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
         0 => "nobody".to_owned(),
         _ => format!("user {}", dice.roll(USERS)),
     };
-    let store = format!("store {}", dice.roll(STORES + 1));
+    let mut store = format!("store {}", dice.roll(STORES + 1));
+    // Who closes one opens another.
+    while shop.is_closed(&store) && dice.roll(4) > 0 {
+        store.push('+');
+    }
     let book = format!("book-{}", dice.roll(BOOKS + 1));
-    let kind = dice.roll(104);
+    let kind = dice.roll(105);
     // An order, and nine times of ten the user who may do it.
     let (mut order, mut order_store) = ("no-order".to_owned(), store.clone());
     if !shop.orders.is_empty() && dice.roll(30) > 0 {
@@ -193,6 +198,7 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
             };
             Command::SetPrice { user, proof, store, book, price }
         }
+        104 if dice.roll(3) == 0 => Command::CloseStore { user, proof, store },
         _ => Command::SetListed { user, proof, store, book, listed: dice.roll(7) > 0 },
     }
 }
@@ -266,6 +272,7 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         Command::AddStock { user, proof, store, book, delta } => {
             engine.add_stock_level(user, cred(proof), store, book, *delta).await.map(done)
         }
+        Command::CloseStore { user, proof, store } => engine.close_store(user, cred(proof), store).await.map(done),
         Command::SetPrice { user, proof, store, book, price } => {
             engine.set_price(user, cred(proof), store, book, *price).await.map(done)
         }

@@ -41,6 +41,7 @@ pub(crate) struct Token {
 
 struct Store {
     owner: usize,
+    closed: bool,
     books: HashMap<String, Book>,
 }
 
@@ -68,6 +69,7 @@ pub(crate) struct Order {
 pub(crate) struct Totals {
     pub(crate) accounts: u64,
     pub(crate) stores: u64,
+    pub(crate) closed_stores: u64,
     pub(crate) orders: u64,
     pub(crate) balances: i128,
     pub(crate) escrow: i128,
@@ -125,7 +127,7 @@ impl Shop {
                 if self.stores.contains_key(store) {
                     return refuse(Refusal::StoreExists(store.clone()));
                 }
-                self.stores.insert(store.clone(), Store { owner, books: HashMap::new() });
+                self.stores.insert(store.clone(), Store { owner, closed: false, books: HashMap::new() });
                 self.accounts[owner].stores.push(store.clone());
                 Ok(Answer::Done)
             }
@@ -141,6 +143,15 @@ impl Shop {
                 }
                 let (price, stock, document) = (*price, *stock, document.clone());
                 found.books.insert(book.clone(), Book { price, stock, document, listed: true });
+                Ok(Answer::Done)
+            }
+            Command::CloseStore { user, proof, store } => {
+                self.own_store(user, proof, store)?;
+                let is_open = |order: &Order| !matches!(order.status, OrderStatus::Completed | OrderStatus::Canceled);
+                if self.orders.iter().any(|order| order.store == *store && is_open(order)) {
+                    return invalid("store_id", "the store has open orders");
+                }
+                self.own_store(user, proof, store)?.closed = true;
                 Ok(Answer::Done)
             }
             Command::SetPrice { user, proof, store, book, price } => {
@@ -231,7 +242,7 @@ impl Shop {
         if self.accounts[account].balance != 0 {
             return invalid("user_id", "the balance is not 0");
         }
-        if !self.accounts[account].stores.is_empty() {
+        if self.accounts[account].stores.iter().any(|store| !self.stores[store].closed) {
             return invalid("user_id", "the user owns a store");
         }
         self.users.remove(user);
@@ -265,7 +276,7 @@ impl Shop {
             return invalid("count", "must be 1 or more");
         }
         let buyer = self.user(user, proof)?;
-        let Some(found) = self.stores.get_mut(store) else {
+        let Some(found) = self.stores.get_mut(store).filter(|found| !found.closed) else {
             return refuse(Refusal::NoStore(store.into()));
         };
         let pending = |order: &&Order| order.buyer == buyer && order.status == OrderStatus::Pending;
@@ -467,7 +478,7 @@ impl Shop {
 
     fn own_store(&mut self, user: &str, proof: &Proof, store: &str) -> Judged<&mut Store> {
         let account = self.user(user, proof)?;
-        match self.stores.get_mut(store) {
+        match self.stores.get_mut(store).filter(|found| !found.closed) {
             None => refuse(Refusal::NoStore(store.into())),
             Some(found) if found.owner != account => refuse(Refusal::Unauthorized),
             Some(found) => Ok(found),
@@ -521,6 +532,10 @@ impl Shop {
         self.stores.get(store).map(|store| self.accounts[store.owner].name.as_str())
     }
 
+    pub(crate) fn is_closed(&self, store: &str) -> bool {
+        self.stores.get(store).is_some_and(|store| store.closed)
+    }
+
     /// The newest token of the user's present account.
     pub(crate) fn token_of(&self, user: &str) -> Option<usize> {
         let account = self.users.get(user)?;
@@ -535,6 +550,7 @@ impl Shop {
         Totals {
             accounts: self.users.len() as u64,
             stores: self.stores.len() as u64,
+            closed_stores: self.stores.values().filter(|store| store.closed).count() as u64,
             orders: self.orders.len() as u64,
             balances: self.accounts.iter().map(|account| i128::from(account.balance)).sum(),
             escrow: self.orders.iter().filter(escrow).map(|order| i128::from(order.total)).sum(),

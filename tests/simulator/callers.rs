@@ -80,6 +80,19 @@ impl Sim {
             | Outcome::NotYours(_) => {
                 self.shadow.was_refused(command);
             }
+            Outcome::StoreClosed => {
+                if let Err(why) = self.shadow.judge_closed(command) {
+                    return wrong(why);
+                }
+                self.shadow.was_refused(command);
+                // The key comes first.
+                if command.key_and_fields().is_some() {
+                    if waiting.succeeded_before {
+                        return wrong("it had succeeded under its key".into());
+                    }
+                    self.shadow.was_judged_anew(command);
+                }
+            }
             Outcome::Unreadable => return wrong("the disk is sound".into()),
             _ => {
                 if let Err(why) = self.told(&waiting, &outcome) {
@@ -135,6 +148,12 @@ impl Sim {
         if let Command::CreateStore { store, .. } = command {
             let store = *store;
             self.process().stores.remove(&store);
+        }
+        if let (530, Command::CloseStore { store, .. }) = (refusal.code(), command) {
+            let (orders, _) = self.shadow.may_be_open(*store);
+            if !waiting.may_be_open.1 && orders == waiting.may_be_open.0 {
+                return Err("none of its orders can be open".into());
+            }
         }
         let code = refusal.code();
         let (is_keyed, keys_came_first) = (command.key_and_fields().is_some(), ![401, 422, 511].contains(&code));

@@ -45,6 +45,10 @@ pub(crate) enum Command {
         store: u32,
         name: Arc<str>,
     },
+    CloseStore {
+        user: u32,
+        store: u32,
+    },
     AddBook {
         user: u32,
         store: u32,
@@ -143,6 +147,7 @@ impl Command {
             | Command::AddFunds { user, .. }
             | Command::Balance { user }
             | Command::CreateStore { user, .. }
+            | Command::CloseStore { user, .. }
             | Command::AddBook { user, .. }
             | Command::AddStock { user, .. }
             | Command::SetPrice { user, .. }
@@ -160,6 +165,19 @@ impl Command {
             | Command::OfStore { .. }
             | Command::Count { .. }
             | Command::Sweep { .. } => None,
+        }
+    }
+
+    /// The store that it would change.
+    pub(crate) fn store(&self) -> Option<u32> {
+        match self {
+            Command::CloseStore { store, .. }
+            | Command::AddBook { store, .. }
+            | Command::AddStock { store, .. }
+            | Command::SetPrice { store, .. }
+            | Command::SetListed { store, .. }
+            | Command::Place { store, .. } => Some(*store),
+            _ => None,
         }
     }
 
@@ -239,6 +257,7 @@ impl Command {
                 let store_id = (**name).into();
                 account(user, AccountMsg::OpenStore { ticket, cred, store: StoreNo(*store), store_id })
             }
+            Command::CloseStore { user, store } => store_of(store, StoreMsg::Close { ticket, user: AccountNo(*user) }),
             Command::AddBook { user, store, book, price, stock } => {
                 let document = DocumentHash::of(book.as_bytes());
                 let book = NewBook { id: book.clone(), price: *price, stock: *stock, document };

@@ -82,6 +82,9 @@ pub(crate) struct ShadowBook {
 pub(crate) struct Shop {
     pub(crate) owner: u32,
     created: Known,
+    pub(crate) closed: Known,
+    /// Closings that have no answer yet.
+    closing: usize,
     pub(crate) books: BTreeMap<Arc<str>, ShadowBook>,
 }
 
@@ -93,6 +96,8 @@ pub(crate) struct ShadowOrder {
     lines: BTreeMap<Arc<str>, ShadowLine>,
     /// Every book of it was surely there when it was asked for.
     books_known: bool,
+    /// The store was closed before it was asked for.
+    store_closed: bool,
     placed: Known,
     /// At the last time that nothing moved.
     base: Standing,
@@ -239,7 +244,13 @@ impl Shadow {
                 self.users.insert(*number, user);
             }
             Command::CreateStore { user, store, .. } => {
-                let shop = Shop { owner: *user, created: Known::Perhaps, books: BTreeMap::new() };
+                let shop = Shop {
+                    owner: *user,
+                    created: Known::Perhaps,
+                    closed: Known::No,
+                    closing: 0,
+                    books: BTreeMap::new(),
+                };
                 self.shops.insert(*store, shop);
             }
             Command::AddBook { store, book, price, stock, .. } => {
@@ -252,6 +263,13 @@ impl Shadow {
                     put_in: *stock,
                     perhaps_put_in: Vec::new(),
                 });
+            }
+            Command::CloseStore { store, .. } => {
+                let shop = self.shop(*store);
+                shop.closing += 1;
+                if shop.closed == Known::No {
+                    shop.closed = Known::Perhaps;
+                }
             }
             Command::SetPrice { store, book, price, .. } => self.book(*store, book).price.ask(*price),
             Command::SetListed { store, book, listed, .. } => self.book(*store, book).for_sale.ask(*listed),
@@ -274,6 +292,7 @@ impl Shadow {
                     store: *store,
                     lines: counts,
                     books_known,
+                    store_closed: shop.closed == Known::Yes,
                     placed: Known::Perhaps,
                     base: PLACED,
                     done: Vec::new(),
@@ -335,6 +354,10 @@ impl Shadow {
             Command::CreateStore { store, .. } => self.shop(*store).created = Known::Yes,
             Command::AddBook { store, book, .. } => self.book(*store, book).listed = Known::Yes,
             Command::AddStock { store, book, delta, .. } => self.book(*store, book).put_in += delta,
+            Command::CloseStore { store, .. } => {
+                let shop = self.shop(*store);
+                (shop.closed, shop.closing) = (Known::Yes, shop.closing - 1);
+            }
             Command::SetPrice { store, book, .. } => self.book(*store, book).price.answered(true),
             Command::SetListed { store, book, .. } => self.book(*store, book).for_sale.answered(true),
             Command::Place { order, .. } => {
@@ -414,6 +437,14 @@ impl Shadow {
                     book.listed = Known::No;
                 }
             }
+            Command::CloseStore { store, .. } => {
+                let shop = self.shop(*store);
+                shop.closing -= 1;
+                // One whose answer never comes is never taken off, so that it stays open what became of it.
+                if shop.closing == 0 && shop.closed == Known::Perhaps {
+                    shop.closed = Known::No;
+                }
+            }
             Command::SetPrice { store, book, .. } => self.book(*store, book).price.answered(false),
             Command::SetListed { store, book, .. } => self.book(*store, book).for_sale.answered(false),
             Command::Place { order, .. } => self.order(*order).placed = Known::No,
@@ -425,8 +456,26 @@ impl Shadow {
     pub(crate) fn judge_for_sale(&self, id: OrderId) -> Result<(), String> {
         let order = &self.orders[&id];
         let shop = &self.shops[&order.store];
+        if order.store_closed {
+            return Err("the store was closed".into());
+        }
         let not = order.lines.iter().find(|(book, line)| !shop.books[*book].for_sale.may_be(line.for_sale_since, true));
         not.map_or(Ok(()), |(book, _)| Err(format!("{book} was not for sale")))
+    }
+
+    /// Something was refused because the store is closed: somebody has asked for that.
+    pub(crate) fn judge_closed(&self, command: &Command) -> Result<(), String> {
+        match command.store().and_then(|store| self.shops.get(&store)) {
+            Some(shop) if shop.closed != Known::No => Ok(()),
+            _ => Err("nobody has closed it".into()),
+        }
+    }
+
+    /// Orders of a store that there may be, and whether one of them may be open for all that was told.
+    pub(crate) fn may_be_open(&self, store: u32) -> (usize, bool) {
+        let orders = self.orders.values().filter(|order| order.store == store && order.placed != Known::No);
+        let is_over = |order: &&ShadowOrder| matches!(order.seen, OrderStatus::Completed | OrderStatus::Canceled);
+        (orders.clone().count(), orders.clone().any(|order| !is_over(&order)))
     }
 
     /// An order was refused for a book: one of them was not there, or not for sale.
@@ -602,6 +651,12 @@ impl Shadow {
             if store.owner().0 != shop.owner {
                 return Err(format!("store {number} belongs to account {}, not {}", store.owner().0, shop.owner));
             }
+            match (shop.closed, store.is_closed()) {
+                (Known::Yes, false) => return Err(format!("store {number} was closed and is open")),
+                (Known::No, true) => return Err(format!("store {number} is closed and nobody asked for it")),
+                (_, closed) => shop.closed = if closed { Known::Yes } else { Known::No },
+            }
+            shop.closing = 0;
             if !state.accounts.get(&shop.owner).is_some_and(|(_, owner)| owner.stores().contains(&store_no(*number))) {
                 return Err(format!("account {} does not know its store {number}", shop.owner));
             }
@@ -775,6 +830,7 @@ impl Shadow {
         for (number, shop) in &mut self.shops {
             shop.created = Known::Yes;
             let (_, store) = &state.stores[number];
+            (shop.closed, shop.closing) = (if store.is_closed() { Known::Yes } else { Known::No }, 0);
             shop.books.retain(|id, _| store.books().iter().any(|book| book.id == *id));
             for book in store.books() {
                 let shadow = shop.books.get_mut(&book.id).unwrap();

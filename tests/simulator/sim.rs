@@ -67,6 +67,8 @@ struct Waiting {
     /// For a look at a book: since when its price and its being for sale are of interest.
     price_since: usize,
     for_sale_since: usize,
+    /// For the closing of a store: its orders, and whether one of them may be open.
+    may_be_open: (usize, bool),
 }
 
 enum Stage {
@@ -184,6 +186,7 @@ impl Sim {
             // What has failed does not journal what it does.
             if step % 16 == 0 && !self.process().is_failed() {
                 self.check_money_on_its_way()?;
+                self.check_closed_stores()?;
             }
             if step % 64 == 63 && self.dice.chance(60) {
                 self.rest()?;
@@ -483,6 +486,10 @@ impl Sim {
         };
         let (price_since, for_sale_since) =
             known.map_or((0, 0), |book| (book.price.now_since(), book.for_sale.now_since()));
+        let may_be_open = match &command {
+            Command::CloseStore { store, .. } => self.shadow.may_be_open(*store),
+            _ => (0, false),
+        };
         let mut waiting = Waiting {
             command,
             admission,
@@ -493,6 +500,7 @@ impl Sim {
             succeeded_before,
             price_since,
             for_sale_since,
+            may_be_open,
         };
         if let (true, Some(user)) = (with_password, waiting.command.user()) {
             let known =

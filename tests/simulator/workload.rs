@@ -6,6 +6,7 @@ use bookstore::internals::domain::{AccountNo, OrderId, PayKind};
 
 use super::Sim;
 use crate::command::Command;
+use crate::shadow::Known;
 
 impl Sim {
     /// The next command; none if the dice came to nothing.
@@ -29,14 +30,23 @@ impl Sim {
             return Some(Command::Register { name: name(dice.roll(7)), secret: fresh, number: None });
         }
         let user = *dice.pick(&users)?;
-        if stores.len() < 2 || dice.chance(10) {
-            let name: Arc<str> = format!("store-{}", dice.roll(4)).into();
+        let is_closed = |store: &u32| self.shadow.shops.get(store).is_some_and(|shop| shop.closed == Known::Yes);
+        let closed = stores.iter().filter(|(_, (store, _))| is_closed(store)).count();
+        if stores.len() < 2 + closed || dice.chance(10) {
+            let name: Arc<str> = format!("store-{}", dice.roll(4 + closed as u64)).into();
             if self.is_taken(&name) {
                 return None;
             }
             return Some(Command::CreateStore { user, store: 0, name });
         }
         let (_, (store, owner)) = dice.pick(&stores)?.clone();
+        // Now and then somebody asks a closed one all the same.
+        if is_closed(&store) && dice.chance(700) {
+            return None;
+        }
+        if dice.chance(12) {
+            return Some(Command::CloseStore { user: owner, store });
+        }
         let books: Vec<Arc<str>> =
             self.shadow.shops.get(&store).map_or_else(Vec::new, |shop| shop.books.keys().cloned().collect());
         if books.len() < 2 || dice.chance(15) {

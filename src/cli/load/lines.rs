@@ -115,6 +115,8 @@ struct Line<'a> {
     #[serde(borrow)]
     stock_level: Raw<'a>,
     #[serde(borrow)]
+    closed: Raw<'a>,
+    #[serde(borrow)]
     price: Raw<'a>,
     #[serde(borrow)]
     listed: Raw<'a>,
@@ -159,6 +161,7 @@ impl<'a> Line<'a> {
             ("store_id", self.store_id),
             ("book_info", self.book_info),
             ("stock_level", self.stock_level),
+            ("closed", self.closed),
             ("price", self.price),
             ("listed", self.listed),
             ("order_id", self.order_id),
@@ -196,9 +199,14 @@ fn take(line: &[u8], loader: &mut Loader, ids: &mut Option<OrderIds<'_>>) -> Res
             account(&line, loader)
         }
         "store" => {
-            line.only(&kind, &["user_id", "store_id"])?;
+            line.only(&kind, &["user_id", "store_id", "closed"])?;
             let (store, owner) = (fields::id(line.store_id, "store_id")?, fields::id(line.user_id, "user_id")?);
-            Ok(loader.store(&store, &owner)?)
+            let closed = flag(line.closed, "closed")?.unwrap_or(false);
+            loader.store(&store, &owner)?;
+            if closed {
+                loader.close_store(&store)?;
+            }
+            Ok(())
         }
         "book" => {
             line.only(&kind, &["store_id", "book_info", "stock_level", "price", "listed"])?;

@@ -19,9 +19,9 @@ use crate::auth::PASSWORD_BYTES_MAX;
 use crate::catalog::Outline;
 use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
-    Account, AccountEvent, AccountNo, Blob, BookNo, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS,
-    ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store, StoreEvent, StoreNo,
-    encode_row,
+    Account, AccountEvent, AccountNo, Blob, BookNo, DEPOSITS_MAX, Entity, Evidence, Fen, Line, Millis,
+    ORDER_COUNT_BITS, ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Refusal, Secret, Store,
+    StoreEvent, StoreNo, encode_row,
 };
 use crate::engine::chunks::chunk;
 use crate::engine::{Error, NewBook, Progress, check_id};
@@ -77,6 +77,8 @@ pub struct Loader {
     account_numbers: HashMap<Arc<str>, AccountNo>,
     stores: Vec<(Arc<str>, Store)>,
     store_numbers: HashMap<Arc<str>, StoreNo>,
+    /// Stores with orders that are open.
+    with_open_orders: HashSet<StoreNo>,
     /// Hashes of the ids that orders had.
     order_ids: HashSet<u128>,
     /// Sum of what paid orders cost.
@@ -95,6 +97,7 @@ struct LoadedAccount {
     balance: Fen,
     net_put_in: Fen,
     stores: Vec<StoreNo>,
+    closed_stores: Vec<StoreNo>,
 }
 
 impl std::fmt::Debug for Loader {
@@ -122,6 +125,7 @@ impl Loader {
             account_numbers: HashMap::new(),
             stores: Vec::new(),
             store_numbers: HashMap::new(),
+            with_open_orders: HashSet::new(),
             order_ids: HashSet::new(),
             turnover: 0,
             report: LoadReport::default(),
@@ -159,7 +163,14 @@ impl Loader {
         let name: Arc<str> = account.user_id.into();
         self.account_numbers.insert(name.clone(), AccountNo(number));
         let (balance, net_put_in) = (account.balance, account.balance);
-        self.accounts.push(LoadedAccount { name, secret, balance, net_put_in, stores: Vec::new() });
+        self.accounts.push(LoadedAccount {
+            name,
+            secret,
+            balance,
+            net_put_in,
+            stores: Vec::new(),
+            closed_stores: Vec::new(),
+        });
         self.report.accounts += 1;
         // Only now: the hash may be ready at once.
         if let LoadPassword::Clear(password) = &account.password {
@@ -190,6 +201,26 @@ impl Loader {
         self.stores.push((name, store));
         self.account_mut(owner).stores.push(number);
         self.report.stores += 1;
+        Ok(())
+    }
+
+    /// Says that a store that was taken is closed; see [`Engine::close_store`](crate::Engine::close_store). Its books and
+    /// its orders are taken all the same, but none that is open.
+    ///
+    /// # Errors
+    /// [`LoadError::Row`] if there is no such store, or one of its orders is pending, paid or shipped.
+    pub fn close_store(&mut self, store_id: &str) -> Result<(), LoadError> {
+        let number = self.store_number(store_id)?;
+        if self.with_open_orders.contains(&number) {
+            return Err(LoadError::row("store_id", "the store has open orders"));
+        }
+        let (_, store) = &mut self.stores[number.0 as usize - 1];
+        if !store.closed {
+            store.apply(&StoreEvent::Closed, 0);
+            store.forget(&[Evidence::Closure(number)]);
+            let owner = store.owner;
+            self.account_mut(owner).closed_stores.push(number);
+        }
         Ok(())
     }
 
@@ -275,9 +306,15 @@ impl Loader {
         let (lines, total) = self.lines(store, order.status, order.lines)?;
         let seller = self.stores[store.0 as usize - 1].1.owner;
         let row = self.order_row(order, buyer, seller, store, lines, total)?;
+        if row.is_open() && self.stores[store.0 as usize - 1].1.closed {
+            return Err(LoadError::row("status", "the store is closed, so it has no open orders"));
+        }
         let id = self.order_id(row.created, buyer);
         self.pay(&row)?;
         // From here on nothing is refused any more.
+        if row.is_open() {
+            self.with_open_orders.insert(store);
+        }
         let (_, store) = &mut self.stores[store.0 as usize - 1];
         if row.status != OrderStatus::Canceled {
             for line in &row.lines {
@@ -481,7 +518,8 @@ impl LoadedAccount {
         let secret = self.secret.ok_or_else(|| LoadError::failed("a password was not hashed"))?;
         let mut account = Account::new(number);
         account.apply(&AccountEvent::Registered { user_id: Box::from(&*self.name), secret }, 0);
-        (account.balance, account.net_put_in, account.stores) = (self.balance, self.net_put_in, self.stores);
+        (account.balance, account.net_put_in) = (self.balance, self.net_put_in);
+        (account.stores, account.closed_stores) = (self.stores, self.closed_stores);
         Ok(account.encode())
     }
 }

@@ -129,6 +129,7 @@ impl Lost {
                         "Credited"
                     }
                     AccountEvent::Closed => "Closed",
+                    AccountEvent::StoreClosed { .. } => "StoreClosed",
                 }
             }
             Record::Store(.., event) => match event {
@@ -141,6 +142,7 @@ impl Lost {
                 StoreEvent::PriceSet { .. } => "PriceSet",
                 StoreEvent::Delisted { .. } => "Delisted",
                 StoreEvent::Relisted { .. } => "Relisted",
+                StoreEvent::Closed => "Closed",
                 StoreEvent::Reserved { order, .. } => {
                     self.orders.insert(*order);
                     "Reserved"
