@@ -75,11 +75,23 @@ pub enum Fault {
     CreditCauseIgnored,
     /// Recovery drops what was taken back from a seller and has not come to the buyer yet.
     RefundDropped,
+    /// A book that is not for sale is ordered.
+    DelistedBookOrdered,
+    /// Canceled orders do not give copies back to a book that is not for sale.
+    DelistedBookKeepsCopies,
+    /// A store closes without a look at its orders.
+    ClosedWithoutAsking,
+    /// A store closes although an order was placed while its orders were looked at.
+    OrderWhileClosingIgnored,
+    /// A store closes without a look at its orders at rest.
+    OrdersAtRestNotAsked,
+    /// Recovery does not tell the owner's account of a store that was closed.
+    ClosureDropped,
 }
 
 /// Every fault.
 #[cfg(feature = "planted-faults")]
-pub const FAULTS: [Fault; 33] = [
+pub const FAULTS: [Fault; 39] = [
     Fault::MissingSync,
     Fault::SyncErrorIgnored,
     Fault::AnswerBeforeGate,
@@ -113,6 +125,12 @@ pub const FAULTS: [Fault; 33] = [
     Fault::RefundedCopiesKept,
     Fault::CreditCauseIgnored,
     Fault::RefundDropped,
+    Fault::DelistedBookOrdered,
+    Fault::DelistedBookKeepsCopies,
+    Fault::ClosedWithoutAsking,
+    Fault::OrderWhileClosingIgnored,
+    Fault::OrdersAtRestNotAsked,
+    Fault::ClosureDropped,
 ];
 
 #[cfg(feature = "planted-faults")]

@@ -51,6 +51,10 @@ const TABLE: &[(&str, &[(Stranger, u16)])] = &[
     ("/seller/create_store", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 514)]),
     ("/seller/add_book", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
     ("/seller/add_stock_level", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
+    ("/seller/close_store", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
+    ("/seller/set_price", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
+    ("/seller/delist_book", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
+    ("/seller/relist_book", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401)]),
     ("/seller/ship", &[(Unknown, 511), (NoToken, 401), (OthersToken, 401), (OthersStore, 401), (OthersOrder, 518)]),
     (
         "/seller/query_one_store_orders",
@@ -143,7 +147,9 @@ impl World {
         for (user, store) in [(&anna, "annas"), (&ben, "bens")] {
             client.create_store(user, store).ok();
             client.add_book(user, store, book("b", 100), 1_000_000).ok();
+            client.add_book(user, store, book("spare", 100), 1_000_000).ok();
         }
+        client.create_store(&anna, "annas other one").ok();
         World { data, service, client, anna, ben }
     }
 
@@ -161,13 +167,16 @@ impl World {
         let mut body = json!({
             "user_id": "anna", "password": self.anna.password, "terminal": "t", "store_id": "annas", "book_id": "b",
             "order_id": order, "books": [{"id": "b", "count": 1}], "book_info": book("new", 5), "stock_level": 1,
-            "add_stock_level": 1, "add_value": 1, "oldPassword": self.anna.password, "newPassword": "another",
+            "add_stock_level": 1, "add_value": 1, "price": 7, "oldPassword": self.anna.password, "newPassword": "another",
             "keyword": "title",
         });
         match path {
             "/auth/register" => body["user_id"] = json!("clara"),
             "/auth/unregister" => body["user_id"] = json!("leaving"),
             "/seller/create_store" => body["store_id"] = json!("new store"),
+            "/seller/close_store" => body["store_id"] = json!("annas other one"),
+            // So that the others still find something on sale.
+            "/seller/delist_book" => body["book_id"] = json!("spare"),
             _ => {}
         }
         body
@@ -485,7 +494,7 @@ fn token_requests(world: &World) -> Vec<(String, Value)> {
             (route.path, body)
         })
         .collect();
-    assert_eq!(requests.len(), 6);
+    assert_eq!(requests.len(), 10);
     requests
 }
 

@@ -104,8 +104,12 @@ fn a_missing_empty_forged_or_foreign_token_is_401_on_every_route_that_needs_one(
             "/seller/add_stock_level",
             json!({"user_id": "seller", "store_id": STORE, "book_id": CHEAP, "add_stock_level": 1}),
         ),
+        ("/seller/set_price", json!({"user_id": "seller", "store_id": STORE, "book_id": CHEAP, "price": 1})),
+        ("/seller/delist_book", json!({"user_id": "seller", "store_id": STORE, "book_id": CHEAP})),
+        ("/seller/relist_book", json!({"user_id": "seller", "store_id": STORE, "book_id": CHEAP})),
         ("/seller/ship", json!({"user_id": "seller", "store_id": STORE, "order_id": order})),
         ("/buyer/new_order", json!({"user_id": "seller", "store_id": STORE, "books": [{"id": CHEAP, "count": 1}]})),
+        ("/seller/close_store", json!({"user_id": "seller", "store_id": "second"})),
         ("/auth/logout", json!({"user_id": "seller"})),
     ];
     for (path, body) in &requests {

@@ -20,6 +20,7 @@ enum Kind {
     OptionalText,
     OrderId,
     Integer,
+    Amount,
     OptionalLevel,
     Lines,
     Book,
@@ -29,7 +30,7 @@ enum Kind {
     OptionalPageSize,
 }
 use Kind::{
-    Book, Id, Integer, Keyword, Lines, OptionalFlag, OptionalId, OptionalLevel, OptionalPage, OptionalPageSize,
+    Amount, Book, Id, Integer, Keyword, Lines, OptionalFlag, OptionalId, OptionalLevel, OptionalPage, OptionalPageSize,
     OptionalText, OrderId, Password,
 };
 
@@ -59,7 +60,7 @@ const SEARCH: &[(&str, Kind)] = &[
     ("page_size", OptionalPageSize),
 ];
 
-const ROUTES: [Route; 30] = [
+const ROUTES: [Route; 34] = [
     route("/auth/unregister", &[USER, PASSWORD], 401),
     route("/auth/login", &[USER, PASSWORD, ("terminal", OptionalText)], 401),
     route("/auth/password", &[USER, ("oldPassword", Password), ("newPassword", Password)], 401),
@@ -67,6 +68,10 @@ const ROUTES: [Route; 30] = [
     route("/seller/create_store", &[USER, STORE_ID], 511),
     route("/seller/add_book", &[USER, STORE_ID, ("book_info", Book), ("stock_level", OptionalLevel)], 511),
     route("/seller/add_stock_level", &[USER, STORE_ID, BOOK_ID, ("add_stock_level", Integer)], 511),
+    route("/seller/set_price", &[USER, STORE_ID, BOOK_ID, ("price", Amount)], 511),
+    route("/seller/close_store", &[USER, STORE_ID], 511),
+    route("/seller/delist_book", &[USER, STORE_ID, BOOK_ID], 511),
+    route("/seller/relist_book", &[USER, STORE_ID, BOOK_ID], 511),
     route("/seller/ship", &[USER, STORE_ID, ORDER], 511),
     route("/seller/query_one_store_orders", &[USER, STORE_ID, PASSWORD], 511),
     route("/seller/query_all_store_orders", &[USER, PASSWORD], 511),
@@ -99,7 +104,7 @@ impl Kind {
         match self {
             Id | OptionalId | OrderId => r#""nobody""#,
             Password | OptionalText => r#""text""#,
-            Integer | OptionalLevel => "1",
+            Integer | Amount | OptionalLevel => "1",
             Lines => r#"[{"id": "b", "count": 1}]"#,
             Book => r#"{"id": "b", "title": "t", "price": 1}"#,
             Keyword => r#""text""#,
@@ -126,7 +131,7 @@ impl Kind {
             Password => vec![r#"" ""#.into(), r#""密码""#.into(), format!(r#""{}""#, "x".repeat(1_024))],
             OptionalText => vec![r#""终端""#.into()],
             Integer => texts(&["0", "-1", "9223372036854775807", "-9223372036854775808"]),
-            OptionalLevel => texts(&["0", "9223372036854775807"]),
+            Amount | OptionalLevel => texts(&["0", "9223372036854775807"]),
             Lines => texts(&[
                 r#"[{"id": "b", "count": "2"}]"#,
                 r#"[{"id": "b", "count": "002"}]"#,
@@ -177,7 +182,7 @@ impl Kind {
                 "1e400",
                 "123456789012345678901234567890",
             ]),
-            OptionalLevel => {
+            Amount | OptionalLevel => {
                 all(&["2.0", "1e3", "true", r#""5""#, "[]", "{}", "-1", "9223372036854775808", "-9223372036854775808"])
             }
             Lines => {

@@ -414,7 +414,8 @@ fn query_book_gives_the_whole_book_byte_for_byte_also_after_a_crash() {
         for (number, info) in infos.iter().enumerate() {
             let body = format!(r#"{{"store_id":"{STORE}","book_id":"w{}"}}"#, number + 1);
             let answer = shop.client.send(&common::request("POST", "/buyer/query_book", &[], body.as_bytes())).unwrap();
-            let expected = format!(r#"{{"code":200,"message":"ok","book_info":{info},"stock_level":3}}"#);
+            let expected =
+                format!(r#"{{"code":200,"message":"ok","book_info":{info},"stock_level":3,"is_listed":true}}"#);
             assert!(answer.text() == expected, "w{}", number + 1);
         }
         shop.crash();

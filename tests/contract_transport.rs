@@ -13,7 +13,7 @@ use common::shop::{CHEAP, STOCK, STORE};
 use common::{Answer, Conn, Server, Shop, User, request};
 use serde_json::json;
 
-const ROUTES: [&str; 27] = [
+const ROUTES: [&str; 31] = [
     "/auth/register",
     "/auth/unregister",
     "/auth/login",
@@ -22,6 +22,10 @@ const ROUTES: [&str; 27] = [
     "/seller/create_store",
     "/seller/add_book",
     "/seller/add_stock_level",
+    "/seller/set_price",
+    "/seller/close_store",
+    "/seller/delist_book",
+    "/seller/relist_book",
     "/seller/ship",
     "/seller/query_one_store_orders",
     "/seller/query_all_store_orders",

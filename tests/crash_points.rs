@@ -63,7 +63,8 @@ fn document(index: usize) -> String {
 struct Told {
     registered: usize,
     funded: usize,
-    store: bool,
+    stores: usize,
+    closed: usize,
     books: usize,
     /// The order's id and the last status that was acknowledged.
     orders: Vec<(String, usize, OrderStatus)>,
@@ -76,6 +77,8 @@ enum Open {
     Register,
     Funds,
     Store,
+    /// A store closes, and its owner's account is told.
+    Close,
     Book,
     /// By this buyer.
     Place(usize),
@@ -95,7 +98,7 @@ async fn work(engine: &Engine, told: &mut Told) -> Step {
     told.registered += 1;
     told.open = Some(Open::Store);
     engine.create_store("seller", T, "store").await?;
-    told.store = true;
+    told.stores += 1;
     for index in 0..BUYERS {
         told.open = Some(Open::Register);
         engine.register(&buyer(index), "pw").await?;
@@ -118,11 +121,28 @@ async fn work(engine: &Engine, told: &mut Told) -> Step {
         for index in 0..BUYERS {
             trade(engine, told, index, round).await?;
         }
+        open_and_close(engine, told, round).await?;
         told.open = Some(Open::Snapshot);
         engine.snapshot().await?;
         engine.offload().await?;
     }
     told.open = None;
+    Ok(())
+}
+
+/// A store that is opened, and closed again.
+async fn open_and_close(engine: &Engine, told: &mut Told, number: usize) -> Step {
+    let id = format!("side {number}");
+    told.open = Some(Open::Store);
+    engine.create_store("seller", T, &id).await?;
+    told.stores += 1;
+    told.open = Some(Open::Close);
+    engine.close_store("seller", T, &id).await?;
+    told.closed += 1;
+    told.open = None;
+    let again = engine.close_store("seller", T, &id).await;
+    // Or the disk has died.
+    assert!(!matches!(&again, Err(Error::Refused(refusal)) if refusal.code() != 513) && again.is_err());
     Ok(())
 }
 
@@ -164,7 +184,9 @@ async fn check(engine: &Engine, told: &Told) -> u128 {
     assert!(audit.is_conserved(), "{audit:?}");
     let maybe = |open: &Open, done: usize| done..=done + usize::from(told.open.as_ref() == Some(open));
     assert!(maybe(&Open::Register, told.registered).contains(&(audit.accounts as usize)), "{audit:?}");
-    assert!(maybe(&Open::Store, usize::from(told.store)).contains(&(audit.stores as usize)), "{audit:?}");
+    assert!(maybe(&Open::Store, told.stores).contains(&(audit.stores as usize)), "{audit:?}");
+    assert!(maybe(&Open::Close, told.closed).contains(&(audit.closed_stores as usize)), "{audit:?}");
+    assert_eq!(audit.contradictions, 0, "{audit:?}");
     let funded = audit.net_put_in / i128::from(FUNDS);
     assert!(maybe(&Open::Funds, told.funded).contains(&(funded as usize)), "{audit:?}");
     assert_eq!(audit.net_put_in, funded * i128::from(FUNDS));
@@ -220,6 +242,7 @@ async fn live(disk: &SimDisk, told: &mut Told) -> Step {
     for index in 0..BUYERS {
         trade(&engine, told, index, 3).await?;
     }
+    open_and_close(&engine, told, 3).await?;
     told.open = Some(Open::Snapshot);
     engine.offload().await?;
     drop(engine);

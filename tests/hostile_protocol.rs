@@ -554,7 +554,7 @@ fn what_is_no_value_is_a_530_in_every_field_of_every_route() {
                     let good = match name.as_str() {
                         "books" => json!([{"id": "b", "count": 1}]),
                         "book_info" => book("new", 1),
-                        "add_value" | "add_stock_level" | "stock_level" | "page" | "page_size" => json!(1),
+                        "add_value" | "add_stock_level" | "stock_level" | "price" | "page" | "page_size" => json!(1),
                         "search_in_store" => json!(false),
                         "password" | "oldPassword" => json!(anna.password),
                         "user_id" => json!("anna"),

@@ -80,7 +80,7 @@ impl Episode {
         let limits = Limits {
             lines: 4 + dice.roll(24) as usize,
             pending: 3 + dice.roll(20) as usize,
-            listed: 10 + dice.roll(300) as usize,
+            listed: 3 + dice.roll(100) as usize,
         };
         config.limits.order_lines_max = limits.lines;
         config.limits.pending_orders_max = limits.pending;
@@ -177,12 +177,13 @@ impl Episode {
     /// Compares the sums with the model's; gives the state hash.
     async fn audit(&self) -> u128 {
         let audit = self.engine().audit().await.unwrap();
-        if !audit.is_conserved() {
+        if !audit.is_conserved() || audit.contradictions > 0 {
             self.fail(&format!("not conserved: {audit:?}"));
         }
         let found = Totals {
             accounts: audit.accounts,
             stores: audit.stores,
+            closed_stores: audit.closed_stores,
             orders: audit.orders,
             balances: audit.balances,
             escrow: audit.escrow,
@@ -242,6 +243,9 @@ const MUST_BE_SEEN: &[(&str, &[u16])] = &[
     ("CreateStore", &[200, 401, 511, 514]),
     ("AddBook", &[200, 401, 511, 513, 516, 530]),
     ("AddStock", &[200, 401, 511, 513, 515, 530]),
+    ("CloseStore", &[200, 401, 511, 513, 530]),
+    ("SetPrice", &[200, 401, 511, 513, 515, 530]),
+    ("SetListed", &[200, 401, 511, 513, 515]),
     ("NewOrder", &[200, 401, 429, 511, 513, 515, 517, 530]),
     ("Pay", &[200, 400, 401, 511, 518, 519, 526, 527]),
     ("Ship", &[200, 401, 511, 513, 518, 520, 529]),

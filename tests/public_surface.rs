@@ -254,6 +254,10 @@ async fn every_call_can_be_spawned() {
     sent(engine.create_store("u", who, "s"));
     sent(engine.add_book("u", who, "s", book, 1));
     sent(engine.add_stock_level("u", who, "s", "b", 1));
+    sent(engine.close_store("u", who, "s"));
+    sent(engine.set_price("u", who, "s", "b", 1));
+    sent(engine.delist_book("u", who, "s", "b"));
+    sent(engine.relist_book("u", who, "s", "b"));
     sent(engine.ship("u", who, "s", "o"));
     sent(engine.store_orders("u", who, "s"));
     sent(engine.all_store_orders("u", who));

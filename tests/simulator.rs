@@ -23,6 +23,8 @@ mod process;
 mod recovery;
 #[path = "simulator/run.rs"]
 mod run;
+#[path = "simulator/setting.rs"]
+mod setting;
 #[path = "simulator/shadow.rs"]
 mod shadow;
 #[path = "simulator/sim.rs"]

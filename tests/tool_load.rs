@@ -47,6 +47,12 @@ fn order(old: &str, status: &str, more: Value) -> Value {
     line
 }
 
+fn with(mut line: Value, fields: &[(&str, Value)]) -> Value {
+    let more = fields.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    line.as_object_mut().unwrap().extend(more);
+    line
+}
+
 /// A seller with a store, a buyer, and an order of every state.
 fn shop() -> Vec<Value> {
     let hash = PasswordHash::new(b"pw of buyer", cheap()).unwrap().to_phc();
@@ -55,8 +61,10 @@ fn shop() -> Vec<Value> {
         json!({"type": "account", "user_id": "buyer", "password_hash": hash, "balance": 1_000}),
         json!({"type": "store", "store_id": "corner", "user_id": "seller"}),
         json!({"type": "store", "store_id": "empty", "user_id": "seller"}),
+        json!({"type": "store", "store_id": "closed", "user_id": "seller", "closed": true}),
         book("b1", 10),
         book("b2", 0),
+        with(book("b3", 4), &[("price", json!(70)), ("listed", json!(false))]),
         order("old 1", "pending", json!({"deadline": "2090-01-01T00:00:00Z"})),
         order("old 2", "pending", json!({"created_time": 1_700_000_000_000u64})),
         order("old 3", "paid", json!({"paid_to": "platform"})),
@@ -74,12 +82,14 @@ fn shop() -> Vec<Value> {
             "canceled",
             json!({"canceled_time": "2025-03-06T00:00:00Z", "canceled_by": "deadline", "deadline": 1_741_200_000_000u64}),
         ),
+        with(book("b1", 3), &[("store_id", json!("closed"))]),
+        order("old 9", "completed", json!({"store_id": "closed"})),
     ]
 }
 
 fn loaded_shop() -> Server {
     Server::start_on(&[], |dir| {
-        load(&text(&shop()), dir).ok().says("2 accounts (1 passwords hashed), 2 stores, 2 books, 8 orders");
+        load(&text(&shop()), dir).ok().says("2 accounts (1 passwords hashed), 3 stores, 4 books, 9 orders");
     })
 }
 
@@ -102,11 +112,16 @@ fn a_loaded_shop_is_served() {
         wait_until("the books can be found", || search().status == 200);
         assert_eq!(search().ok().number("total"), 2);
 
+        let mut elsewhere = book("b3", 4)["book_info"].clone();
+        elsewhere["price"] = json!(70);
+        let whole = client.post("/buyer/query_book", json!({"store_id": "corner", "book_id": "b3"}));
+        assert_eq!((&whole.ok().body["book_info"], &whole.body["is_listed"]), (&elsewhere, &json!(false)));
+
         let orders = client.query_buyer_all_orders(&buyer).ok().orders().clone();
         let mut states: Vec<&str> = orders.iter().map(|order| order["status"].as_str().unwrap()).collect();
         assert_eq!(states.pop(), Some("canceled"), "the oldest comes last and has expired: {orders:?}");
         states.reverse();
-        assert_eq!(states, ["pending", "paid", "paid", "shipped", "received", "completed", "canceled"]);
+        assert_eq!(states, ["pending", "paid", "paid", "shipped", "received", "completed", "canceled", "completed"]);
         assert_eq!(orders[0]["created_time"], "2025-03-04T05:06:07.008Z");
         assert_eq!((&orders[0]["total_price"], &orders[1]["is_shipped"]), (&json!(180), &json!(false)));
         let order = |place: usize| {
@@ -121,10 +136,12 @@ fn a_loaded_shop_is_served() {
         assert_eq!((&completed["shipped"], &completed["canceled"]), (&Value::Null, &Value::Null));
         assert_eq!(canceled["canceled"], json!({"time": "2025-03-06T00:00:00.000Z", "by": "deadline"}));
         assert_eq!(order(3)["history"]["shipped"], json!({"time": "2025-03-04T05:06:07.008Z", "by": "seller"}));
-        assert_eq!(client.order_count("buyer"), 8);
+        assert_eq!(client.order_count("buyer"), 9);
         let of_store = client.query_all_store_orders(&seller);
         assert_eq!(of_store.ok().body["orders"]["corner"].as_array().unwrap().len(), 8);
         assert_eq!(of_store.body["orders"]["empty"], json!([]));
+        assert_eq!(of_store.body["orders"]["closed"].as_array().unwrap().len(), 1);
+        client.new_order(&client.logged_in(&buyer), "closed", &[("b1", 1)]).refused(513, "closed");
         server.kill9();
         server.restart();
     }
@@ -137,7 +154,9 @@ fn loaded_orders_go_on() {
     let (buyer, seller) = (client.logged_in(&User::new("buyer")), client.logged_in(&User::new("seller")));
     let orders = client.query_buyer_all_orders(&buyer).ok().orders().clone();
     let ids: Vec<&str> = orders.iter().rev().map(|order| order["order_id"].as_str().unwrap()).collect();
-    let [_, pending, by_platform, direct, shipped, received, completed, canceled] = ids[..] else { panic!("{ids:?}") };
+    let [_, pending, by_platform, direct, shipped, received, completed, canceled, _] = ids[..] else {
+        panic!("{ids:?}")
+    };
     client.payment(&buyer, pending).ok();
     client.ship(&seller, "corner", by_platform).ok();
     assert_eq!((client.balance(&buyer), client.balance(&seller)), (820, 880));
@@ -214,7 +233,7 @@ fn new_order_ids_are_told() {
     done.ok();
     let told: Vec<Value> =
         fs::read_to_string(&ids).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(told.len(), 8);
+    assert_eq!(told.len(), 9);
     assert_eq!(told[3]["order_id"], "old 4");
     assert_eq!(told[3]["new_order_id"].as_str().unwrap().len(), 36);
 
@@ -230,10 +249,7 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
     let good = shop();
     let number = good.len() + 1;
     let hash = PasswordHash::new(b"p", cheap()).unwrap().to_phc();
-    let with = |mut line: Value, field: &str, value: Value| {
-        line.as_object_mut().unwrap().insert(field.to_owned(), value);
-        line
-    };
+    let with = |line: Value, field: &str, value: Value| with(line, &[(field, value)]);
     let without = |mut line: Value, field: &str| {
         line.as_object_mut().unwrap().remove(field);
         line
@@ -263,11 +279,17 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
         (json!({"type": "store", "store_id": "s", "user_id": "nobody"}), "no account \"nobody\" came before"),
         (json!({"type": "store", "store_id": "corner", "user_id": "buyer"}), "there is a store \"corner\" already"),
         (json!({"type": "store", "user_id": "buyer"}), "store_id: is missing"),
+        (json!({"type": "store", "store_id": "s", "user_id": "buyer", "closed": 1}), "closed: must be true or false"),
+        (order("n", "pending", json!({"store_id": "closed"})), "status: the store is closed"),
+        (order("n", "shipped", json!({"store_id": "closed"})), "status: the store is closed"),
         (book("b1", 1), "there is a book \"b1\" in this store already"),
-        (book("b3", -1), "stock_level: must be 0 or more"),
-        (with(book("b3", 1), "store_id", json!("nowhere")), "no store \"nowhere\" came before"),
-        (with(book("b3", 1), "book_info", json!({"id": "b3", "price": 1})), "title: is missing"),
-        (with(book("b3", 1), "book_info", json!({"id": "b3", "title": "t", "price": -1})), "price: must be 0 or more"),
+        (book("b4", -1), "stock_level: must be 0 or more"),
+        (with(book("b4", 1), "price", json!(-1)), "price: must be 0 or more"),
+        (with(book("b4", 1), "listed", json!("no")), "listed: must be true or false"),
+        (with(account("x", 1), "listed", json!(true)), "listed: does not belong"),
+        (with(book("b4", 1), "store_id", json!("nowhere")), "no store \"nowhere\" came before"),
+        (with(book("b4", 1), "book_info", json!({"id": "b4", "price": 1})), "title: is missing"),
+        (with(book("b4", 1), "book_info", json!({"id": "b4", "title": "t", "price": -1})), "price: must be 0 or more"),
         (order("old 1", "paid", json!({})), "there is an order \"old 1\" already"),
         (order("n", "lost", json!({})), "status: must be pending, paid"),
         (order("n", "paid", json!({"user_id": "nobody"})), "no account \"nobody\""),
@@ -376,10 +398,10 @@ fn a_file_from_windows_is_loaded() {
     let parent = tempfile::tempdir().unwrap();
     let lines = text(&shop());
     let windows = format!("\u{feff}{}", lines.replace('\n', "\r\n"));
-    load(&windows, &parent.path().join("data")).ok().says("2 stores, 2 books, 8 orders");
+    load(&windows, &parent.path().join("data")).ok().says("3 stores, 4 books, 9 orders");
     // In the middle of a file it is an error as any other.
     let twice = format!("{lines}\u{feff}{{}}\n");
-    load(&twice, &parent.path().join("other")).ends_with_status(1).says("line 15: is not a JSON object");
+    load(&twice, &parent.path().join("other")).ends_with_status(1).says("line 19: is not a JSON object");
 }
 
 #[test]

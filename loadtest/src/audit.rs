@@ -128,6 +128,12 @@ pub(crate) struct AuditReport {
     pub(crate) checked: u64,
     /// Orders, payments and refunds whose outcome is unknown.
     pub(crate) unknown_outcomes: u64,
+    /// Prices that the market beside the load set.
+    pub(crate) prices_set: u64,
+    /// Books that it took off the shelf.
+    pub(crate) delisted: u64,
+    /// Stores that it closed.
+    pub(crate) closed: u64,
     /// How many comparisons failed.
     pub(crate) disagreements: u64,
     /// The first of them.
@@ -140,7 +146,7 @@ impl AuditReport {
         self.disagreements == 0
     }
 
-    fn check(&mut self, agrees: bool, describe: impl FnOnce() -> String) {
+    pub(crate) fn check(&mut self, agrees: bool, describe: impl FnOnce() -> String) {
         self.checked += 1;
         if agrees {
             return;

@@ -14,6 +14,7 @@ use crate::Failure;
 use crate::args::{Load, Pace, Scenario, parse_duration};
 use crate::client::Target;
 use crate::drive::drive;
+use crate::market::Market;
 use crate::report::write_json;
 use crate::run::conclude;
 use crate::scenario::{Api, Book, Plan, Random, STOCK_AT_START, Store, User};
@@ -78,8 +79,12 @@ pub(crate) async fn run(args: &GeneratedArgs) -> Result<bool, Failure> {
     );
     let plan = Arc::new(plan(server.target.clone(), &args.load, shop).await?);
     let pace = Pace { connections: args.connections, duration: args.duration };
+    let market = Market::open(&plan.target, args.load.seed).await;
     let measured = drive(&plan, &args.load, pace, args.scenario, Some(server.pid)).await?;
-    let report = conclude(&plan, pace, args.scenario, &measured, true).await?;
+    let mut report = conclude(&plan, pace, args.scenario, &measured, true).await?;
+    if let Some(audit) = &mut report.audit {
+        market.close(audit).await;
+    }
     print!("{report}");
     write_json(args.json.as_deref(), &report)?;
     server.stop().await?;

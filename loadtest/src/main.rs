@@ -38,6 +38,7 @@ mod crowd;
 mod drive;
 mod generated;
 mod machine;
+mod market;
 mod open;
 mod overload;
 mod pinned;

@@ -160,8 +160,9 @@ pub(crate) fn write_audit(out: &mut impl fmt::Write, audit: &AuditReport) -> fmt
     let verdict = if audit.agrees() { "agrees" } else { "DISAGREES" };
     writeln!(
         out,
-        "  audit     {verdict}: {} stock levels, balances and sums compared, {} disagree, {} outcomes unknown",
-        audit.checked, audit.disagreements, audit.unknown_outcomes
+        "  audit     {verdict}: {} stock levels, balances and sums compared, {} disagree, {} outcomes unknown; \
+         {} prices set, {} books delisted and {} stores closed beside the load",
+        audit.checked, audit.disagreements, audit.unknown_outcomes, audit.prices_set, audit.delisted, audit.closed
     )?;
     for line in &audit.listed {
         writeln!(out, "            {line}")?;

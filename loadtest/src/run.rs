@@ -11,6 +11,7 @@ use crate::args::{Load, Pace, Scenario, parse_duration};
 use crate::audit;
 use crate::client::Target;
 use crate::drive::{Measured, drive};
+use crate::market::Market;
 use crate::report::{Report, write_json};
 use crate::scenario::Plan;
 
@@ -46,9 +47,16 @@ pub(crate) struct RunArgs {
 pub(crate) async fn run(args: &RunArgs) -> Result<bool, Failure> {
     let target = Target::resolve(&args.url).await?;
     let plan = Arc::new(Plan::set_up(target, &args.load).await?);
+    let market = match args.no_audit {
+        true => None,
+        false => Some(Market::open(&plan.target, args.load.seed).await),
+    };
     let pace = Pace { connections: args.connections, duration: args.duration };
     let measured = drive(&plan, &args.load, pace, args.scenario, args.pid).await?;
-    let report = conclude(&plan, pace, args.scenario, &measured, !args.no_audit).await?;
+    let mut report = conclude(&plan, pace, args.scenario, &measured, !args.no_audit).await?;
+    if let (Some(market), Some(audit)) = (market, &mut report.audit) {
+        market.close(audit).await;
+    }
     print!("{report}");
     write_json(args.json.as_deref(), &report)?;
     Ok(report.sound())

@@ -153,7 +153,7 @@ impl Plan {
         let mut buyers = Vec::new();
         for number in 0..load.buyers {
             let mut buyer = user("buyer", number);
-            enrol(&mut api, &mut buyer).await?;
+            api.enrol(&mut buyer).await?;
             buyer.balance_fen = FUNDS_ALL_BUYERS / i64::from(load.buyers);
             api.add_funds(&buyer, buyer.balance_fen).await?;
             buyers.push(buyer);
@@ -245,27 +245,16 @@ impl Plan {
 }
 
 async fn fill_store(api: &mut Api, store: &mut Store) -> Result<(), Failure> {
-    enrol(api, &mut store.owner).await?;
-    let User { id: user_id, token, .. } = &store.owner;
-    let body = json!({"user_id": user_id, "store_id": store.id});
-    api.call("/seller/create_store", Some(token), &body).await?;
+    api.enrol(&mut store.owner).await?;
+    api.create_store(&store.owner, &store.id).await?;
     for book in &store.books {
         let info = json!({
             "id": book.id, "title": format!("The title of {}", book.id), "price": book.price_fen,
             "author": "An author", "tags": ["load"], "pages": 321,
         });
-        let body = json!({
-            "user_id": user_id, "store_id": store.id, "book_info": info, "stock_level": book.stock,
-        });
-        api.call("/seller/add_book", Some(token), &body).await?;
+        api.add_book(&store.owner, &store.id, &info, book.stock).await?;
     }
     Ok(())
-}
-
-/// Registers a user and logs him in.
-async fn enrol(api: &mut Api, user: &mut User) -> Result<(), Failure> {
-    api.call("/auth/register", None, &json!({"user_id": user.id, "password": user.password})).await?;
-    api.log_in(user).await
 }
 
 /// Calls of which each must succeed: set-up and audit.
@@ -282,18 +271,47 @@ impl Api {
 
     /// Posts `body` and gives the answer's JSON; anything but 200 in status and body is an error.
     pub(crate) async fn call(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Value, Failure> {
+        match self.ask(path, token, body).await? {
+            (200, value) => Ok(value),
+            (status, value) => Err(format!("{path}: status {status}: {value}").into()),
+        }
+    }
+
+    /// Posts `body` and gives status and JSON of the answer; that the body says another code is an error.
+    pub(crate) async fn ask(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<(u16, Value), Failure> {
         let headers = Headers { token, key: None };
         let request = client::post(&self.target, ConnectionMode::Kept, path, headers, body.to_string().as_bytes());
         let answer = self.client.exchange(&request).await.map_err(|error| format!("{path}: {error}"))?;
         let shown = String::from_utf8_lossy(answer.body);
-        if answer.status != 200 {
-            return Err(format!("{path}: status {}: {shown}", answer.status).into());
-        }
         let value: Value = serde_json::from_slice(answer.body).map_err(|error| format!("{path}: {error}: {shown}"))?;
-        if value["code"] != 200 {
-            return Err(format!("{path}: status 200, but the body says {shown}").into());
+        if value["code"] != answer.status {
+            return Err(format!("{path}: status {}, but the body says {shown}", answer.status).into());
         }
-        Ok(value)
+        Ok((answer.status, value))
+    }
+
+    /// Registers a user and logs him in.
+    pub(crate) async fn enrol(&mut self, user: &mut User) -> Result<(), Failure> {
+        self.call("/auth/register", None, &json!({"user_id": user.id, "password": user.password})).await?;
+        self.log_in(user).await
+    }
+
+    /// Opens a store.
+    pub(crate) async fn create_store(&mut self, owner: &User, store_id: &str) -> Result<(), Failure> {
+        let body = json!({"user_id": owner.id, "store_id": store_id});
+        self.call("/seller/create_store", Some(&owner.token), &body).await.map(drop)
+    }
+
+    /// Lists a book.
+    pub(crate) async fn add_book(
+        &mut self,
+        owner: &User,
+        store_id: &str,
+        info: &Value,
+        stock: i64,
+    ) -> Result<(), Failure> {
+        let body = json!({"user_id": owner.id, "store_id": store_id, "book_info": info, "stock_level": stock});
+        self.call("/seller/add_book", Some(&owner.token), &body).await.map(drop)
     }
 
     /// Logs a user in and keeps his token.
@@ -343,7 +361,7 @@ impl Api {
 }
 
 /// Different in each run, so that runs against one server do not meet.
-fn run_prefix() -> String {
+pub(crate) fn run_prefix() -> String {
     format!("load-{:x}-{:x}", ns_since_1970(), std::process::id())
 }
 
@@ -368,7 +386,7 @@ impl Random {
     }
 
     /// From 0 to `end` - 1; the bias is below `end` in 2^64.
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 

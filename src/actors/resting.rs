@@ -123,6 +123,11 @@ pub fn answer(question: Resting, view: Option<&View>) -> (Answered, Option<ColdE
             let open = counted.map(|counts| counts.open);
             (Answered::Tell(buyer.shard(), OrderMsg::OpenAtRest { ticket, buyer, cred, open }), trouble)
         }
+        Resting::OpenOfStore { ticket, shard, store, placed, orders } => {
+            let (counted, trouble) = split(count(OrdersOf::Store(store, shard), &orders, view));
+            let open = counted.map(|counts| counts.open);
+            (Answered::Tell(shard, OrderMsg::OpenOfStoreAtRest { ticket, shard, store, placed, open }), trouble)
+        }
     }
 }
 

@@ -86,6 +86,7 @@ impl Resident for Store {
             let mut books = system.stores.extra(self.number.0).write().unwrap_or_else(PoisonError::into_inner);
             books.push(id.clone());
         }
+        system.observer.store_changed(self.number, system.stores.name(self.number.0), event);
     }
 
     fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool {

@@ -11,7 +11,9 @@ use super::clock::Clock;
 use super::directory::Directory;
 use super::shell::{Mail, spawn};
 use crate::cold::Orders;
-use crate::domain::{Account, AccountEvent, AccountNo, Address, Millis, OrderMsg, OrderShard, SHARDS, Send, Store};
+use crate::domain::{
+    Account, AccountEvent, AccountNo, Address, Millis, OrderMsg, OrderShard, SHARDS, Send, Store, StoreEvent, StoreNo,
+};
 use crate::journal::Journal;
 
 /// Threads that read orders at rest at once.
@@ -21,6 +23,8 @@ const READERS_MAX: usize = 64;
 pub(crate) trait Observer: std::marker::Send + Sync {
     /// An event of an account was applied.
     fn account_changed(&self, account: AccountNo, user_id: Option<&Arc<str>>, event: &AccountEvent);
+    /// An event of a store was applied.
+    fn store_changed(&self, store: StoreNo, store_id: Option<&Arc<str>>, event: &StoreEvent);
 }
 
 /// The actors' world.

@@ -19,7 +19,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::fields::{NAMES, TAGS};
-use crate::domain::DocumentHash;
+use crate::domain::{DocumentHash, Fen};
 
 const CUT: u8 = 1;
 const CUT_HEADER_BYTES: usize = 1 + 8 + 32;
@@ -117,6 +117,22 @@ impl Stored {
         self.cut.map(|cut| cut.pictures)
     }
 
+    /// Puts another price in place of the value of `price`; of a key that comes twice in place of each. A document
+    /// without one stays as it is. `None` if it is no JSON object.
+    pub(crate) fn set_price(&mut self, price: Fen) -> Option<()> {
+        let price = price.to_string();
+        for span in prices(&self.text)?.into_iter().rev() {
+            if self.text[span.clone()] == price {
+                continue;
+            }
+            if let Some(cut) = self.cut.as_mut().filter(|cut| cut.at >= span.end) {
+                cut.at = cut.at + price.len() - span.len();
+            }
+            self.text.replace_range(span, &price);
+        }
+        Some(())
+    }
+
     /// Puts the pictures back.
     pub(crate) fn with(mut self, pictures: &str) -> String {
         if let Some(Cut { at, .. }) = self.cut {
@@ -132,6 +148,34 @@ pub(crate) fn pictures_of(stored: &[u8]) -> Option<DocumentHash> {
         return None;
     }
     Some(DocumentHash(stored.get(9..CUT_HEADER_BYTES)?.try_into().ok()?))
+}
+
+/// Where the values of the members `price` are, in bytes, ascending.
+fn prices(document: &str) -> Option<Vec<Range<usize>>> {
+    struct Prices<'a>(&'a str);
+    impl<'de> Visitor<'de> for Prices<'_> {
+        type Value = Vec<Range<usize>>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut spans = Vec::new();
+            while let Some(Key(key)) = map.next_key()? {
+                let value = map.next_value::<&'de RawValue>()?.get();
+                if key == "price" {
+                    spans.push(span_in(self.0, value));
+                }
+            }
+            Ok(spans)
+        }
+    }
+    serde_json::Deserializer::from_str(document).deserialize_map(Prices(document)).ok()
+}
+
+/// Where a part of a text is in it, by its address.
+fn span_in(document: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr() as usize - document.as_ptr() as usize;
+    start..start + part.len()
 }
 
 /// The document as a search shows it: an object without pictures, and without what the answer says beside it.
@@ -181,8 +225,7 @@ struct Members<'a> {
 
 impl Members<'_> {
     fn span(&self, value: &str) -> Range<usize> {
-        let start = value.as_ptr() as usize - self.document.as_ptr() as usize;
-        start..start + value.len()
+        span_in(self.document, value)
     }
 }
 
@@ -299,6 +342,36 @@ mod tests {
         assert_eq!(shown(document).unwrap(), r#"{"id":"b\u0041","price":1.50,"x\n":[ 1 ]}"#);
         assert_eq!(shown(r#"{"pictures":[]}"#).unwrap(), "{}");
         assert_eq!(shown("[]"), None);
+    }
+
+    /// Puts a price in, and the pictures back.
+    fn at_price(document: &str, price: Fen) -> String {
+        let (stored, pictures) = Outline::of(document).unwrap().cut(document);
+        let mut stored = Stored::read(stored).unwrap();
+        stored.set_price(price).unwrap();
+        assert!(shown(&stored.text).is_some());
+        stored.with(pictures.as_deref().map_or("", |pictures| std::str::from_utf8(pictures).unwrap()))
+    }
+
+    #[test]
+    fn only_the_price_of_the_object_itself_is_replaced() {
+        for (document, at_1234) in [
+            (r#"{"id":"b","price":5}"#, r#"{"id":"b","price":1234}"#),
+            (r#"{"id":"b","price":1234}"#, r#"{"id":"b","price":1234}"#),
+            (" {\"price\" :\t500000 ,\n\"x\": [ 1 ] } ", " {\"price\" :\t1234 ,\n\"x\": [ 1 ] } "),
+            (r#"{"x":{"price":5},"price":5,"y":[{"price":5}]}"#, r#"{"x":{"price":5},"price":1234,"y":[{"price":5}]}"#),
+            (r#"{"pric\u0065":5}"#, r#"{"pric\u0065":1234}"#),
+            (r#"{"price":5,"price":"6"}"#, r#"{"price":1234,"price":1234}"#),
+            (r#"{"price":5,"pictures":["aGk="]}"#, r#"{"price":1234,"pictures":["aGk="]}"#),
+            (r#"{"price":500000,"pictures":["aGk="],"z":1}"#, r#"{"price":1234,"pictures":["aGk="],"z":1}"#),
+            (r#"{"pictures":["aGk="],"price":5}"#, r#"{"pictures":["aGk="],"price":1234}"#),
+            (r#"{"price":5,"pictures":["x"],"price":7}"#, r#"{"price":1234,"pictures":["x"],"price":1234}"#),
+            (r#"{"id":"b"}"#, r#"{"id":"b"}"#),
+        ] {
+            assert_eq!(at_price(document, 1_234), at_1234);
+        }
+        assert_eq!(at_price(r#"{"price":5}"#, 0), r#"{"price":0}"#);
+        assert_eq!(at_price(r#"{"price":5}"#, i64::MAX), r#"{"price":9223372036854775807}"#);
     }
 
     proptest! {

@@ -9,7 +9,7 @@
 //! Within each, by the store's number and the book's place in the store, which never change: so pages are stable, also
 //! over a restart, and a book that is added moves others, but never past one another.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::fields::SearchFields;
 use super::postings::{Entry, Postings};
@@ -59,6 +59,10 @@ pub(super) struct Index {
     parts: Box<[HashMap<u64, Postings>]>,
     /// By number, which begins at 1.
     books: Vec<Book>,
+    /// Books that are not for sale, so that they are not found. They need not be in the index yet.
+    hidden: HashSet<Place>,
+    /// Stores that are closed, none of whose books is found.
+    closed: HashSet<StoreNo>,
     /// Bytes of the lists beside the dictionary.
     list_bytes: usize,
 }
@@ -84,7 +88,13 @@ type Rank = (u8, Place);
 
 impl Index {
     pub(super) fn new() -> Self {
-        Index { parts: (0..PARTS).map(|_| HashMap::new()).collect(), books: Vec::new(), list_bytes: 0 }
+        Index {
+            parts: (0..PARTS).map(|_| HashMap::new()).collect(),
+            books: Vec::new(),
+            hidden: HashSet::new(),
+            closed: HashSet::new(),
+            list_bytes: 0,
+        }
     }
 
     /// Takes in a book.
@@ -99,7 +109,21 @@ impl Index {
         }
     }
 
-    /// Books in the index.
+    /// Hides a book, or shows it again. It is the same if it is so already.
+    pub(super) fn set_hidden(&mut self, place: Place, hidden: bool) {
+        match hidden {
+            true => self.hidden.insert(place),
+            false => self.hidden.remove(&place),
+        };
+    }
+
+    /// Hides every book of a store for good.
+    pub(super) fn close_store(&mut self, store: StoreNo) {
+        self.closed.insert(store);
+        self.hidden.retain(|place| place.store != store);
+    }
+
+    /// Books in the index, hidden ones included.
     pub(super) fn books(&self) -> usize {
         self.books.len()
     }
@@ -124,6 +148,7 @@ impl Index {
             .into_iter()
             .map(|candidate| (&self.books[candidate.book as usize - 1], candidate))
             .filter(|(book, _)| wanted.store.is_none_or(|store| store == book.place.store))
+            .filter(|(book, _)| !self.hidden.contains(&book.place) && !self.closed.contains(&book.place.store))
             .map(|(book, candidate)| (class(&candidate, book, wanted), book.place))
             .collect();
         let total = ranks.len();

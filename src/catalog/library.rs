@@ -61,6 +61,16 @@ impl Library {
         self.index.write().unwrap_or_else(PoisonError::into_inner).add(place, entrance);
     }
 
+    /// Hides a book from searches, or shows it again, whether it is in the index yet or not.
+    pub(crate) fn set_hidden(&self, place: Place, hidden: bool) {
+        self.index.write().unwrap_or_else(PoisonError::into_inner).set_hidden(place, hidden);
+    }
+
+    /// Hides every book of a store for good.
+    pub(crate) fn close_store(&self, store: StoreNo) {
+        self.index.write().unwrap_or_else(PoisonError::into_inner).close_store(store);
+    }
+
     /// Finds books by a keyword: `take` results after the first `skip`.
     pub(crate) fn find(
         &self,

@@ -138,8 +138,10 @@ proptest! {
             1..12,
         ),
         turn in any::<bool>(),
+        hidden in prop::collection::vec(any::<bool>(), 40),
     ) {
         let library = Library::new();
+        books.iter().zip(&hidden).filter(|(_, hidden)| **hidden).for_each(|(book, _)| library.set_hidden(book.place, true));
         // The order of listing is not the order of the index after a rebuild; it must not matter.
         let mut order: Vec<&Book> = books.iter().collect();
         if turn {
@@ -151,6 +153,14 @@ proptest! {
             library.add(book.place, &library.study(&document, &outline));
             prop_assert!(shown(&document).is_some());
         }
+        // Hidden before they come or after, and shown again: only what it came to in the end counts.
+        for (book, hidden) in books.iter().zip(&hidden) {
+            library.set_hidden(book.place, !hidden);
+            library.set_hidden(book.place, *hidden);
+        }
+        let mut shown_at_all = hidden.iter().map(|hidden| !hidden);
+        let mut books = books;
+        books.retain(|_| shown_at_all.next().unwrap_or(true));
         for (keyword, bits, store, skip, take) in searches {
             let names: Vec<_> = (0..NAMES.len()).filter(|place| bits & 1 << place != 0).map(|place| NAMES[place]).collect();
             let scope = SearchFields::parse(&names.join(" "));

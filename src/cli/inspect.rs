@@ -137,6 +137,7 @@ impl Printer {
             "closed": account.closed, "password_hash": self.secret(&account.secret), "password_epoch": account.epoch,
             "balance": account.balance, "net_put_in": account.net_put_in,
             "stores": account.stores.iter().map(|store| store.0).collect::<Vec<_>>(),
+            "closed_stores": account.closed_stores.iter().map(|store| store.0).collect::<Vec<_>>(),
             "revoked_tokens": account.revoked.iter().map(|(token, until)| json!([token, time(*until)])).collect::<Vec<_>>(),
             "openings": account.openings.iter().map(|(store, id)| json!([store.0, id])).collect::<Vec<_>>(),
             "holds": holds, "credits": credits, "refunds": refunds, "keys": keys(&account.keys),
@@ -199,6 +200,7 @@ impl Printer {
             ),
             AccountEvent::Closed => ("Closed", json!({})),
             AccountEvent::TakenBack { order, refund } => ("TakenBack", refund_fields(order, refund)),
+            AccountEvent::StoreClosed { store } => ("StoreClosed", json!({"store": store.0})),
         }
     }
 }
@@ -220,7 +222,7 @@ fn store_row(name: &str, store: &Store) -> Value {
         .map(|book| {
             json!({
                 "id": &*book.id, "price": book.price, "stock": book.stock, "taken": book.taken,
-                "document": book.document.to_string(),
+                "document": book.document.to_string(), "listed": book.listed, "repriced": book.repriced,
             })
         })
         .collect();
@@ -233,7 +235,8 @@ fn store_row(name: &str, store: &Store) -> Value {
         store.releases.iter().map(|(order, release)| (order.to_string(), lines(&release.lines))).collect();
     json!({
         "row": "store", "store": store.number.0, "seq": store.seq, "store_id": name, "owner": store.owner.0,
-        "books": books, "reservations": reservations, "releases": releases,
+        "books": books, "reservations": reservations, "releases": releases, "placed": store.placed,
+        "closed": store.closed, "closure": store.closure,
     })
 }
 
@@ -244,6 +247,10 @@ fn store_event(event: &StoreEvent) -> (&'static str, Value) {
             ("BookAdded", json!({"book_id": &**id, "price": price, "stock": stock, "document": document.to_string()}))
         }
         StoreEvent::StockAdded { book, delta } => ("StockAdded", json!({"book": book.0, "delta": delta})),
+        StoreEvent::PriceSet { book, price } => ("PriceSet", json!({"book": book.0, "price": price})),
+        StoreEvent::Delisted { book } => ("Delisted", json!({"book": book.0})),
+        StoreEvent::Relisted { book } => ("Relisted", json!({"book": book.0})),
+        StoreEvent::Closed => ("Closed", json!({})),
         StoreEvent::Reserved { order, facts } => (
             "Reserved",
             json!({

@@ -9,7 +9,7 @@ use super::effect::{Effect, Effects, Entity, OnPanic, Outcome};
 use super::event::{AccountEvent, By, Credit, CreditCause, Evidence, Hold, PayKind, Refund, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::key::{Kept, Key};
-use super::message::{AccountMsg, Cred, OrderMsg, Send, StoreMsg};
+use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
 use super::refusal::Refusal;
 use crate::planted::{Fault, planted};
 
@@ -27,6 +27,8 @@ pub struct Account {
     pub(crate) balance: Fen,
     pub(crate) net_put_in: Fen,
     pub(crate) stores: Vec<StoreNo>,
+    /// Those of `stores` that are closed.
+    pub(crate) closed_stores: Vec<StoreNo>,
     /// Revoked tokens with the time until which they must be remembered.
     pub(crate) revoked: Vec<(u64, Millis)>,
     pub(crate) openings: BTreeMap<StoreNo, Box<str>>,
@@ -51,6 +53,7 @@ impl Account {
             balance: 0,
             net_put_in: 0,
             stores: Vec::new(),
+            closed_stores: Vec::new(),
             revoked: Vec::new(),
             openings: BTreeMap::new(),
             holds: BTreeMap::new(),
@@ -133,7 +136,7 @@ impl Account {
         if self.balance != 0 {
             return Err(Refusal::invalid("user_id", "the balance is not 0"));
         }
-        if !self.stores.is_empty() || !self.openings.is_empty() {
+        if self.stores.len() > self.closed_stores.len() || !self.openings.is_empty() {
             return Err(Refusal::invalid("user_id", "the user owns a store"));
         }
         Ok(AccountEvent::Closed)
@@ -254,11 +257,15 @@ impl Credit {
     }
 }
 
-/// Appends what was judged good and answers either way.
-pub(super) fn append_and_answer<M, E>(ticket: Ticket, judged: Result<E, Refusal>, fx: &mut Vec<Effect<M, E>>) {
+/// Appends what was judged good, if anything is to be done, and answers either way.
+pub(super) fn append_and_answer<M, E>(
+    ticket: Ticket,
+    judged: Result<impl Into<Option<E>>, Refusal>,
+    fx: &mut Vec<Effect<M, E>>,
+) {
     match judged {
         Ok(event) => {
-            fx.push(Effect::Append(event));
+            fx.extend(event.into().map(Effect::Append));
             fx.push(Effect::Reply(ticket, Outcome::Done));
         }
         Err(refusal) => fx.push(Effect::Reply(ticket, Outcome::Refused(refusal))),
@@ -314,6 +321,14 @@ impl Entity for Account {
             }
             AccountMsg::Credit { order, credit } => self.credit(order, credit, fx),
             AccountMsg::TakeBack { order, refund } => self.take_back(order, refund, fx),
+            AccountMsg::StoreClosed { ticket, store } => {
+                if !self.closed_stores.contains(&store) {
+                    fx.push(Effect::Append(AccountEvent::StoreClosed { store }));
+                }
+                // Sent before the answer, so that it is in the store's mailbox when nothing is in flight any more.
+                fx.push(Effect::Send(Send::Forget(Address::Store(store), vec![Evidence::Closure(store)])));
+                fx.push(Effect::Reply(ticket, Outcome::Done));
+            }
             AccountMsg::Close { ticket, cred } => self.close_and_tell(ticket, cred, fx),
         }
     }
@@ -345,6 +360,7 @@ impl Entity for Account {
                 self.stores.push(*store);
                 self.openings.insert(*store, store_id.clone());
             }
+            AccountEvent::StoreClosed { store } => self.closed_stores.push(*store),
             AccountEvent::Held { order, hold } => {
                 self.balance -= hold.amount;
                 self.holds.insert(*order, hold.clone());
@@ -381,7 +397,7 @@ impl Entity for Account {
                 Evidence::Opening(store) => {
                     self.openings.remove(store);
                 }
-                Evidence::Reservation(_) | Evidence::Release(_) => {}
+                Evidence::Reservation(_) | Evidence::Release(_) | Evidence::Closure(_) => {}
             }
         }
     }
@@ -403,7 +419,7 @@ impl Entity for Account {
                 OnPanic::NotCredited(*order)
             }
             AccountMsg::TakeBack { order, .. } => OnPanic::NotTakenBack(*order),
-            AccountMsg::Credit { .. } | AccountMsg::Close { .. } => OnPanic::Stop,
+            AccountMsg::Credit { .. } | AccountMsg::StoreClosed { .. } | AccountMsg::Close { .. } => OnPanic::Stop,
         }
     }
 }
@@ -448,6 +464,35 @@ mod tests {
         // A refusal keeps nothing.
         assert_eq!(add(&mut account, "l", -12, 11 + KEPT_FOR), "530");
         assert_eq!(add(&mut account, "l", -11, 11 + KEPT_FOR), "Done");
+    }
+
+    #[test]
+    fn who_has_closed_his_stores_may_go() {
+        let mut account = Account::new(AccountNo(1));
+        let open = |number| AccountEvent::StoreOpened { store: StoreNo(number), store_id: "s".into() };
+        for number in [1, 2] {
+            account.apply(&open(number), 0);
+            account.forget(&[Evidence::Opening(StoreNo(number))]);
+        }
+        let told = |account: &mut Account, store| {
+            let mut fx = Effects::<Account>::new();
+            account.handle(&mut (), AccountMsg::StoreClosed { ticket: Ticket(1), store }, 0, &mut fx);
+            let events = fx.iter().filter(|effect| matches!(effect, Effect::Append(_))).count();
+            for effect in fx {
+                if let Effect::Append(event) = effect {
+                    account.apply(&event, 0);
+                }
+            }
+            events
+        };
+        assert_eq!(told(&mut account, StoreNo(2)), 1);
+        assert!(account.close(Cred::Trusted).is_err());
+        // A crash may have it told twice.
+        assert_eq!(told(&mut account, StoreNo(2)), 0);
+        assert!(account.close(Cred::Trusted).is_err());
+        assert_eq!(told(&mut account, StoreNo(1)), 1);
+        assert!(account.close(Cred::Trusted).is_ok());
+        assert_eq!(account.stores, [StoreNo(1), StoreNo(2)], "their orders are still listed");
     }
 
     #[test]

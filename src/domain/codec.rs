@@ -110,6 +110,10 @@ impl Payload for AccountEvent {
                 put(out, &(key, seq, at, order, refund));
                 9
             }
+            AccountEvent::StoreClosed { store } => {
+                put(out, &(key, seq, at, store));
+                10
+            }
         }
     }
 }
@@ -138,6 +142,22 @@ impl Payload for StoreEvent {
             StoreEvent::Released { order, release } => {
                 put(out, &(key, seq, at, order, release));
                 36
+            }
+            StoreEvent::PriceSet { book, price } => {
+                put(out, &(key, seq, at, book, price));
+                37
+            }
+            StoreEvent::Delisted { book } => {
+                put(out, &(key, seq, at, book));
+                38
+            }
+            StoreEvent::Relisted { book } => {
+                put(out, &(key, seq, at, book));
+                39
+            }
+            StoreEvent::Closed => {
+                put(out, &(key, seq, at));
+                40
             }
         }
     }
@@ -228,6 +248,10 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
             let (key, seq, at, order, refund) = get(bytes)?;
             account((key, seq, at, AccountEvent::TakenBack { order, refund }))
         }
+        10 => {
+            let (key, seq, at, store) = get(bytes)?;
+            account((key, seq, at, AccountEvent::StoreClosed { store }))
+        }
         32 => {
             let (key, seq, at, store_id, owner) = get(bytes)?;
             store((key, seq, at, StoreEvent::Created { store_id, owner }))
@@ -247,6 +271,22 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
         36 => {
             let (key, seq, at, order_id, release) = get(bytes)?;
             store((key, seq, at, StoreEvent::Released { order: order_id, release }))
+        }
+        37 => {
+            let (key, seq, at, book, price) = get(bytes)?;
+            store((key, seq, at, StoreEvent::PriceSet { book, price }))
+        }
+        38 => {
+            let (key, seq, at, book) = get(bytes)?;
+            store((key, seq, at, StoreEvent::Delisted { book }))
+        }
+        39 => {
+            let (key, seq, at, book) = get(bytes)?;
+            store((key, seq, at, StoreEvent::Relisted { book }))
+        }
+        40 => {
+            let (key, seq, at) = get(bytes)?;
+            store((key, seq, at, StoreEvent::Closed))
         }
         64 => {
             let (key, seq, at, facts) = get(bytes)?;
@@ -324,11 +364,16 @@ mod tests {
             },
             AccountEvent::Closed,
             AccountEvent::TakenBack { order, refund: Refund { buyer: AccountNo(7), amount: 8, key: Some(key()) } },
+            AccountEvent::StoreClosed { store: StoreNo(4) },
         ];
         let stores = [
             StoreEvent::Created { store_id: "s".into(), owner: AccountNo(1) },
             StoreEvent::BookAdded { id: "米".into(), price: 1, stock: 2, document: DocumentHash([9; 32]) },
             StoreEvent::StockAdded { book: BookNo(1), delta: -1 },
+            StoreEvent::PriceSet { book: BookNo(1), price: 0 },
+            StoreEvent::Delisted { book: BookNo(1) },
+            StoreEvent::Relisted { book: BookNo(2) },
+            StoreEvent::Closed,
             StoreEvent::Reserved { order, facts: facts() },
             StoreEvent::Released { order, release: Release { lines: facts().lines, by: By::Seller, key: Some(key()) } },
         ];

@@ -28,10 +28,10 @@ pub enum Outcome {
     Balance(Fen),
     /// A stock level.
     Level(i64),
-    /// A book's document and stock level.
-    Book(DocumentHash, i64),
-    /// For each place asked for: the book's id, document and stock level.
-    Shelf(Vec<(Arc<str>, DocumentHash, i64)>),
+    /// A book.
+    Book(Shelved),
+    /// The book of each place that was asked for.
+    Shelf(Vec<Shelved>),
     /// A number of orders.
     Count(usize),
     /// A new order.
@@ -50,12 +50,31 @@ pub enum Outcome {
     NotYours(AccountNo),
     /// The account is closed.
     AccountGone,
+    /// The store is closed. Its id, which only the door knows, belongs into the answer.
+    StoreClosed,
     /// An order at rest could not be read. Nothing was done.
     Unreadable,
     /// Too many wait for the outcome of one idempotency key. Nothing was done.
     Crowded,
     /// The journal failed; it may have been done.
     Unknown,
+}
+
+/// What a store says of a book on its shelf.
+#[derive(Debug, Clone)]
+pub struct Shelved {
+    /// Its id.
+    pub id: Arc<str>,
+    /// Content hash of its document.
+    pub document: DocumentHash,
+    /// Copies on the shelf.
+    pub stock: i64,
+    /// Price of a copy now, in fen.
+    pub price: Fen,
+    /// Whether the price in its document is an old one.
+    pub repriced: bool,
+    /// Whether it is for sale.
+    pub listed: bool,
 }
 
 /// Whose orders: the two lists that an order is in.
@@ -81,6 +100,9 @@ pub enum Resting {
     Key { buyer: AccountNo, scope: Scope, now: Millis },
     /// How many open orders of the buyer are on disk, but for the given ones? [`OrderMsg::OpenAtRest`] follows.
     Open { ticket: Ticket, buyer: AccountNo, cred: Cred, orders: Vec<OrderId> },
+    /// How many open orders of the store are on disk, in this shard's part, but for the given ones?
+    /// [`OrderMsg::OpenOfStoreAtRest`] follows.
+    OpenOfStore { ticket: Ticket, shard: usize, store: StoreNo, placed: u64, orders: Vec<OrderId> },
 }
 
 /// One effect.
@@ -153,7 +175,9 @@ impl OnPanic {
             OnPanic::Reply(ticket) => {
                 return Some(Effect::Reply(ticket, Outcome::Refused(refusal)));
             }
-            OnPanic::NotReserved(order, buyer) => (order, OrderMsg::NotReserved { order, buyer, refusal }),
+            OnPanic::NotReserved(order, buyer) => {
+                (order, OrderMsg::NotReserved { order, buyer, refusal: Some(refusal) })
+            }
             OnPanic::NotHeld(order) => (order, OrderMsg::NotHeld { order, refusal }),
             OnPanic::NotCredited(order) => (order, OrderMsg::NotCredited { order, refusal }),
             OnPanic::NotReleased(order) => (order, OrderMsg::NotReleased { order, refusal }),

@@ -177,6 +177,10 @@ pub struct Book {
     pub taken: i64,
     /// Content hash of the book's document.
     pub document: DocumentHash,
+    /// Whether it is for sale: one that is not is neither ordered nor found.
+    pub listed: bool,
+    /// Whether its price was set after it was listed, so that the one in its document is an old one.
+    pub repriced: bool,
 }
 
 /// BLAKE3 hash of a book document.
@@ -349,6 +353,11 @@ pub enum AccountEvent {
         /// What the rest of the saga needs.
         refund: Refund,
     },
+    /// A store of the account was closed; it is listed, and not counted any more.
+    StoreClosed {
+        /// The store's number.
+        store: StoreNo,
+    },
 }
 
 /// Events of a store.
@@ -379,6 +388,23 @@ pub enum StoreEvent {
         /// By how many copies.
         delta: i64,
     },
+    /// A copy costs something else from now on.
+    PriceSet {
+        /// Of which book.
+        book: BookNo,
+        /// Price of a copy.
+        price: Fen,
+    },
+    /// A book is not for sale any more.
+    Delisted {
+        /// Which one.
+        book: BookNo,
+    },
+    /// A book is for sale again.
+    Relisted {
+        /// Which one.
+        book: BookNo,
+    },
     /// new_order's first step: copies were taken.
     Reserved {
         /// For which order.
@@ -393,6 +419,8 @@ pub enum StoreEvent {
         /// What the rest of the saga needs.
         release: Release,
     },
+    /// The store takes no more orders and no more changes. None of its orders was open.
+    Closed,
 }
 
 /// Events of an order. Each closes a saga.
@@ -448,4 +476,6 @@ pub enum Evidence {
     Refund(OrderId),
     /// An owner's opening of a store.
     Opening(StoreNo),
+    /// A store's closing.
+    Closure(StoreNo),
 }

@@ -43,6 +43,11 @@ impl Account {
         &self.stores
     }
 
+    /// Those of its stores that are closed.
+    pub fn closed_stores(&self) -> &[StoreNo] {
+        &self.closed_stores
+    }
+
     /// Evidence of payments on their way.
     pub fn holds(&self) -> &BTreeMap<OrderId, Hold> {
         &self.holds
@@ -73,6 +78,16 @@ impl Store {
     /// Who owns it.
     pub fn owner(&self) -> AccountNo {
         self.owner
+    }
+
+    /// Whether it is closed.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Evidence of a closing that the owner's account may not know of.
+    pub fn closure(&self) -> bool {
+        self.closure
     }
 
     /// Its books, by place.

@@ -78,6 +78,8 @@ pub enum AccountMsg {
     Credit { order: OrderId, credit: Credit },
     /// First step of the refund of a direct payment.
     TakeBack { order: OrderId, refund: Refund },
+    /// Last step of close_store: the account counts the store no more.
+    StoreClosed { ticket: Ticket, store: StoreNo },
     /// Second step of unregister, after the coordinator found no open order.
     Close { ticket: Ticket, cred: Cred },
 }
@@ -91,14 +93,22 @@ pub enum StoreMsg {
     AddBook { ticket: Ticket, user: AccountNo, book: NewBook, books_max: usize },
     /// Changes a stock level.
     AddStock { ticket: Ticket, user: AccountNo, book_id: Arc<str>, delta: i64 },
-    /// Gives a book's document hash and stock level.
+    /// Changes a price.
+    SetPrice { ticket: Ticket, user: AccountNo, book_id: Arc<str>, price: Fen },
+    /// Takes a book out of sale, or puts it back.
+    SetListed { ticket: Ticket, user: AccountNo, book_id: Arc<str>, listed: bool },
+    /// Gives a book as it is on the shelf, listed or not.
     Book { ticket: Ticket, book_id: Arc<str> },
-    /// Gives id, document hash and stock level of the books at these places, which must exist.
+    /// Gives the books at these places, which must exist.
     Shelf { ticket: Ticket, places: Vec<BookNo> },
     /// Gives a stock level.
     Stock { ticket: Ticket, book_id: Arc<str> },
     /// First step of new_order.
     Reserve { order: OrderId, buyer: AccountNo, lines: Vec<NewLine>, ttl: Millis, key: Option<Key> },
+    /// First step of close_store.
+    Close { ticket: Ticket, user: AccountNo },
+    /// This shard has no open order of the store, as of when `placed` orders had taken copies there.
+    NoneOpen { ticket: Ticket, shard: usize, placed: u64 },
     /// First step of a cancellation; a later one of a refund, which cannot be refused any more.
     Release { order: OrderId, release: Release, is_refund: bool },
 }
@@ -121,8 +131,8 @@ pub enum OrderMsg {
     Refuse { ticket: Ticket, buyer: AccountNo, key: Key, refusal: Refusal },
     /// The store took the copies.
     Reserved { order: OrderId, facts: Facts },
-    /// The store refused.
-    NotReserved { order: OrderId, buyer: AccountNo, refusal: Refusal },
+    /// The store refused; without a refusal: it is closed.
+    NotReserved { order: OrderId, buyer: AccountNo, refusal: Option<Refusal> },
     /// A payment. `user` is the account that the caller's user id names now.
     Pay { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred, kind: PayKind, key: Option<Key> },
     /// The buyer's account refused.
@@ -157,6 +167,10 @@ pub enum OrderMsg {
     OfBuyer { ticket: Ticket, buyer: AccountNo, limit: usize },
     /// The shard's part of a store's orders.
     OfStore { ticket: Ticket, shard: usize, store: StoreNo, limit: usize },
+    /// Has the shard an open order of this store? The store is told if not, its caller if so.
+    OpenOfStore { ticket: Ticket, shard: usize, store: StoreNo, placed: u64 },
+    /// As above, with the number of the store's open orders at rest; `None` if they could not be read.
+    OpenOfStoreAtRest { ticket: Ticket, shard: usize, store: StoreNo, placed: u64, open: Option<u64> },
     /// check_order_count.
     Count { ticket: Ticket, buyer: AccountNo },
     /// unregister.

@@ -21,7 +21,7 @@ mod store;
 
 pub use account::Account;
 pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
-pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting};
+pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting, Shelved};
 pub use event::{
     AccountEvent, Blob, Book, By, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
     Refund, Release, Reservation, Secret, StoreEvent,

@@ -77,7 +77,7 @@ impl Engine {
     ///
     /// # Errors
     /// 401 for an unknown user or a wrong credential; 530 unless the balance is 0, no order of the user is open
-    /// (pending, paid, shipped) and the user owns no store.
+    /// (pending, paid, shipped) and the user owns no store that is not [closed](Engine::close_store).
     ///
     /// # Cancellation
     /// A [change](Engine#cancellation).

@@ -1,12 +1,12 @@
 //! All money and all copies, counted while nothing moves.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{AuditReport, Core, Engine, Error, Result};
 use crate::cold::ColdError;
-use crate::domain::{Account, CodecError, Order, OrderId, OrderStatus, Persistent, SHARDS, Store, encode_row};
+use crate::domain::{Account, CodecError, Order, OrderId, OrderStatus, Persistent, SHARDS, Store, StoreNo, encode_row};
 
 /// How long to wait before looking again whether everything is quiet.
 const POLL: Duration = Duration::from_millis(1);
@@ -125,7 +125,14 @@ impl Core {
 
 /// Counts rows as they come, in any order: for audits, and for who compares states.
 #[derive(Debug, Clone)]
-pub struct Tally(AuditReport);
+pub struct Tally {
+    report: AuditReport,
+    /// Orders that are open, by store.
+    open: HashMap<StoreNo, u64>,
+    closed: HashSet<StoreNo>,
+    /// Stores that their owners' accounts know to be closed.
+    known_closed: HashSet<StoreNo>,
+}
 
 impl Default for Tally {
     fn default() -> Self {
@@ -136,9 +143,10 @@ impl Default for Tally {
 impl Tally {
     /// Of an empty shop.
     pub fn new() -> Self {
-        Tally(AuditReport {
+        let report = AuditReport {
             accounts: 0,
             stores: 0,
+            closed_stores: 0,
             orders: 0,
             balances: 0,
             escrow: 0,
@@ -146,13 +154,18 @@ impl Tally {
             stock: 0,
             ordered: 0,
             stock_put_in: 0,
+            contradictions: 0,
             state_hash: 0,
-        })
+        };
+        Tally { report, open: HashMap::new(), closed: HashSet::new(), known_closed: HashSet::new() }
     }
 
     /// What was counted.
-    pub fn report(self) -> AuditReport {
-        self.0
+    pub fn report(mut self) -> AuditReport {
+        self.report.closed_stores = self.closed.len() as u64;
+        let open = self.closed.iter().filter_map(|store| self.open.get(store)).sum::<u64>();
+        self.report.contradictions += open + self.closed.symmetric_difference(&self.known_closed).count() as u64;
+        self.report
     }
 
     /// Counts an account.
@@ -161,9 +174,10 @@ impl Tally {
     /// [`CodecError`] if the row is none.
     pub fn add_account(&mut self, name: Option<&Arc<str>>, row: &[u8]) -> std::result::Result<(), CodecError> {
         let account = Account::decode(row)?;
-        self.0.accounts += u64::from(!account.closed);
-        self.0.balances += i128::from(account.balance);
-        self.0.net_put_in += i128::from(account.net_put_in);
+        self.report.accounts += u64::from(!account.closed);
+        self.report.balances += i128::from(account.balance);
+        self.report.net_put_in += i128::from(account.net_put_in);
+        self.known_closed.extend(&account.closed_stores);
         self.add_to_hash(b'a', name, row);
         Ok(())
     }
@@ -174,10 +188,15 @@ impl Tally {
     /// [`CodecError`] if the row is none.
     pub fn add_store(&mut self, name: Option<&Arc<str>>, row: &[u8]) -> std::result::Result<(), CodecError> {
         let store = Store::decode(row)?;
-        self.0.stores += 1;
+        self.report.stores += 1;
+        if store.closed {
+            self.closed.insert(store.number);
+            // None is left when nothing moves.
+            self.report.contradictions += store.reservations.len() as u64 + u64::from(store.closure);
+        }
         for book in &store.books {
-            self.0.stock += i128::from(book.stock);
-            self.0.stock_put_in += i128::from(book.stock) + i128::from(book.taken);
+            self.report.stock += i128::from(book.stock);
+            self.report.stock_put_in += i128::from(book.stock) + i128::from(book.taken);
         }
         self.add_to_hash(b's', name, row);
         Ok(())
@@ -185,10 +204,13 @@ impl Tally {
 
     /// Counts an order.
     pub fn add_order(&mut self, id: OrderId, order: &Order) {
-        self.0.orders += 1;
-        self.0.escrow += i128::from(order.escrow());
+        self.report.orders += 1;
+        self.report.escrow += i128::from(order.escrow());
+        if order.is_open() {
+            *self.open.entry(order.store).or_default() += 1;
+        }
         if order.status != OrderStatus::Canceled {
-            self.0.ordered += order.lines.iter().map(|line| i128::from(line.count)).sum::<i128>();
+            self.report.ordered += order.lines.iter().map(|line| i128::from(line.count)).sum::<i128>();
         }
         self.add_to_hash(b'o', None, &encode_row(&(id, order)));
     }
@@ -203,6 +225,70 @@ impl Tally {
         hasher.update(row);
         let hash = hasher.finalize();
         let half = std::array::from_fn(|index| hash.as_bytes()[index]);
-        self.0.state_hash = self.0.state_hash.wrapping_add(u128::from_le_bytes(half));
+        self.report.state_hash = self.report.state_hash.wrapping_add(u128::from_le_bytes(half));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        Account, AccountEvent, AccountNo, Entity, Evidence, Facts, Fen, OrderId, StoreEvent, encode_row,
+    };
+
+    const NO_MONEY: Fen = 0;
+
+    fn order() -> (OrderId, Order) {
+        let (buyer, seller, store) = (AccountNo(2), AccountNo(1), StoreNo(1));
+        let (lines, created, deadline) = (Box::default(), 1, 9);
+        let facts = Facts { buyer, seller, store, lines, total: NO_MONEY, created, deadline, key: None };
+        (OrderId::new(1 << 20, buyer, 1), Order::placed(&facts, 1))
+    }
+
+    /// The seller's account and his store, closed or not.
+    fn rows(account_knows: bool, closed: bool) -> (Account, Store) {
+        let (mut account, mut store) = (Account::new(AccountNo(1)), Store::new(StoreNo(1)));
+        account.apply(&AccountEvent::StoreOpened { store: StoreNo(1), store_id: "s".into() }, 0);
+        account.forget(&[Evidence::Opening(StoreNo(1))]);
+        store.apply(&StoreEvent::Created { store_id: "s".into(), owner: AccountNo(1) }, 0);
+        if closed {
+            store.apply(&StoreEvent::Closed, 0);
+            store.forget(&[Evidence::Closure(StoreNo(1))]);
+        }
+        if account_knows {
+            account.apply(&AccountEvent::StoreClosed { store: StoreNo(1) }, 0);
+        }
+        (account, store)
+    }
+
+    #[test]
+    fn what_contradicts_a_closed_store_is_counted() {
+        for (account_knows, closed, has_order, expected) in [
+            (false, false, true, 0),
+            (true, true, false, 0),
+            (true, true, true, 1),
+            (false, true, false, 1),
+            (true, false, true, 1),
+            (false, true, true, 2),
+        ] {
+            let (account, store) = rows(account_knows, closed);
+            let mut tally = Tally::new();
+            tally.add_account(None, &encode_row(&account)).unwrap();
+            if has_order {
+                let (id, order) = order();
+                tally.add_order(id, &order);
+            }
+            tally.add_store(None, &encode_row(&store)).unwrap();
+            let report = tally.report();
+            assert_eq!(report.contradictions, expected, "{account_knows} {closed} {has_order}");
+            assert_eq!((report.stores, report.closed_stores), (1, u64::from(closed)));
+        }
+        // What is left of a closing is none of it, but not there when nothing moves.
+        let (account, mut store) = rows(true, false);
+        store.apply(&StoreEvent::Closed, 0);
+        let mut tally = Tally::new();
+        tally.add_account(None, &encode_row(&account)).unwrap();
+        tally.add_store(None, &encode_row(&store)).unwrap();
+        assert_eq!(tally.report().contradictions, 1);
     }
 }

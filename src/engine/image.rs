@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::cold::Orders;
 use crate::domain::{
-    Account, AccountEvent, AccountNo, Credit, CreditCause, EVENT_VERSION, Effect, Entity, Evidence, Hold, Millis,
-    Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Persistent, Record, SHARDS, Send, Store, StoreEvent,
-    StoreMsg, StoreNo, decode,
+    Account, AccountEvent, AccountMsg, AccountNo, Credit, CreditCause, EVENT_VERSION, Effect, Entity, Evidence, Hold,
+    Millis, Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Persistent, Record, SHARDS, Send, Store,
+    StoreEvent, StoreMsg, StoreNo, decode,
 };
 use crate::journal::Journal;
 use crate::planted::{Fault, planted};
@@ -244,6 +244,16 @@ impl Image {
     fn settle_stores(&mut self) -> Result<Vec<Send>, String> {
         let mut unfinished = Vec::new();
         let mut closed = Vec::new();
+        let closures = self.stores.iter().filter(|(_, (_, store))| store.closure);
+        let closures: Vec<_> = closures.map(|(number, (_, store))| (*number, store.owner)).collect();
+        for (store, owner) in closures {
+            if self.account(owner)?.closed_stores.contains(&store) || planted(Fault::ClosureDropped) {
+                closed.push((store, Evidence::Closure(store)));
+            } else {
+                let ticket = crate::domain::Ticket::NOBODY;
+                unfinished.push(Send::Account(owner, AccountMsg::StoreClosed { ticket, store }));
+            }
+        }
         for (number, (_, store)) in &self.stores {
             for (id, facts) in &store.reservations {
                 if self.status(*id)?.is_some() || planted(Fault::ReservationDropped) {

@@ -115,7 +115,9 @@ impl Keyed<'_> {
         let books = lines.iter().zip(&counts).flat_map(|(line, count)| [line.book_id.as_bytes(), &count[..]]);
         let key = self.key(Operation::NewOrder, std::iter::once(store_id.as_bytes()).chain(books));
         let (buyer, _) = self.engine.user(user_id, credential).await?;
-        let Some((store, _)) = core.names.store(store_id) else {
+        // A closed store judges itself if there is a key, which comes first: it may be that of an order from before.
+        let store = core.names.open_store(store_id).or_else(|| core.names.store(store_id).filter(|_| key.is_some()));
+        let Some((store, _)) = store else {
             return core.refuse_keyed(buyer, key, Refusal::NoStore(store_id.into())).await;
         };
         let order = core.ids.next(core.system.clock.now(), buyer);
@@ -128,6 +130,7 @@ impl Keyed<'_> {
         match core.change(bytes, message).await? {
             Outcome::Placed(order) => Ok(order),
             Outcome::AccountGone => Err(Refusal::NoUser(user_id.into()).into()),
+            Outcome::StoreClosed => Err(Refusal::NoStore(store_id.into()).into()),
             outcome => core.unexpected(&outcome),
         }
     }

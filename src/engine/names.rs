@@ -16,9 +16,16 @@ const MAP_SHARDS: usize = 1_024;
 /// Who is called what. A guard of these maps is never held across an await, nor is a map touched under its own guard.
 pub(super) struct Names {
     accounts: DashMap<Arc<str>, AccountNo>,
-    stores: DashMap<Arc<str>, (StoreNo, AccountNo)>,
+    stores: DashMap<Arc<str>, Store>,
     /// Store ids that are being created; a second claimant waits for the first one's outcome.
     opening: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Store {
+    number: StoreNo,
+    owner: AccountNo,
+    closed: bool,
 }
 
 /// A store id that nobody else may take until this is dropped.
@@ -41,9 +48,14 @@ impl Names {
         self.accounts.get(user_id).map(|found| *found)
     }
 
-    /// A store's number and owner.
+    /// A store's number and owner, also if it is closed.
     pub(super) fn store(&self, store_id: &str) -> Option<(StoreNo, AccountNo)> {
-        self.stores.get(store_id).map(|found| *found)
+        self.stores.get(store_id).map(|found| (found.number, found.owner))
+    }
+
+    /// A store's number and owner, unless it is closed.
+    pub(super) fn open_store(&self, store_id: &str) -> Option<(StoreNo, AccountNo)> {
+        self.stores.get(store_id).filter(|found| !found.closed).map(|found| (found.number, found.owner))
     }
 
     /// Claims a user id; `create` runs under the map's lock, so that whoever finds the id taken also finds its event
@@ -66,8 +78,15 @@ impl Names {
     }
 
     /// Takes in a store.
-    pub(super) fn insert_store(&self, store_id: Arc<str>, store: StoreNo, owner: AccountNo) {
-        self.stores.insert(store_id, (store, owner));
+    pub(super) fn insert_store(&self, store_id: Arc<str>, number: StoreNo, owner: AccountNo) {
+        self.stores.insert(store_id, Store { number, owner, closed: false });
+    }
+
+    /// Notes that a store is closed. Its id stays taken.
+    pub(super) fn close_store(&self, store_id: &str) {
+        if let Some(mut store) = self.stores.get_mut(store_id) {
+            store.closed = true;
+        }
     }
 
     /// Claims a store id, waiting for an earlier claimant. `None` if it is taken.

@@ -19,10 +19,10 @@ use super::snapshots::Snapshots;
 use super::{Config, Core, Engine, IdSource, OpenError, Recovered, Storage, background};
 use crate::actors::{Answers, Clock, Observer, System};
 use crate::auth::{AuthError, AuthMemory, Hasher, PasswordError, Throttle, TokenKey, Tokens, WAITERS_MAX_DEFAULT};
-use crate::catalog::{Listed, Place};
+use crate::catalog::{Library, Listed, Place};
 use crate::cold::{Documents, Orders};
 use crate::disk::{Disk, MemoryDisk, RealDisk};
-use crate::domain::{AccountEvent, AccountNo, BookNo, OrderShard, Persistent, Store, StoreNo};
+use crate::domain::{AccountEvent, AccountNo, BookNo, OrderShard, Persistent, Store, StoreEvent, StoreNo};
 use crate::journal::{self, Durability, Journal, JournalOptions, Lsn};
 
 /// redb's cache of each file: both are read seldom, and are in the system's page cache, too.
@@ -185,13 +185,15 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
 
     let names = Arc::new(Names::new());
     let memory = Arc::new(AuthMemory::new(limits.password_memory_max).map_err(auth)?);
-    let observer = Box::new(Indexes { names: names.clone(), memory: memory.clone() });
+    let library = Arc::new(Library::new());
+    let observer = Box::new(Indexes { names: names.clone(), memory: memory.clone(), library: library.clone() });
     let deposits = recovery.net_put_in();
     let mut recovered = recovery.recovered();
     let snapshot = recovery.snapshot();
     let system = Arc::new(System::new(journal, answers, clock, observer, resting, runtime));
     let _ = gate.system.set(Arc::downgrade(&system));
-    let mut indexing = Indexing { system: &system, names: &names, recovered: &mut recovered, listed: Vec::new() };
+    let mut indexing =
+        Indexing { system: &system, names: &names, library: &library, recovered: &mut recovered, listed: Vec::new() };
     let mut shards = recovery.hand_over(&mut indexing);
     if matches!(config.storage, Storage::Memory) {
         shards.iter_mut().for_each(OrderShard::stay);
@@ -213,7 +215,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         memory,
         throttle: Throttle::new(limits.throttle_user, limits.throttle_address),
         documents,
-        search: SearchIndex::new(listed.is_empty()),
+        search: SearchIndex::new(library, listed.is_empty()),
         deposits: Arc::new(AtomicI64::new(deposits)),
         ids: IdSource::new(random()?),
         disk_low: AtomicBool::new(false),
@@ -230,6 +232,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
 struct Indexing<'a> {
     system: &'a System,
     names: &'a Names,
+    library: &'a Library,
     recovered: &'a mut Recovered,
     listed: Vec<Listed>,
 }
@@ -250,8 +253,16 @@ impl Receive for Indexing<'_> {
         let mut books = self.system.stores.extra(number.0).write().unwrap_or_else(std::sync::PoisonError::into_inner);
         *books = store.books.iter().map(|book| book.id.clone()).collect();
         drop(books);
-        self.listed.extend((0..).zip(&store.books).map(|(place, book)| {
+        if store.closed {
+            self.names.close_store(&name);
+        }
+        // Nobody will ever find those of a closed store.
+        let books = if store.closed { &[] } else { &store.books[..] };
+        self.listed.extend((0..).zip(books).map(|(place, book)| {
             let place = Place { store: number, book: BookNo(place) };
+            if !book.listed {
+                self.library.set_hidden(place, true);
+            }
             Listed { place, document: book.document }
         }));
         self.system.stores.create(number.0, name, || store.encode());
@@ -259,10 +270,11 @@ impl Receive for Indexing<'_> {
     }
 }
 
-/// Keeps names and the memory of passwords true while accounts change.
+/// Keeps names, the memory of passwords and the search true while accounts and stores change.
 struct Indexes {
     names: Arc<Names>,
     memory: Arc<AuthMemory>,
+    library: Arc<Library>,
 }
 
 impl Observer for Indexes {
@@ -276,6 +288,21 @@ impl Observer for Indexes {
                     self.names.remove_account(user_id, account);
                 }
             }
+            _ => {}
+        }
+    }
+
+    /// Before anybody is told: so a search that begins when the answer has come finds what it should.
+    fn store_changed(&self, store: StoreNo, store_id: Option<&Arc<str>>, event: &StoreEvent) {
+        match event {
+            StoreEvent::Closed => {
+                if let Some(store_id) = store_id {
+                    self.names.close_store(store_id);
+                }
+                self.library.close_store(store);
+            }
+            StoreEvent::Delisted { book } => self.library.set_hidden(Place { store, book: *book }, true),
+            StoreEvent::Relisted { book } => self.library.set_hidden(Place { store, book: *book }, false),
             _ => {}
         }
     }

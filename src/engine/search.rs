@@ -16,7 +16,7 @@ use super::{Core, Engine, Error, FoundBook, Result, Search, SearchPage, Stats};
 use crate::actors::Then;
 use crate::catalog::{Library, Listed, Outline, Place, Stored, Unread, shown};
 use crate::cold::{ColdError, Documents};
-use crate::domain::{BookNo, DocumentHash, Outcome, Refusal, Send, StoreMsg, StoreNo};
+use crate::domain::{BookNo, DocumentHash, Outcome, Refusal, Send, Shelved, StoreMsg, StoreNo};
 
 /// The longest keyword in bytes.
 pub const KEYWORD_BYTES_MAX: usize = 1_024;
@@ -63,10 +63,10 @@ enum State {
 
 impl SearchIndex {
     /// An index that is complete already if nothing is listed.
-    pub(super) fn new(is_complete: bool) -> Self {
+    pub(super) fn new(library: Arc<Library>, is_complete: bool) -> Self {
         let state = if is_complete { State::Ready } else { State::Rebuilding };
         SearchIndex {
-            library: Arc::new(Library::new()),
+            library,
             state: watch::Sender::new(state),
             rebuild_micros: AtomicU64::new(0),
             unread: AtomicU64::new(0),
@@ -144,10 +144,11 @@ impl Engine {
     /// title, then the title, then author, publisher, ISBN and tags, then the long texts. Among equals the order is
     /// fixed, so pages are stable.
     ///
-    /// A book is found from the moment its `add_book` answers. A page past the end is empty.
+    /// A book is found from the moment its `add_book` answers, not any more when `delist_book` has answered, and again
+    /// when `relist_book` has. The books of a closed store are not found. A page past the end is empty.
     ///
     /// # Errors
-    /// 530 for a keyword, page or page size out of range; 524 (no such store); 525 or 523 when nothing is found; 530
+    /// 530 for a keyword, page or page size out of range; 524 (no such store, or it is closed); 525 or 523 when nothing is found; 530
     /// (`page_size`) when the page's documents are longer than 32 MiB together, which a page of one book never is.
     /// [`Error::Overloaded`] until the index is complete after an open; see [`Engine::search_ready`].
     ///
@@ -159,7 +160,7 @@ impl Engine {
         core.search.judge()?;
         let store = match search.store_id {
             None => None,
-            Some(store_id) => match core.names.store(store_id) {
+            Some(store_id) => match core.names.open_store(store_id) {
                 Some((store, _)) => Some(store),
                 None => return core.refuse(Refusal::NoStoreToSearch(store_id.into())).await,
             },
@@ -228,17 +229,23 @@ fn read_page(documents: &Documents, wanted: &[DocumentHash]) -> Option<Vec<ReadD
     Some(read)
 }
 
-type ReadDocument = std::result::Result<Option<Vec<u8>>, ColdError>;
+/// A stored document with the price of now.
+fn priced(document: Vec<u8>, book: &Shelved) -> Option<Stored> {
+    let mut stored = Stored::read(document)?;
+    if book.repriced {
+        stored.set_price(book.price)?;
+    }
+    Some(stored)
+}
 
-/// What a store says of a book on its shelf.
-type Shelved = (Arc<str>, DocumentHash, i64);
+type ReadDocument = std::result::Result<Option<Vec<u8>>, ColdError>;
 
 impl Core {
     /// The books of a page, in its order.
     async fn show(self: &Arc<Self>, places: &[Place]) -> Result<Vec<FoundBook>> {
         let shelved = self.shelved(places).await?;
         let _page = self.search.pages.acquire().await.map_err(|_| Error::Draining)?;
-        let (core, wanted) = (self.clone(), shelved.iter().map(|(_, document, _)| *document).collect::<Vec<_>>());
+        let (core, wanted) = (self.clone(), shelved.iter().map(|book| book.document).collect::<Vec<_>>());
         let read = move || read_page(&core.documents, &wanted);
         let documents = tokio::task::spawn_blocking(read).await.map_err(|_| Error::Draining)?;
         let documents = documents.ok_or_else(|| {
@@ -246,9 +253,11 @@ impl Core {
             Refusal::invalid("page_size", why)
         })?;
         let mut books = Vec::with_capacity(places.len());
-        for ((place, (book_id, _, stock_level)), document) in places.iter().zip(shelved).zip(documents) {
+        for ((place, shelved), document) in places.iter().zip(shelved).zip(documents) {
             let document = match document {
-                Ok(Some(bytes)) => Stored::read(bytes).and_then(|stored| shown(&stored.text)).ok_or("it is no JSON"),
+                Ok(Some(bytes)) => {
+                    priced(bytes, &shelved).and_then(|stored| shown(&stored.text)).ok_or("it is no JSON")
+                }
                 Ok(None) => Err("it is not there"),
                 Err(ColdError::Damaged { .. }) => Err("it is damaged"),
                 Err(ColdError::Closed) => return Err(Error::Draining),
@@ -260,9 +269,10 @@ impl Core {
             match document {
                 Ok(document) => books.push(FoundBook {
                     store_id: self.system.stores.name(place.store.0).cloned().unwrap_or_default(),
-                    book_id,
+                    book_id: shelved.id,
                     document,
-                    stock_level,
+                    price: shelved.price,
+                    stock_level: shelved.stock,
                 }),
                 // Damaged since it was indexed. The others are shown all the same.
                 Err(why) => self.report_unread(&Unread { place: *place, why: why.into() }),
@@ -368,11 +378,11 @@ impl Core {
         Ok((hash, Box::new(then)))
     }
 
-    /// A book's document as it was listed.
-    pub(super) async fn document(&self, hash: &DocumentHash) -> Result<String> {
-        match self.whole_document(hash).await {
+    /// A book's document as it was listed, but for its price.
+    pub(super) async fn document(&self, book: &Shelved) -> Result<String> {
+        match self.whole_document(book).await {
             Ok(Some(document)) => return Ok(document),
-            Ok(None) => tracing::error!(document = %hash, "a book document is not there or damaged"),
+            Ok(None) => tracing::error!(document = %book.document, "a book document is not there or damaged"),
             Err(ColdError::Closed) => return Err(Error::Draining),
             Err(error) => tracing::error!(%error, "a book document cannot be read"),
         }
@@ -380,8 +390,9 @@ impl Core {
         Err(Error::Overloaded("the book's document cannot be read"))
     }
 
-    async fn whole_document(&self, hash: &DocumentHash) -> std::result::Result<Option<String>, ColdError> {
-        let Some(stored) = self.documents.get(hash).await?.and_then(Stored::read) else { return Ok(None) };
+    async fn whole_document(&self, book: &Shelved) -> std::result::Result<Option<String>, ColdError> {
+        let stored = self.documents.get(&book.document).await?.and_then(|bytes| priced(bytes, book));
+        let Some(stored) = stored else { return Ok(None) };
         let Some(pictures) = stored.pictures() else { return Ok(Some(stored.text)) };
         let pictures = self.documents.get(&pictures).await?;
         let pictures = pictures.and_then(|bytes| String::from_utf8(bytes).ok());

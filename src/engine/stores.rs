@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::{BookView, Credential, Engine, Error, NewBook, OrderView, Result, check_id};
-use crate::actors::System;
+use crate::actors::{System, Then};
 use crate::catalog::Outline;
 use crate::cold::{ColdError, DOCUMENT_BYTES_MAX};
-use crate::domain::{self, AccountMsg, AccountNo, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo};
+use crate::domain::{
+    self, AccountMsg, AccountNo, Fen, OrderId, OrderMsg, Outcome, Refusal, Send, StoreMsg, StoreNo, Ticket,
+};
 
 impl Engine {
     /// Opens a store that this user owns. Store ids are global: of two calls for one id the second waits for the first
@@ -42,6 +44,25 @@ impl Engine {
             Send::Account(owner, AccountMsg::OpenStore { ticket, cred, store, store_id })
         };
         core.change_then(2 * store_id.len(), Some(then), message).await.map(|_| ())
+    }
+
+    /// Closes a store of which no order is open (pending, paid, shipped), for good. From then on it is not there (513)
+    /// for all that would change it, and not found; its orders and its books can still be read, and its id stays taken
+    /// (514). It does not keep its owner from [unregistering](Engine::unregister) any more.
+    ///
+    /// Orders are placed while it is looked for open ones; if one comes in between the store stays open.
+    ///
+    /// # Errors
+    /// 511, 401, 513, 401 (somebody else's store), 530 (an order is open), in this order; [`Error::Overloaded`] if an
+    /// order on disk cannot be read.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn close_store(&self, user_id: &str, credential: Credential<'_>, store_id: &str) -> Result<()> {
+        check_id("store_id", store_id)?;
+        let (store, user) = self.own_store(user_id, credential, store_id).await?;
+        let message = |ticket| Send::Store(store, StoreMsg::Close { ticket, user });
+        self.change_store(store_id, 0, None, message).await
     }
 
     /// Lists a book with `stock_level` copies. It is durable, can be found and can be ordered when this returns.
@@ -86,10 +107,11 @@ impl Engine {
         let listed = domain::NewBook { id, price: book.price, stock: stock_level, document };
         let books_max = core.config.limits.store_books_max;
         let message = |ticket| Send::Store(store, StoreMsg::AddBook { ticket, user, book: listed, books_max });
-        core.change_then(book.id.len(), Some(then), message).await.map(|_| ())
+        self.change_store(store_id, book.id.len(), Some(then), message).await
     }
 
-    /// Changes a stock level by `delta` copies; a negative one takes copies off the shelf.
+    /// Changes a stock level by `delta` copies; a negative one takes copies off the shelf. Also that of a book that is
+    /// not for sale.
     ///
     /// # Errors
     /// 511, 401, 513, 401 (somebody else's store), 515, 530 (below 0 or overflow), in this order.
@@ -111,7 +133,90 @@ impl Engine {
             let book_id = book_id.into();
             Send::Store(store, StoreMsg::AddStock { ticket, user, book_id, delta })
         };
-        self.core.change(0, message).await.map(|_| ())
+        self.change_store(store_id, 0, None, message).await
+    }
+
+    /// Sets the price of a copy, in fen. Orders that were placed keep theirs. The new price is in the document that
+    /// [`Engine::book`] and [`Engine::search`] give, in place of the value of its member `price`, if it has one; the rest
+    /// of the text stays as it is to the byte. Setting the price that a book has changes nothing.
+    ///
+    /// # Errors
+    /// 530 for a price below 0; 511, 401, 513, 401 (somebody else's store), 515, in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn set_price(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+        price: Fen,
+    ) -> Result<()> {
+        check_id("store_id", store_id)?;
+        check_id("book_id", book_id)?;
+        check_not_negative("price", price)?;
+        let (store, user) = self.own_store(user_id, credential, store_id).await?;
+        let message = |ticket| {
+            let book_id = book_id.into();
+            Send::Store(store, StoreMsg::SetPrice { ticket, user, book_id, price })
+        };
+        self.change_store(store_id, 0, None, message).await
+    }
+
+    /// Takes a book out of sale: it is not ordered (515) and not found any more when this returns. Orders that were
+    /// placed go on, and when one is canceled its copies come back to the book. The book can still be read, its stock
+    /// level and its price be changed, and its id stays taken. Delisting a book that is not for sale changes nothing.
+    ///
+    /// # Errors
+    /// 511, 401, 513, 401 (somebody else's store), 515, in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn delist_book(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+    ) -> Result<()> {
+        self.set_listed(user_id, credential, store_id, book_id, false).await
+    }
+
+    /// Puts a book that was delisted back on sale, with the stock and the price that it has by now: it can be found and
+    /// ordered when this returns. Relisting a book that is for sale changes nothing.
+    ///
+    /// # Errors
+    /// As [`Engine::delist_book`].
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn relist_book(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+    ) -> Result<()> {
+        self.set_listed(user_id, credential, store_id, book_id, true).await
+    }
+
+    async fn set_listed(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+        listed: bool,
+    ) -> Result<()> {
+        check_id("store_id", store_id)?;
+        check_id("book_id", book_id)?;
+        let (store, user) = self.own_store(user_id, credential, store_id).await?;
+        let message = |ticket| {
+            let book_id = book_id.into();
+            Send::Store(store, StoreMsg::SetListed { ticket, user, book_id, listed })
+        };
+        self.change_store(store_id, 0, None, message).await
     }
 
     /// Marks a paid order of this store as shipped.
@@ -197,7 +302,7 @@ impl Engine {
         Ok(lists)
     }
 
-    /// Copies of a book on the shelf, for everybody to see.
+    /// Copies of a book on the shelf, for everybody to see; also of a book that is not for sale.
     ///
     /// # Errors
     /// 513, 515, in this order.
@@ -213,7 +318,8 @@ impl Engine {
         self.level(store, book_id.into()).await
     }
 
-    /// A book as it was listed, and how many copies are on the shelf, for everybody to see.
+    /// A book as it was listed, but at the price of now, and how many copies are on the shelf, for everybody to see. Also
+    /// a book that is not for sale is shown.
     ///
     /// # Errors
     /// 513, 515, in this order; [`Error::Overloaded`] if its document cannot be read now.
@@ -228,12 +334,26 @@ impl Engine {
             return core.refuse(Refusal::NoStore(store_id.into())).await;
         };
         let book_id = book_id.into();
-        let (hash, stock_level) =
-            match core.ask(|ticket| Send::Store(store, StoreMsg::Book { ticket, book_id })).await? {
-                Outcome::Book(hash, stock_level) => (hash, stock_level),
-                outcome => return core.unexpected(&outcome),
-            };
-        Ok(BookView { document: core.document(&hash).await?, stock_level })
+        let book = match core.ask(|ticket| Send::Store(store, StoreMsg::Book { ticket, book_id })).await? {
+            Outcome::Book(book) => book,
+            outcome => return core.unexpected(&outcome),
+        };
+        let document = core.document(&book).await?;
+        Ok(BookView { document, price: book.price, stock_level: book.stock, is_listed: book.listed })
+    }
+
+    /// A change of a store, which may be closed by the time it comes there.
+    async fn change_store(
+        &self,
+        store_id: &str,
+        bytes: usize,
+        then: Option<Then>,
+        message: impl FnOnce(Ticket) -> Send,
+    ) -> Result<()> {
+        match self.core.change_then(bytes, then, message).await? {
+            Outcome::StoreClosed => Err(Refusal::NoStore(store_id.into()).into()),
+            _ => Ok(()),
+        }
     }
 
     async fn level(&self, store: StoreNo, book_id: Arc<str>) -> Result<i64> {
@@ -243,7 +363,7 @@ impl Engine {
         }
     }
 
-    /// The contract's first columns of the seller's routes: 511, token, 513, owner.
+    /// The contract's first columns of the seller's routes: 511, token, 513 (also a closed store), owner.
     async fn own_store(
         &self,
         user_id: &str,
@@ -251,7 +371,7 @@ impl Engine {
         store_id: &str,
     ) -> Result<(StoreNo, AccountNo)> {
         let (user, _) = self.user(user_id, credential).await?;
-        match self.core.names.store(store_id) {
+        match self.core.names.open_store(store_id) {
             None => self.core.refuse(Refusal::NoStore(store_id.into())).await,
             Some((_, owner)) if owner != user => self.core.refuse(Refusal::Unauthorized).await,
             Some((store, _)) => Ok((store, user)),

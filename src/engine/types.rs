@@ -66,10 +66,15 @@ pub struct NewBook<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BookView {
-    /// The whole `book_info` as it was listed.
+    /// The whole `book_info` as it was listed. If the price was set since, that stands as its member `price`, if it
+    /// has one.
     pub document: String,
+    /// Price of a copy now, in fen.
+    pub price: i64,
     /// Copies on the shelf.
     pub stock_level: i64,
+    /// Whether it is for sale; see [`Engine::delist_book`](crate::Engine::delist_book).
+    pub is_listed: bool,
 }
 
 /// What to search for. [`Search::new`] gives the defaults; set fields or chain from there.
@@ -134,9 +139,11 @@ pub struct FoundBook {
     pub store_id: std::sync::Arc<str>,
     /// Its id there.
     pub book_id: std::sync::Arc<str>,
-    /// The `book_info` as it was listed, a JSON object, but without the keys `pictures`, `store_id` and
-    /// `stock_level`. For the whole, ask [`crate::Engine::book`].
+    /// The `book_info` as it was listed, a JSON object, but with the price of now as in [`BookView::document`], and
+    /// without the keys `pictures`, `store_id` and `stock_level`. For the whole, ask [`crate::Engine::book`].
     pub document: String,
+    /// Price of a copy now, in fen.
+    pub price: i64,
     /// Copies on the shelf.
     pub stock_level: i64,
 }
@@ -283,8 +290,10 @@ pub struct SnapshotReport {
 pub struct AuditReport {
     /// Accounts that are open.
     pub accounts: u64,
-    /// Stores.
+    /// Stores, closed ones included.
     pub stores: u64,
+    /// Those of them that are closed.
+    pub closed_stores: u64,
     /// Orders in any state.
     pub orders: u64,
     /// Sum of all balances, in fen.
@@ -299,6 +308,9 @@ pub struct AuditReport {
     pub ordered: i128,
     /// Copies ever put in, minus those taken out by negative changes.
     pub stock_put_in: i128,
+    /// What must not be, counted: orders that are open in a closed store, or on their way there, and stores that are
+    /// closed and counted as open by their owner's account, or the other way round. 0 in a sound shop.
+    pub contradictions: u64,
     /// Order-independent hash over all rows. It is the same before a clean close and after the open.
     pub state_hash: u128,
 }
@@ -352,7 +364,7 @@ pub struct Stats {
     pub snapshot_failures: u64,
     /// Free bytes on the data directory's disk are below the limit, so changes are refused.
     pub disk_low: bool,
-    /// Books that a search can find.
+    /// Books in the search index, those included that are not for sale.
     pub search_books: u64,
     /// Different tokens in the search index.
     pub search_tokens: u64,

@@ -71,7 +71,7 @@ object! {
     Common {
         user_id = "user_id", store_id = "store_id", order_id = "order_id", book_id = "book_id",
         password = "password", old_password = "oldPassword", new_password = "newPassword", terminal = "terminal",
-        add_value = "add_value", add_stock_level = "add_stock_level",
+        add_value = "add_value", add_stock_level = "add_stock_level", price = "price",
     }
 }
 object! {

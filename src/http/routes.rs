@@ -94,8 +94,12 @@ pub(super) enum Handler {
     Password,
     Logout,
     CreateStore,
+    CloseStore,
     AddBook,
     AddStockLevel,
+    SetPrice,
+    DelistBook,
+    RelistBook,
     Ship,
     StoreOrders,
     AllStoreOrders,
@@ -236,6 +240,16 @@ pub(super) static ROUTES: &[Route] = &[
         Authority::Token,
         &[USER, STORE, BOOK, need("add_stock_level", Kind::Integer)],
     ),
+    post(
+        "/seller/set_price",
+        Handler::SetPrice,
+        Failure::Nothing,
+        Authority::Token,
+        &[USER, STORE, BOOK, need("price", Kind::Amount)],
+    ),
+    post("/seller/close_store", Handler::CloseStore, Failure::Nothing, Authority::Token, &[USER, STORE]),
+    post("/seller/delist_book", Handler::DelistBook, Failure::Nothing, Authority::Token, &[USER, STORE, BOOK]),
+    post("/seller/relist_book", Handler::RelistBook, Failure::Nothing, Authority::Token, &[USER, STORE, BOOK]),
     post("/seller/ship", Handler::Ship, Failure::Nothing, Authority::Token, &[USER, STORE, ORDER]),
     post(
         "/seller/query_one_store_orders",
@@ -338,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_contract_routes_look_at_the_token() {
+    fn these_routes_look_at_the_token() {
         let wanting: Vec<_> = ROUTES.iter().filter(|route| route.wants_token()).map(|route| route.path).collect();
         assert_eq!(
             wanting,
@@ -348,6 +362,10 @@ mod tests {
                 "/seller/create_store",
                 "/seller/add_book",
                 "/seller/add_stock_level",
+                "/seller/set_price",
+                "/seller/close_store",
+                "/seller/delist_book",
+                "/seller/relist_book",
                 "/seller/ship"
             ]
         );

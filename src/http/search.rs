@@ -38,8 +38,10 @@ pub(super) async fn query_book(call: Call<'_>) -> Handled {
     let body: Common<'_> = parse(call.body)?;
     let store_id = id(body.store_id, "store_id")?;
     let book_id = id(body.book_id, "book_id")?;
-    let BookView { document, stock_level } = call.engine().book(&store_id, &book_id).await?;
-    let body = format!(r#"{{"code":200,"message":"ok","book_info":{document},"stock_level":{stock_level}}}"#);
+    let BookView { document, stock_level, is_listed, .. } = call.engine().book(&store_id, &book_id).await?;
+    let body = format!(
+        r#"{{"code":200,"message":"ok","book_info":{document},"stock_level":{stock_level},"is_listed":{is_listed}}}"#
+    );
     Ok(Reply::ok_body(body))
 }
 

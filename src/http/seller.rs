@@ -3,7 +3,7 @@
 use super::answer::Reply;
 use super::buyer::order_fields;
 use super::call::{Call, Handled};
-use super::fields::{AddBook, Common, book, id, integer, optional_amount, parse, password};
+use super::fields::{AddBook, Common, amount, book, id, integer, optional_amount, parse, password, required};
 use super::orders::OrderList;
 use crate::engine::NewBook;
 
@@ -12,6 +12,14 @@ pub(super) async fn create_store(call: Call<'_>) -> Handled {
     let user_id = id(body.user_id, "user_id")?;
     let store_id = id(body.store_id, "store_id")?;
     call.engine().create_store(&user_id, call.by_token(), &store_id).await?;
+    Ok(Reply::ok())
+}
+
+pub(super) async fn close_store(call: Call<'_>) -> Handled {
+    let body: Common<'_> = parse(call.body)?;
+    let user_id = id(body.user_id, "user_id")?;
+    let store_id = id(body.store_id, "store_id")?;
+    call.engine().close_store(&user_id, call.by_token(), &store_id).await?;
     Ok(Reply::ok())
 }
 
@@ -33,6 +41,34 @@ pub(super) async fn add_stock_level(call: Call<'_>) -> Handled {
     let book_id = id(body.book_id, "book_id")?;
     let delta = integer(body.add_stock_level, "add_stock_level")?;
     call.engine().add_stock_level(&user_id, call.by_token(), &store_id, &book_id, delta).await?;
+    Ok(Reply::ok())
+}
+
+pub(super) async fn set_price(call: Call<'_>) -> Handled {
+    let body: Common<'_> = parse(call.body)?;
+    let user_id = id(body.user_id, "user_id")?;
+    let store_id = id(body.store_id, "store_id")?;
+    let book_id = id(body.book_id, "book_id")?;
+    let price = amount(required(body.price, "price")?, "price")?;
+    call.engine().set_price(&user_id, call.by_token(), &store_id, &book_id, price).await?;
+    Ok(Reply::ok())
+}
+
+pub(super) async fn delist_book(call: Call<'_>) -> Handled {
+    let body: Common<'_> = parse(call.body)?;
+    let user_id = id(body.user_id, "user_id")?;
+    let store_id = id(body.store_id, "store_id")?;
+    let book_id = id(body.book_id, "book_id")?;
+    call.engine().delist_book(&user_id, call.by_token(), &store_id, &book_id).await?;
+    Ok(Reply::ok())
+}
+
+pub(super) async fn relist_book(call: Call<'_>) -> Handled {
+    let body: Common<'_> = parse(call.body)?;
+    let user_id = id(body.user_id, "user_id")?;
+    let store_id = id(body.store_id, "store_id")?;
+    let book_id = id(body.book_id, "book_id")?;
+    call.engine().relist_book(&user_id, call.by_token(), &store_id, &book_id).await?;
     Ok(Reply::ok())
 }
 

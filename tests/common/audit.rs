@@ -31,7 +31,7 @@ async fn open_and_audit(data: &Path, durability: Durability, close: bool) -> Aud
     let engine = open(config).await;
     engine.cancel_expired().await.unwrap();
     let report = engine.audit().await.unwrap();
-    assert!(report.is_conserved(), "{report:?}");
+    assert!(report.is_conserved() && report.contradictions == 0, "{report:?}");
     if close {
         engine.close().await.unwrap();
     }

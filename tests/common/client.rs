@@ -139,6 +139,11 @@ impl Client {
         self.post_with_token(&user.token, "/seller/create_store", body)
     }
 
+    pub fn close_store(&self, user: &User, store: &str) -> Answer {
+        let body = json!({"user_id": user.id, "store_id": store});
+        self.post_with_token(&user.token, "/seller/close_store", body)
+    }
+
     pub fn add_book(&self, user: &User, store: &str, book_info: Value, stock: i64) -> Answer {
         let body = json!({"user_id": user.id, "store_id": store, "book_info": book_info, "stock_level": stock});
         self.post_with_token(&user.token, "/seller/add_book", body)
@@ -152,6 +157,25 @@ impl Client {
     #[track_caller]
     pub fn add_stock_level(&self, user: &User, store: &str, book: &str, add: i64) -> Answer {
         self.try_add_stock_level(user, store, book, add).unwrap()
+    }
+
+    pub fn set_price(&self, user: &User, store: &str, book: &str, price: i64) -> Answer {
+        let body = json!({"user_id": user.id, "store_id": store, "book_id": book, "price": price});
+        self.post_with_token(&user.token, "/seller/set_price", body)
+    }
+
+    pub fn delist_book(&self, user: &User, store: &str, book: &str) -> Answer {
+        let body = json!({"user_id": user.id, "store_id": store, "book_id": book});
+        self.post_with_token(&user.token, "/seller/delist_book", body)
+    }
+
+    pub fn relist_book(&self, user: &User, store: &str, book: &str) -> Answer {
+        let body = json!({"user_id": user.id, "store_id": store, "book_id": book});
+        self.post_with_token(&user.token, "/seller/relist_book", body)
+    }
+
+    pub fn query_book(&self, store: &str, book: &str) -> Answer {
+        self.post("/buyer/query_book", json!({"store_id": store, "book_id": book}))
     }
 
     pub fn ship(&self, user: &User, store: &str, order: &str) -> Answer {

@@ -59,6 +59,12 @@ async fn shop_day() -> Day {
         engine.add_book("anna", trusted, "store", NewBook { id, price: 70, document: "{}" }, 1_000).await.unwrap();
     }
     engine.add_stock_level("anna", trusted, "store", "b1", -3).await.unwrap();
+    engine.create_store("anna", trusted, "closed").await.unwrap();
+    engine.close_store("anna", trusted, "closed").await.unwrap();
+    engine.set_price("anna", trusted, "store", "b2", 75).await.unwrap();
+    engine.delist_book("anna", trusted, "store", "b2").await.unwrap();
+    engine.delist_book("anna", trusted, "store", "书").await.unwrap();
+    engine.relist_book("anna", trusted, "store", "书").await.unwrap();
     for state in ["pending", "canceled", "paid", "shipped", "completed", "escrow", "settled", "refunded"] {
         let lines = [NewLine { book_id: "b1", count: 2 }, NewLine { book_id: "书", count: 1 }];
         let order = engine.new_order("ben", trusted, "store", &lines).await.unwrap().to_string();
@@ -107,7 +113,11 @@ async fn shop_day() -> Day {
     let mut kinds: Vec<u8> = events.iter().map(|(kind, _)| *kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 32, 33, 34, 35, 36, 64, 65, 66, 67, 68], "every event there is");
+    assert_eq!(
+        kinds,
+        [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 32, 33, 34, 35, 36, 37, 38, 39, 40, 64, 65, 66, 67, 68],
+        "every event there is"
+    );
     let (accounts, stores) = rows(&events);
     let params = bookstore::PasswordParams { memory_kib: 8, iterations: 1, lanes: 1 };
     let hashes = vec![PasswordHash::new(b"p", params).unwrap().to_phc()];

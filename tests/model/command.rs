@@ -34,6 +34,9 @@ pub(crate) enum Command {
     CreateStore { user: String, proof: Proof, store: String },
     AddBook { user: String, proof: Proof, store: String, book: String, price: i64, stock: i64, document: String },
     AddStock { user: String, proof: Proof, store: String, book: String, delta: i64 },
+    CloseStore { user: String, proof: Proof, store: String },
+    SetPrice { user: String, proof: Proof, store: String, book: String, price: i64 },
+    SetListed { user: String, proof: Proof, store: String, book: String, listed: bool },
     NewOrder { user: String, proof: Proof, store: String, lines: Vec<Line> },
     Pay { user: String, proof: Proof, order: String, to_platform: bool },
     Ship { user: String, proof: Proof, store: String, order: String },
@@ -73,7 +76,8 @@ pub(crate) enum Answer {
     Status(OrderStatus),
     /// An order, and who took which of its steps.
     Way(Box<Row>, Vec<(&'static str, By)>),
-    Book(String, i64),
+    /// Document, stock level, price, and whether it is for sale.
+    Book(String, i64, i64, bool),
     Orders(Vec<Row>),
     OrdersByStore(BTreeMap<String, Vec<Row>>),
     Refused(Refusal),
@@ -94,9 +98,13 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
         0 => "nobody".to_owned(),
         _ => format!("user {}", dice.roll(USERS)),
     };
-    let store = format!("store {}", dice.roll(STORES + 1));
+    let mut store = format!("store {}", dice.roll(STORES + 1));
+    // Who closes one opens another.
+    while shop.is_closed(&store) && dice.roll(4) > 0 {
+        store.push('+');
+    }
     let book = format!("book-{}", dice.roll(BOOKS + 1));
-    let kind = dice.roll(100);
+    let kind = dice.roll(105);
     // An order, and nine times of ten the user who may do it.
     let (mut order, mut order_store) = ("no-order".to_owned(), store.clone());
     if !shop.orders.is_empty() && dice.roll(30) > 0 {
@@ -114,7 +122,7 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
     } else if dice.roll(2) == 0 {
         order = "01890a5d-ac96-774b-bcce-b302099a8057".to_owned();
     }
-    if (14..30).contains(&kind) && dice.roll(5) > 0 {
+    if ((14..30).contains(&kind) || kind >= 100) && dice.roll(5) > 0 {
         user = shop.owner_of(&store).unwrap_or(&user).to_owned();
     }
     let proof = throw_proof(shop, &user, dice);
@@ -141,7 +149,7 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
                 1 => i64::MAX - dice.roll(3) as i64,
                 _ => dice.roll(60) as i64,
             };
-            let document = format!(r#"{{"id":"{book}","price":{price},"store":"{store}"}}"#);
+            let document = document(&store, &book, price);
             Command::AddBook { user, proof, store, book, price, stock, document }
         }
         19..25 => {
@@ -196,9 +204,25 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
         96 => Command::ReadBook { store, book },
         97 => Command::BuyerOrders { user, proof },
         98 => Command::AllStoreOrders { user, proof },
-        _ if dice.roll(4) == 0 => Command::CancelExpired,
-        _ => Command::OrderCount { user },
+        99 if dice.roll(4) == 0 => Command::CancelExpired,
+        99 => Command::OrderCount { user },
+        100..102 => {
+            let price = match dice.roll(20) {
+                0 => -1,
+                1 => 1 << 52,
+                2 => 0,
+                _ => dice.roll(500) as i64,
+            };
+            Command::SetPrice { user, proof, store, book, price }
+        }
+        104 if dice.roll(3) == 0 => Command::CloseStore { user, proof, store },
+        _ => Command::SetListed { user, proof, store, book, listed: dice.roll(7) > 0 },
     }
+}
+
+/// A book's document, which says its price.
+pub(crate) fn document(store: &str, book: &str, price: i64) -> String {
+    format!(r#"{{"id":"{book}","price":{price},"store":"{store}"}}"#)
 }
 
 fn throw_line(dice: &mut Dice) -> Line {
@@ -265,6 +289,16 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         Command::AddStock { user, proof, store, book, delta } => {
             engine.add_stock_level(user, cred(proof), store, book, *delta).await.map(done)
         }
+        Command::CloseStore { user, proof, store } => engine.close_store(user, cred(proof), store).await.map(done),
+        Command::SetPrice { user, proof, store, book, price } => {
+            engine.set_price(user, cred(proof), store, book, *price).await.map(done)
+        }
+        Command::SetListed { user, proof, store, book, listed: true } => {
+            engine.relist_book(user, cred(proof), store, book).await.map(done)
+        }
+        Command::SetListed { user, proof, store, book, listed: false } => {
+            engine.delist_book(user, cred(proof), store, book).await.map(done)
+        }
         Command::NewOrder { user, proof, store, lines } => {
             let lines: Vec<_> = lines.iter().map(|line| NewLine { book_id: &line.book, count: line.count }).collect();
             engine.new_order(user, cred(proof), store, &lines).await.map(|order| {
@@ -285,7 +319,9 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         Command::StockLevel { store, book } => engine.stock_level(store, book).await.map(Answer::Number),
         Command::ReadBook { store, book } => {
             let book = engine.book(store, book).await;
-            book.map(|BookView { document, stock_level, .. }| Answer::Book(document, stock_level))
+            book.map(|BookView { document, stock_level, price, is_listed, .. }| {
+                Answer::Book(document, stock_level, price, is_listed)
+            })
         }
         Command::OrderStatus { user, proof, order } => {
             engine.order_status(user, order, cred(proof)).await.map(Answer::Status)

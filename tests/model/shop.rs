@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bookstore::{By, OrderStatus, Refusal};
 
-use super::command::{Answer, Command, Line, Proof, Row};
+use super::command::{Answer, Command, Line, Proof, Row, document};
 
 /// The limits that the engine is opened with.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +41,7 @@ pub(crate) struct Token {
 
 struct Store {
     owner: usize,
+    closed: bool,
     books: HashMap<String, Book>,
 }
 
@@ -48,6 +49,7 @@ struct Book {
     price: i64,
     stock: i64,
     document: String,
+    listed: bool,
 }
 
 pub(crate) struct Order {
@@ -68,6 +70,7 @@ pub(crate) struct Order {
 pub(crate) struct Totals {
     pub(crate) accounts: u64,
     pub(crate) stores: u64,
+    pub(crate) closed_stores: u64,
     pub(crate) orders: u64,
     pub(crate) balances: i128,
     pub(crate) escrow: i128,
@@ -125,7 +128,7 @@ impl Shop {
                 if self.stores.contains_key(store) {
                     return refuse(Refusal::StoreExists(store.clone()));
                 }
-                self.stores.insert(store.clone(), Store { owner, books: HashMap::new() });
+                self.stores.insert(store.clone(), Store { owner, closed: false, books: HashMap::new() });
                 self.accounts[owner].stores.push(store.clone());
                 Ok(Answer::Done)
             }
@@ -139,7 +142,29 @@ impl Shop {
                 if found.books.contains_key(book) {
                     return refuse(Refusal::BookExists(book.as_str().into()));
                 }
-                found.books.insert(book.clone(), Book { price: *price, stock: *stock, document: document.clone() });
+                let (price, stock, document) = (*price, *stock, document.clone());
+                found.books.insert(book.clone(), Book { price, stock, document, listed: true });
+                Ok(Answer::Done)
+            }
+            Command::CloseStore { user, proof, store } => {
+                self.own_store(user, proof, store)?;
+                let is_open = |order: &Order| !matches!(order.status, OrderStatus::Completed | OrderStatus::Canceled);
+                if self.orders.iter().any(|order| order.store == *store && is_open(order)) {
+                    return invalid("store_id", "the store has open orders");
+                }
+                self.own_store(user, proof, store)?.closed = true;
+                Ok(Answer::Done)
+            }
+            Command::SetPrice { user, proof, store, book, price } => {
+                if *price < 0 {
+                    return invalid("price", "must be 0 or more");
+                }
+                let found = self.own_book(user, proof, store, book)?;
+                (found.price, found.document) = (*price, document(store, book, *price));
+                Ok(Answer::Done)
+            }
+            Command::SetListed { user, proof, store, book, listed } => {
+                self.own_book(user, proof, store, book)?.listed = *listed;
                 Ok(Answer::Done)
             }
             Command::AddStock { user, proof, store, book, delta } => self.add_stock(user, proof, store, book, *delta),
@@ -157,7 +182,7 @@ impl Shop {
             Command::StockLevel { store, book } => Ok(Answer::Number(self.book(store, book)?.stock)),
             Command::ReadBook { store, book } => {
                 let book = self.book(store, book)?;
-                Ok(Answer::Book(book.document.clone(), book.stock))
+                Ok(Answer::Book(book.document.clone(), book.stock, book.price, book.listed))
             }
             Command::OrderStatus { user, proof, order } => {
                 let account = self.user(user, proof)?;
@@ -227,7 +252,7 @@ impl Shop {
         if self.accounts[account].balance != 0 {
             return invalid("user_id", "the balance is not 0");
         }
-        if !self.accounts[account].stores.is_empty() {
+        if self.accounts[account].stores.iter().any(|store| !self.stores[store].closed) {
             return invalid("user_id", "the user owns a store");
         }
         self.users.remove(user);
@@ -239,9 +264,7 @@ impl Shop {
         let taken = self.orders.iter().filter(|order| order.store == store && order.status != OrderStatus::Canceled);
         let lines = taken.flat_map(|order| &order.lines).filter(|(book, ..)| book == id);
         let taken: i64 = lines.map(|(_, count, _)| count).sum();
-        let Some(book) = self.own_store(user, proof, store)?.books.get_mut(id) else {
-            return refuse(Refusal::NoBook(id.into()));
-        };
+        let book = self.own_book(user, proof, store, id)?;
         let level = i128::from(book.stock) + i128::from(delta);
         if level < 0 {
             return invalid("add_stock_level", "the stock level would fall below 0");
@@ -263,7 +286,7 @@ impl Shop {
             return invalid("count", "must be 1 or more");
         }
         let buyer = self.user(user, proof)?;
-        let Some(found) = self.stores.get_mut(store) else {
+        let Some(found) = self.stores.get_mut(store).filter(|found| !found.closed) else {
             return refuse(Refusal::NoStore(store.into()));
         };
         let pending = |order: &&Order| order.buyer == buyer && order.status == OrderStatus::Pending;
@@ -272,7 +295,7 @@ impl Shop {
         }
         let mut lines: Vec<(String, i64, i64)> = Vec::new();
         for line in wanted {
-            let Some(book) = found.books.get(&line.book) else {
+            let Some(book) = found.books.get(&line.book).filter(|book| book.listed) else {
                 return refuse(Refusal::NoBook(line.book.as_str().into()));
             };
             let known = lines.iter_mut().find(|(id, ..)| *id == line.book);
@@ -496,11 +519,16 @@ impl Shop {
 
     fn own_store(&mut self, user: &str, proof: &Proof, store: &str) -> Judged<&mut Store> {
         let account = self.user(user, proof)?;
-        match self.stores.get_mut(store) {
+        match self.stores.get_mut(store).filter(|found| !found.closed) {
             None => refuse(Refusal::NoStore(store.into())),
             Some(found) if found.owner != account => refuse(Refusal::Unauthorized),
             Some(found) => Ok(found),
         }
+    }
+
+    fn own_book(&mut self, user: &str, proof: &Proof, store: &str, book: &str) -> Judged<&mut Book> {
+        let found = self.own_store(user, proof, store)?.books.get_mut(book);
+        found.ok_or_else(|| Answer::Refused(Refusal::NoBook(book.into())))
     }
 
     fn book(&self, store: &str, book: &str) -> Judged<&Book> {
@@ -545,6 +573,10 @@ impl Shop {
         self.stores.get(store).map(|store| self.accounts[store.owner].name.as_str())
     }
 
+    pub(crate) fn is_closed(&self, store: &str) -> bool {
+        self.stores.get(store).is_some_and(|store| store.closed)
+    }
+
     /// The newest token of the user's present account.
     pub(crate) fn token_of(&self, user: &str) -> Option<usize> {
         let account = self.users.get(user)?;
@@ -559,6 +591,7 @@ impl Shop {
         Totals {
             accounts: self.users.len() as u64,
             stores: self.stores.len() as u64,
+            closed_stores: self.stores.values().filter(|store| store.closed).count() as u64,
             orders: self.orders.len() as u64,
             balances: self.accounts.iter().map(|account| i128::from(account.balance)).sum(),
             escrow: self.orders.iter().filter(escrow).map(|order| i128::from(order.total)).sum(),

@@ -45,6 +45,12 @@ impl Sim {
         let command = &waiting.command;
         match &outcome {
             Outcome::Done | Outcome::Kept | Outcome::Placed(_) if is_change(command) => {
+                if let (Command::Place { order, .. }, Outcome::Placed(placed)) = (command, &outcome)
+                    && order == placed
+                    && let Err(why) = self.shadow.judge_for_sale(*order)
+                {
+                    return wrong(why);
+                }
                 if let Command::Pay { order, .. } = command {
                     let late = self.shadow.orders.get(order).is_some_and(|order| waiting.issued >= order.deadline_max);
                     let is_repeat = matches!(outcome, Outcome::Kept);
@@ -73,6 +79,19 @@ impl Sim {
             | Outcome::TooMany
             | Outcome::NotYours(_) => {
                 self.shadow.was_refused(command);
+            }
+            Outcome::StoreClosed => {
+                if let Err(why) = self.shadow.judge_closed(command) {
+                    return wrong(why);
+                }
+                self.shadow.was_refused(command);
+                // The key comes first.
+                if command.key_and_fields().is_some() {
+                    if waiting.succeeded_before {
+                        return wrong("it had succeeded under its key".into());
+                    }
+                    self.shadow.was_judged_anew(command);
+                }
             }
             Outcome::Unreadable => return wrong("the disk is sound".into()),
             _ => {
@@ -121,9 +140,20 @@ impl Sim {
     fn refused(&mut self, waiting: &Waiting, refusal: &Refusal) -> Checked {
         let command = &waiting.command;
         self.shadow.was_refused(command);
+        if refusal.code() == 515
+            && let Command::Place { order, .. } = command
+        {
+            self.shadow.judge_not_for_sale(*order)?;
+        }
         if let Command::CreateStore { store, .. } = command {
             let store = *store;
             self.process().stores.remove(&store);
+        }
+        if let (530, Command::CloseStore { store, .. }) = (refusal.code(), command) {
+            let (orders, _) = self.shadow.may_be_open(*store);
+            if !waiting.may_be_open.1 && orders == waiting.may_be_open.0 {
+                return Err("none of its orders can be open".into());
+            }
         }
         let code = refusal.code();
         let (is_keyed, keys_came_first) = (command.key_and_fields().is_some(), ![401, 422, 511].contains(&code));
@@ -193,6 +223,13 @@ impl Sim {
                 }
                 Ok(())
             }
+            (Command::Look { store, book }, Outcome::Book(found)) if found.stock >= 0 => {
+                let Some(known) = self.shadow.shops.get(store).and_then(|shop| shop.books.get(book)) else {
+                    return Err("nobody has listed it".into());
+                };
+                known.price.judge(waiting.price_since, found.price)?;
+                known.for_sale.judge(waiting.for_sale_since, found.listed)
+            }
             (Command::Level { .. }, Outcome::Level(level)) if *level >= 0 => Ok(()),
             (Command::Balance { .. }, Outcome::Balance(balance)) if *balance >= 0 => Ok(()),
             (Command::Sweep { .. }, Outcome::Done) => Ok(()),
@@ -206,6 +243,7 @@ fn is_change(command: &Command) -> bool {
         command,
         Command::Balance { .. }
             | Command::Level { .. }
+            | Command::Look { .. }
             | Command::Status { .. }
             | Command::OfBuyer { .. }
             | Command::OfStore { .. }

@@ -45,6 +45,10 @@ pub(crate) enum Command {
         store: u32,
         name: Arc<str>,
     },
+    CloseStore {
+        user: u32,
+        store: u32,
+    },
     AddBook {
         user: u32,
         store: u32,
@@ -58,7 +62,23 @@ pub(crate) enum Command {
         book: Arc<str>,
         delta: i64,
     },
+    SetPrice {
+        user: u32,
+        store: u32,
+        book: Arc<str>,
+        price: i64,
+    },
+    SetListed {
+        user: u32,
+        store: u32,
+        book: Arc<str>,
+        listed: bool,
+    },
     Level {
+        store: u32,
+        book: Arc<str>,
+    },
+    Look {
         store: u32,
         book: Arc<str>,
     },
@@ -132,8 +152,11 @@ impl Command {
             | Command::AddFunds { user, .. }
             | Command::Balance { user }
             | Command::CreateStore { user, .. }
+            | Command::CloseStore { user, .. }
             | Command::AddBook { user, .. }
             | Command::AddStock { user, .. }
+            | Command::SetPrice { user, .. }
+            | Command::SetListed { user, .. }
             | Command::Place { user, .. }
             | Command::Pay { user, .. }
             | Command::Ship { user, .. }
@@ -144,9 +167,23 @@ impl Command {
             | Command::OfBuyer { user } => Some(*user),
             Command::Register { .. }
             | Command::Level { .. }
+            | Command::Look { .. }
             | Command::OfStore { .. }
             | Command::Count { .. }
             | Command::Sweep { .. } => None,
+        }
+    }
+
+    /// The store that it would change.
+    pub(crate) fn store(&self) -> Option<u32> {
+        match self {
+            Command::CloseStore { store, .. }
+            | Command::AddBook { store, .. }
+            | Command::AddStock { store, .. }
+            | Command::SetPrice { store, .. }
+            | Command::SetListed { store, .. }
+            | Command::Place { store, .. } => Some(*store),
+            _ => None,
         }
     }
 
@@ -229,6 +266,7 @@ impl Command {
                 let store_id = (**name).into();
                 account(user, AccountMsg::OpenStore { ticket, cred, store: StoreNo(*store), store_id })
             }
+            Command::CloseStore { user, store } => store_of(store, StoreMsg::Close { ticket, user: AccountNo(*user) }),
             Command::AddBook { user, store, book, price, stock } => {
                 let document = DocumentHash::of(book.as_bytes());
                 let book = NewBook { id: book.clone(), price: *price, stock: *stock, document };
@@ -238,6 +276,15 @@ impl Command {
                 let (user, book_id) = (AccountNo(*user), book.clone());
                 store_of(store, StoreMsg::AddStock { ticket, user, book_id, delta: *delta })
             }
+            Command::SetPrice { user, store, book, price } => {
+                let (user, book_id) = (AccountNo(*user), book.clone());
+                store_of(store, StoreMsg::SetPrice { ticket, user, book_id, price: *price })
+            }
+            Command::SetListed { user, store, book, listed } => {
+                let (user, book_id) = (AccountNo(*user), book.clone());
+                store_of(store, StoreMsg::SetListed { ticket, user, book_id, listed: *listed })
+            }
+            Command::Look { store, book } => store_of(store, StoreMsg::Book { ticket, book_id: book.clone() }),
             Command::Level { store, book } => store_of(store, StoreMsg::Stock { ticket, book_id: book.clone() }),
             Command::Place { user, store, order, lines, .. } => {
                 let line = |(book, count): &(Arc<str>, i64)| NewLine { book_id: book.clone(), count: *count };

@@ -231,6 +231,9 @@ impl Sim {
                 return Err(format!("account {number} has evidence left: {account:?}"));
             }
         }
+        if report.contradictions > 0 {
+            return Err(format!("contradictions: {report:?}"));
+        }
         for (number, (_, store)) in &state.stores {
             if !store.reservations().is_empty() || !store.releases().is_empty() {
                 return Err(format!("store {number} has evidence left: {store:?}"));
@@ -284,6 +287,21 @@ impl Sim {
             true => Ok(()),
             false => Err(format!("{put_in} fen were put in, and {there} are there or on their way")),
         }
+    }
+
+    /// At any moment: no order of a closed store is open, or on its way to be.
+    pub(crate) fn check_closed_stores(&mut self) -> Checked {
+        let state = self.state()?;
+        for (number, (_, store)) in state.stores.iter().filter(|(_, (_, store))| store.is_closed()) {
+            let of_store = state.orders.iter().filter(|(_, order)| order.store().0 == *number);
+            if let Some((id, order)) = of_store.clone().find(|(_, order)| order.is_open()) {
+                return Err(format!("store {number} is closed, and order {id} is {:?}", order.status()));
+            }
+            if let Some(id) = store.reservations().keys().find(|id| !state.orders.contains_key(id)) {
+                return Err(format!("store {number} is closed, and order {id} is being placed"));
+            }
+        }
+        Ok(())
     }
 
     /// All deadlines are past, and every message was delivered.

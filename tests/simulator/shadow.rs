@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bookstore::internals::domain::{Account, Order, OrderId, OrderStatus, PayKind, Store};
 
 use crate::command::{Command, KeyId};
+use crate::setting::Setting;
 
 /// What is known of something that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +60,21 @@ pub(crate) struct User {
     perhaps_put_in: Vec<(Option<KeyId>, i64)>,
 }
 
+/// A line of an order, as it was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct ShadowLine {
+    count: i64,
+    /// What a copy cost, once that is known.
+    price: Option<i64>,
+    price_since: usize,
+    for_sale_since: usize,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct ShadowBook {
     pub(crate) listed: Known,
-    pub(crate) price: i64,
+    pub(crate) price: Setting<i64>,
+    pub(crate) for_sale: Setting<bool>,
     put_in: i64,
     perhaps_put_in: Vec<i64>,
 }
@@ -71,6 +83,9 @@ pub(crate) struct ShadowBook {
 pub(crate) struct Shop {
     pub(crate) owner: u32,
     created: Known,
+    pub(crate) closed: Known,
+    /// Closings that have no answer yet.
+    closing: usize,
     pub(crate) books: BTreeMap<Arc<str>, ShadowBook>,
 }
 
@@ -78,8 +93,12 @@ pub(crate) struct Shop {
 pub(crate) struct ShadowOrder {
     pub(crate) buyer: u32,
     pub(crate) store: u32,
-    /// Copies by book.
-    lines: BTreeMap<Arc<str>, i64>,
+    /// By book.
+    lines: BTreeMap<Arc<str>, ShadowLine>,
+    /// Every book of it was surely there when it was asked for.
+    books_known: bool,
+    /// The store was closed before it was asked for.
+    store_closed: bool,
     placed: Known,
     /// At the last time that nothing moved.
     base: Standing,
@@ -197,8 +216,8 @@ fn parts_of<K: Copy>(sum: i64, parts: &[(K, i64)]) -> Option<Vec<K>> {
 }
 
 impl ShadowOrder {
-    fn total(&self, shop: &Shop) -> i64 {
-        self.lines.iter().map(|(book, count)| shop.books[book].price * count).sum()
+    fn total(&self) -> i64 {
+        self.lines.values().map(|line| line.count * line.price.unwrap_or(0)).sum()
     }
 
     /// What somebody was told. An error if it was told otherwise before.
@@ -228,7 +247,13 @@ impl Shadow {
                 self.users.insert(*number, user);
             }
             Command::CreateStore { user, store, .. } => {
-                let shop = Shop { owner: *user, created: Known::Perhaps, books: BTreeMap::new() };
+                let shop = Shop {
+                    owner: *user,
+                    created: Known::Perhaps,
+                    closed: Known::No,
+                    closing: 0,
+                    books: BTreeMap::new(),
+                };
                 self.shops.insert(*store, shop);
             }
             Command::AddBook { store, book, price, stock, .. } => {
@@ -236,20 +261,41 @@ impl Shadow {
                 // One that is there is refused.
                 shop.books.entry(book.clone()).or_insert_with(|| ShadowBook {
                     listed: Known::Perhaps,
-                    price: *price,
+                    price: Setting::new(*price),
+                    for_sale: Setting::new(true),
                     put_in: *stock,
                     perhaps_put_in: Vec::new(),
                 });
             }
+            Command::CloseStore { store, .. } => {
+                let shop = self.shop(*store);
+                shop.closing += 1;
+                if shop.closed == Known::No {
+                    shop.closed = Known::Perhaps;
+                }
+            }
+            Command::SetPrice { store, book, price, .. } => self.book(*store, book).price.ask(*price),
+            Command::SetListed { store, book, listed, .. } => self.book(*store, book).for_sale.ask(*listed),
             Command::Place { user, store, order, lines, .. } => {
+                let shop = &self.shops[store];
                 let mut counts = BTreeMap::new();
                 for (book, count) in lines {
-                    *counts.entry(book.clone()).or_insert(0) += count;
+                    let known = &shop.books[book];
+                    let line = counts.entry(book.clone()).or_insert(ShadowLine {
+                        count: 0,
+                        price: None,
+                        price_since: known.price.now_since(),
+                        for_sale_since: known.for_sale.now_since(),
+                    });
+                    line.count += count;
                 }
+                let books_known = counts.keys().all(|book| shop.books[book].listed == Known::Yes);
                 let order_of = ShadowOrder {
                     buyer: *user,
                     store: *store,
                     lines: counts,
+                    books_known,
+                    store_closed: shop.closed == Known::Yes,
                     placed: Known::Perhaps,
                     base: PLACED,
                     done: Vec::new(),
@@ -311,6 +357,12 @@ impl Shadow {
             Command::CreateStore { store, .. } => self.shop(*store).created = Known::Yes,
             Command::AddBook { store, book, .. } => self.book(*store, book).listed = Known::Yes,
             Command::AddStock { store, book, delta, .. } => self.book(*store, book).put_in += delta,
+            Command::CloseStore { store, .. } => {
+                let shop = self.shop(*store);
+                (shop.closed, shop.closing) = (Known::Yes, shop.closing - 1);
+            }
+            Command::SetPrice { store, book, .. } => self.book(*store, book).price.answered(true),
+            Command::SetListed { store, book, .. } => self.book(*store, book).for_sale.answered(true),
             Command::Place { order, .. } => {
                 let order = self.order(*order);
                 order.placed = Known::Yes;
@@ -391,8 +443,56 @@ impl Shadow {
                     book.listed = Known::No;
                 }
             }
+            Command::CloseStore { store, .. } => {
+                let shop = self.shop(*store);
+                shop.closing -= 1;
+                // One whose answer never comes is never taken off, so that it stays open what became of it.
+                if shop.closing == 0 && shop.closed == Known::Perhaps {
+                    shop.closed = Known::No;
+                }
+            }
+            Command::SetPrice { store, book, .. } => self.book(*store, book).price.answered(false),
+            Command::SetListed { store, book, .. } => self.book(*store, book).for_sale.answered(false),
             Command::Place { order, .. } => self.order(*order).placed = Known::No,
             _ => {}
+        }
+    }
+
+    /// An order was taken: each of its books was for sale at some time since it was asked for.
+    pub(crate) fn judge_for_sale(&self, id: OrderId) -> Result<(), String> {
+        let order = &self.orders[&id];
+        let shop = &self.shops[&order.store];
+        if order.store_closed {
+            return Err("the store was closed".into());
+        }
+        let not = order.lines.iter().find(|(book, line)| !shop.books[*book].for_sale.may_be(line.for_sale_since, true));
+        not.map_or(Ok(()), |(book, _)| Err(format!("{book} was not for sale")))
+    }
+
+    /// Something was refused because the store is closed: somebody has asked for that.
+    pub(crate) fn judge_closed(&self, command: &Command) -> Result<(), String> {
+        match command.store().and_then(|store| self.shops.get(&store)) {
+            Some(shop) if shop.closed != Known::No => Ok(()),
+            _ => Err("nobody has closed it".into()),
+        }
+    }
+
+    /// Orders of a store that there may be, and whether one of them may be open for all that was told.
+    pub(crate) fn may_be_open(&self, store: u32) -> (usize, bool) {
+        let orders = self.orders.values().filter(|order| order.store == store && order.placed != Known::No);
+        let is_over = |order: &&ShadowOrder| matches!(order.seen, OrderStatus::Completed | OrderStatus::Canceled);
+        (orders.clone().count(), orders.clone().any(|order| !is_over(&order)))
+    }
+
+    /// An order was refused for a book: one of them was not there, or not for sale.
+    pub(crate) fn judge_not_for_sale(&self, id: OrderId) -> Result<(), String> {
+        let order = &self.orders[&id];
+        let shop = &self.shops[&order.store];
+        let not_for_sale =
+            order.lines.iter().any(|(book, line)| shop.books[book].for_sale.may_be(line.for_sale_since, false));
+        match not_for_sale || !order.books_known {
+            true => Ok(()),
+            false => Err("all of its books were for sale".into()),
         }
     }
 
@@ -474,8 +574,21 @@ impl Shadow {
         self.compare_orders(state)?;
         self.compare_stock(state)?;
         self.compare_money(state)?;
+        self.settle_books(state);
         self.keys.values_mut().for_each(|book| book.lost = None);
         Ok(())
+    }
+
+    /// Prices, and what is for sale, are as they are.
+    fn settle_books(&mut self, state: &State) {
+        for (number, shop) in &mut self.shops {
+            let (_, store) = &state.stores[number];
+            for found in store.books() {
+                if let Some(book) = shop.books.get_mut(&found.id) {
+                    (book.price, book.for_sale) = (Setting::new(found.price), Setting::new(found.listed));
+                }
+            }
+        }
     }
 
     fn compare_users(&mut self, state: &State) -> Result<(), String> {
@@ -544,6 +657,12 @@ impl Shadow {
             if store.owner().0 != shop.owner {
                 return Err(format!("store {number} belongs to account {}, not {}", store.owner().0, shop.owner));
             }
+            match (shop.closed, store.is_closed()) {
+                (Known::Yes, false) => return Err(format!("store {number} was closed and is open")),
+                (Known::No, true) => return Err(format!("store {number} is closed and nobody asked for it")),
+                (_, closed) => shop.closed = if closed { Known::Yes } else { Known::No },
+            }
+            shop.closing = 0;
             if !state.accounts.get(&shop.owner).is_some_and(|(_, owner)| owner.stores().contains(&store_no(*number))) {
                 return Err(format!("account {} does not know its store {number}", shop.owner));
             }
@@ -558,9 +677,10 @@ impl Shadow {
                     (Some(_), Known::No) => return Err(format!("store {number} has {id}, which was refused")),
                     (Some(found), _) => {
                         book.listed = Known::Yes;
-                        if found.price != book.price {
-                            return Err(format!("{id} of store {number} costs {}, not {}", found.price, book.price));
-                        }
+                        let price = book.price.judge(book.price.now_since(), found.price);
+                        price.map_err(|why| format!("what {id} of store {number} costs: {why}"))?;
+                        let for_sale = book.for_sale.judge(book.for_sale.now_since(), found.listed);
+                        for_sale.map_err(|why| format!("whether {id} of store {number} is for sale: {why}"))?;
                     }
                 }
             }
@@ -598,12 +718,21 @@ impl Shadow {
             order.placed = Known::Yes;
             let (_, store) = state.stores.get(&order.store).ok_or(format!("order {id} has no store"))?;
             let line = |line: &bookstore::internals::domain::Line| {
-                (store.books()[line.book.0 as usize].id.clone(), line.count)
+                (store.books()[line.book.0 as usize].id.clone(), (line.count, line.price))
             };
             let lines: BTreeMap<_, _> = found.lines().iter().map(line).collect();
             let shop = self.shops.get(&order.store).ok_or(format!("order {id} has no store"))?;
+            for (book, line) in order.lines.iter_mut().filter(|(_, line)| line.price.is_none()) {
+                let (_, price) = lines.get(book).ok_or(format!("order {id} lacks {book}"))?;
+                let judged = shop.books[book].price.judge(line.price_since, *price);
+                judged.map_err(|why| format!("what {book} cost in order {id}: {why}"))?;
+                line.price = Some(*price);
+            }
+            let asked_lines =
+                order.lines.iter().map(|(book, line)| (book.clone(), (line.count, line.price.unwrap_or(0))));
+            let asked_lines: BTreeMap<_, _> = asked_lines.collect();
             let said = (found.buyer().0, found.store().0, found.seller().0, found.total(), &lines);
-            let asked = (order.buyer, order.store, shop.owner, order.total(shop), &order.lines);
+            let asked = (order.buyer, order.store, shop.owner, order.total(), &asked_lines);
             if said != asked {
                 return Err(format!("order {id} is {said:?}, asked for was {asked:?}"));
             }
@@ -638,7 +767,7 @@ impl Shadow {
                 let is_mine =
                     |order: &&ShadowOrder| order.store == *number && order.base.status != OrderStatus::Canceled;
                 let ordered = self.orders.values().filter(is_mine);
-                let sold: i64 = ordered.filter_map(|order| order.lines.get(&found.id)).sum();
+                let sold: i64 = ordered.filter_map(|order| order.lines.get(&found.id)).map(|line| line.count).sum();
                 let put_in = found.stock + sold;
                 if found.stock < 0 || !is_sum(put_in - book.put_in, &book.perhaps_put_in) {
                     let (id, told) = (&found.id, (book.put_in, &book.perhaps_put_in));
@@ -657,7 +786,7 @@ impl Shadow {
             let mut balance = user.put_in;
             for order in self.orders.values() {
                 let shop = &self.shops[&order.store];
-                let total = order.total(shop);
+                let total = order.total();
                 if order.base.status == OrderStatus::Canceled {
                     continue;
                 }
@@ -699,15 +828,23 @@ impl Shadow {
             order.deadline_max = found.deadline();
             order.done.clear();
             order.perhaps.clear();
+            let books = state.stores[&order.store].1.books();
+            for line in found.lines() {
+                if let Some(known) = order.lines.get_mut(&books[line.book.0 as usize].id) {
+                    known.price = Some(line.price);
+                }
+            }
         }
         self.shops.retain(|number, _| state.stores.contains_key(number));
         for (number, shop) in &mut self.shops {
             shop.created = Known::Yes;
             let (_, store) = &state.stores[number];
+            (shop.closed, shop.closing) = (if store.is_closed() { Known::Yes } else { Known::No }, 0);
             shop.books.retain(|id, _| store.books().iter().any(|book| book.id == *id));
             for book in store.books() {
                 let shadow = shop.books.get_mut(&book.id).unwrap();
-                (shadow.listed, shadow.price) = (Known::Yes, book.price);
+                shadow.listed = Known::Yes;
+                (shadow.price, shadow.for_sale) = (Setting::new(book.price), Setting::new(book.listed));
                 let ordered = state.orders.values().filter(|order| order.store().0 == *number);
                 let sold = ordered.filter(|order| order.status() != OrderStatus::Canceled);
                 let of_book = |order: &Order| {

@@ -64,6 +64,11 @@ struct Waiting {
     knew: BTreeMap<OrderId, OrderStatus>,
     knew_placed: bool,
     succeeded_before: bool,
+    /// For a look at a book: since when its price and its being for sale are of interest.
+    price_since: usize,
+    for_sale_since: usize,
+    /// For the closing of a store: its orders, and whether one of them may be open.
+    may_be_open: (usize, bool),
 }
 
 enum Stage {
@@ -181,6 +186,7 @@ impl Sim {
             // What has failed does not journal what it does.
             if step % 16 == 0 && !self.process().is_failed() {
                 self.check_money_on_its_way()?;
+                self.check_closed_stores()?;
             }
             if step % 64 == 63 && self.dice.chance(60) {
                 self.rest()?;
@@ -474,8 +480,28 @@ impl Sim {
         };
         let knew_placed = command.order().is_some_and(|id| self.shadow.is_placed(id));
         let succeeded_before = self.shadow.has_succeeded(&command);
-        let mut waiting =
-            Waiting { command, admission, stage: Stage::Command, issued: now, knew, knew_placed, succeeded_before };
+        let known = match &command {
+            Command::Look { store, book } => self.shadow.shops.get(store).and_then(|shop| shop.books.get(book)),
+            _ => None,
+        };
+        let (price_since, for_sale_since) =
+            known.map_or((0, 0), |book| (book.price.now_since(), book.for_sale.now_since()));
+        let may_be_open = match &command {
+            Command::CloseStore { store, .. } => self.shadow.may_be_open(*store),
+            _ => (0, false),
+        };
+        let mut waiting = Waiting {
+            command,
+            admission,
+            stage: Stage::Command,
+            issued: now,
+            knew,
+            knew_placed,
+            succeeded_before,
+            price_since,
+            for_sale_since,
+            may_be_open,
+        };
         if let (true, Some(user)) = (with_password, waiting.command.user()) {
             let known =
                 self.shadow.users.get(&user).map_or(0, |user| user.secrets[self.dice.index(user.secrets.len())]);

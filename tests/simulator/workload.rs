@@ -6,6 +6,7 @@ use bookstore::internals::domain::{AccountNo, OrderId, PayKind};
 
 use super::Sim;
 use crate::command::Command;
+use crate::shadow::Known;
 
 impl Sim {
     /// The next command; none if the dice came to nothing.
@@ -29,14 +30,23 @@ impl Sim {
             return Some(Command::Register { name: name(dice.roll(7)), secret: fresh, number: None });
         }
         let user = *dice.pick(&users)?;
-        if stores.len() < 2 || dice.chance(10) {
-            let name: Arc<str> = format!("store-{}", dice.roll(4)).into();
+        let is_closed = |store: &u32| self.shadow.shops.get(store).is_some_and(|shop| shop.closed == Known::Yes);
+        let closed = stores.iter().filter(|(_, (store, _))| is_closed(store)).count();
+        if stores.len() < 2 + closed || dice.chance(10) {
+            let name: Arc<str> = format!("store-{}", dice.roll(4 + closed as u64)).into();
             if self.is_taken(&name) {
                 return None;
             }
             return Some(Command::CreateStore { user, store: 0, name });
         }
         let (_, (store, owner)) = dice.pick(&stores)?.clone();
+        // Now and then somebody asks a closed one all the same.
+        if is_closed(&store) && dice.chance(700) {
+            return None;
+        }
+        if dice.chance(12) {
+            return Some(Command::CloseStore { user: owner, store });
+        }
         let books: Vec<Arc<str>> =
             self.shadow.shops.get(&store).map_or_else(Vec::new, |shop| shop.books.keys().cloned().collect());
         if books.len() < 2 || dice.chance(15) {
@@ -64,7 +74,10 @@ impl Sim {
                 let delta = if dice.chance(200) { -(delta % 7) } else { delta };
                 Command::AddStock { user: owner, store, book, delta }
             }
-            33..36 => Command::Level { store, book },
+            33 if dice.chance(500) => Command::Level { store, book },
+            33 => Command::Look { store, book },
+            34 => Command::SetPrice { user: owner, store, book, price: dice.roll(500) as i64 },
+            35 => Command::SetListed { user: owner, store, book, listed: dice.chance(700) },
             36..58 => {
                 let count = 1 + dice.index(3);
                 let lines = (0..count).map(|_| {
@@ -131,10 +144,11 @@ impl Sim {
         if !command.user().is_some_and(|user| is_there(&user)) {
             return None;
         }
-        if let Command::Place { store, .. } = &command
-            && !self.shadow.shops.contains_key(store)
-        {
-            return None;
+        if let Command::Place { store, lines, .. } = &command {
+            let shop = self.shadow.shops.get(store)?;
+            if !lines.iter().all(|(book, _)| shop.books.contains_key(book)) {
+                return None;
+            }
         }
         match command {
             Command::Place { user, store, lines, key, .. } => {

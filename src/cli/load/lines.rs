@@ -115,6 +115,12 @@ struct Line<'a> {
     #[serde(borrow)]
     stock_level: Raw<'a>,
     #[serde(borrow)]
+    closed: Raw<'a>,
+    #[serde(borrow)]
+    price: Raw<'a>,
+    #[serde(borrow)]
+    listed: Raw<'a>,
+    #[serde(borrow)]
     order_id: Raw<'a>,
     #[serde(borrow)]
     status: Raw<'a>,
@@ -167,6 +173,9 @@ impl<'a> Line<'a> {
             ("store_id", self.store_id),
             ("book_info", self.book_info),
             ("stock_level", self.stock_level),
+            ("closed", self.closed),
+            ("price", self.price),
+            ("listed", self.listed),
             ("order_id", self.order_id),
             ("status", self.status),
             ("paid_to", self.paid_to),
@@ -208,12 +217,17 @@ fn take(line: &[u8], loader: &mut Loader, ids: &mut Option<OrderIds<'_>>) -> Res
             account(&line, loader)
         }
         "store" => {
-            line.only(&kind, &["user_id", "store_id"])?;
+            line.only(&kind, &["user_id", "store_id", "closed"])?;
             let (store, owner) = (fields::id(line.store_id, "store_id")?, fields::id(line.user_id, "user_id")?);
-            Ok(loader.store(&store, &owner)?)
+            let closed = flag(line.closed, "closed")?.unwrap_or(false);
+            loader.store(&store, &owner)?;
+            if closed {
+                loader.close_store(&store)?;
+            }
+            Ok(())
         }
         "book" => {
-            line.only(&kind, &["store_id", "book_info", "stock_level"])?;
+            line.only(&kind, &["store_id", "book_info", "stock_level", "price", "listed"])?;
             book(&line, loader)
         }
         "order" => {
@@ -277,8 +291,26 @@ fn book(line: &Line<'_>, loader: &mut Loader) -> Result<(), NotTaken> {
     let store_id = fields::id(line.store_id, "store_id")?;
     let book = fields::book(line.book_info)?;
     let stock_level = fields::optional_amount(line.stock_level, "stock_level")?;
-    let listed = NewBook { id: &book.id, price: book.price, document: book.document };
-    Ok(loader.book(&store_id, &listed, stock_level)?)
+    let price = line.price.map(|raw| fields::amount(raw, "price")).transpose()?;
+    let is_listed = flag(line.listed, "listed")?.unwrap_or(true);
+    let new = NewBook { id: &book.id, price: book.price, document: book.document };
+    loader.book(&store_id, &new, stock_level)?;
+    if let Some(price) = price {
+        loader.set_price(&store_id, &book.id, price)?;
+    }
+    if !is_listed {
+        loader.delist_book(&store_id, &book.id)?;
+    }
+    Ok(())
+}
+
+fn flag(raw: Raw<'_>, field: &str) -> Result<Option<bool>, NotTaken> {
+    match raw.map(RawValue::get) {
+        None | Some("null") => Ok(None),
+        Some("true") => Ok(Some(true)),
+        Some("false") => Ok(Some(false)),
+        Some(_) => wrong(field, "must be true or false"),
+    }
 }
 
 fn order(line: &Line<'_>, loader: &mut Loader, ids: &mut Option<OrderIds<'_>>) -> Result<(), NotTaken> {
@@ -292,12 +324,7 @@ fn order(line: &Line<'_>, loader: &mut Loader, ids: &mut Option<OrderIds<'_>>) -
         Some("platform") => true,
         Some(_) => return wrong("paid_to", "must be `seller` or `platform`"),
     };
-    let is_shipped = match line.is_shipped.map(RawValue::get) {
-        None => None,
-        Some("true") => Some(true),
-        Some("false") => Some(false),
-        Some(_) => return wrong("is_shipped", "must be true or false"),
-    };
+    let is_shipped = flag(line.is_shipped, "is_shipped")?;
     let created_ms = time(fields::required(line.created_time, "created_time")?, "created_time")?;
     let deadline_ms = line.deadline.map(|raw| time(raw, "deadline")).transpose()?;
     let lines = order_lines(line.books)?;

@@ -17,9 +17,11 @@ mod mutate;
 fn line(number: u64, random: &mut Random) -> Value {
     match random.below(4) {
         0 => json!({"type": "account", "user_id": format!("u{number}"), "password": "p", "balance": random.below(9)}),
-        1 => json!({"type": "store", "user_id": "owner", "store_id": format!("s{number}")}),
+        1 => {
+            json!({"type": "store", "user_id": "owner", "store_id": format!("s{number}"), "closed": random.below(2) == 0})
+        }
         2 => json!({
-            "type": "book", "store_id": "store", "stock_level": 5,
+            "type": "book", "store_id": "store", "stock_level": 5, "price": random.below(9), "listed": random.below(2) == 0,
             "book_info": {"id": format!("b{number}"), "title": "t", "price": 7, "tags": ["米"], "pictures": ["aGk="]},
         }),
         _ => json!({

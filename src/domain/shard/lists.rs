@@ -5,6 +5,7 @@ use super::super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::super::message::{AccountMsg, Cred, OrderMsg, Send};
 use super::super::refusal::Refusal;
 use super::{OrderShard, Work, refused};
+use crate::planted::{Fault, planted};
 
 /// Expired orders that are canceled in one go, so that a flood of deadlines does not flood the stores.
 const EXPIRED_AT_ONCE: usize = 1_000;
@@ -48,6 +49,29 @@ impl OrderShard {
             fx.push(Effect::Reply(ticket, Outcome::Done));
             fx.extend(self.next_deadline().map(Effect::Deadline));
         }
+    }
+
+    /// Whether this shard has an open order of a store that is being closed, in memory or at rest. One that is being paid,
+    /// confirmed or canceled is open until that is through.
+    pub(super) fn open_of_store(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
+        let OrderMsg::OpenOfStore { ticket, shard, store, placed } = msg else {
+            return;
+        };
+        let ids = self.by_store.get(&store).map_or(&[][..], |ids| ids);
+        if self.park(work, msg, self.expired_of(ids, now), fx).is_none() {
+            return;
+        }
+        let orders = || ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order)));
+        if orders().any(|(_, order)| order.is_open()) {
+            return fx.push(refused(ticket, super::super::store::open_orders()));
+        }
+        // Any of these may be at rest as well, as it was before.
+        let orders = orders().map(|(id, _)| id).collect();
+        if planted(Fault::OrdersAtRestNotAsked) {
+            let open = Some(0);
+            return fx.push(Effect::Again(OrderMsg::OpenOfStoreAtRest { ticket, shard, store, placed, open }));
+        }
+        fx.push(Effect::Resting(Resting::OpenOfStore { ticket, shard, store, placed, orders }));
     }
 
     /// Refused while an order of the user is open or being placed, in memory or at rest.

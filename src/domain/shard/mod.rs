@@ -28,6 +28,7 @@ use super::key::{Key, Scope};
 use super::message::{AccountMsg, Address, Cred, OrderMsg, Send, StoreMsg};
 use super::order::{Command, Judgement, Order, OrderStatus, judge};
 use super::refusal::Refusal;
+use super::store::open_orders;
 use crate::planted::{Fault, planted};
 
 fn refused(ticket: Ticket, refusal: Refusal) -> Effect<OrderMsg, (OrderId, OrderEvent)> {
@@ -353,7 +354,7 @@ impl Entity for OrderShard {
             }
             OrderMsg::NotReserved { order, buyer, refusal } => {
                 work.placed(buyer);
-                work.end(order, Outcome::Refused(refusal), fx);
+                work.end(order, refusal.map_or(Outcome::StoreClosed, Outcome::Refused), fx);
             }
             OrderMsg::Pay { .. } => self.pay(work, msg, now, fx),
             OrderMsg::Held { order, key } => {
@@ -389,6 +390,12 @@ impl Entity for OrderShard {
                 let (in_memory, orders) = (self.ids_of(buyer).len(), self.on_disk_of(buyer));
                 fx.push(Effect::Resting(Resting::Count { ticket, buyer, in_memory, orders }));
             }
+            OrderMsg::OpenOfStore { .. } => self.open_of_store(work, msg, now, fx),
+            OrderMsg::OpenOfStoreAtRest { ticket, shard, store, placed, open } => fx.push(match open {
+                Some(0) => Effect::Send(Send::Store(store, StoreMsg::NoneOpen { ticket, shard, placed })),
+                Some(_) => refused(ticket, open_orders()),
+                None => Effect::Reply(ticket, Outcome::Unreadable),
+            }),
             OrderMsg::Unregister { .. } => self.unregister(work, msg, now, fx),
             OrderMsg::OpenAtRest { ticket, buyer, cred, open } => {
                 Self::unregister_or_not(work, ticket, buyer, cred, open, fx);

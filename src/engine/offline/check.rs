@@ -447,6 +447,14 @@ async fn recover(dir: &Path, files: &mut Files, tell: Tell) -> Result<(), CheckE
         );
         report.find(dir, None, what);
     }
+    if audit.contradictions > 0 {
+        let what = format!(
+            "{} contradictions: orders that are open in a closed store, or stores that their owner's account wrongly takes \
+             for closed or open",
+            audit.contradictions
+        );
+        report.find(dir, None, what);
+    }
     report.audit = Some(audit);
     find_flawed_orders(&engine, dir, report).await?;
     find_missing_documents(&engine, dir, files).await

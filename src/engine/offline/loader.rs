@@ -19,9 +19,9 @@ use crate::auth::PASSWORD_BYTES_MAX;
 use crate::catalog::Outline;
 use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
-    Account, AccountEvent, AccountNo, Blob, By, DEPOSITS_MAX, Entity, Fen, Line, Millis, ORDER_COUNT_BITS,
-    ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Receipt, Refusal, Secret, Store, StoreEvent,
-    StoreNo, encode_row,
+    Account, AccountEvent, AccountNo, Blob, BookNo, By, DEPOSITS_MAX, Entity, Evidence, Fen, Line, Millis,
+    ORDER_COUNT_BITS, ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Receipt, Refusal, Secret,
+    Store, StoreEvent, StoreNo, encode_row,
 };
 use crate::engine::chunks::chunk;
 use crate::engine::{Error, NewBook, Progress, check_id};
@@ -77,6 +77,8 @@ pub struct Loader {
     account_numbers: HashMap<Arc<str>, AccountNo>,
     stores: Vec<(Arc<str>, Store)>,
     store_numbers: HashMap<Arc<str>, StoreNo>,
+    /// Stores with orders that are open.
+    with_open_orders: HashSet<StoreNo>,
     /// Hashes of the ids that orders had.
     order_ids: HashSet<u128>,
     /// Sum of what paid orders cost.
@@ -95,6 +97,7 @@ struct LoadedAccount {
     balance: Fen,
     net_put_in: Fen,
     stores: Vec<StoreNo>,
+    closed_stores: Vec<StoreNo>,
 }
 
 impl std::fmt::Debug for Loader {
@@ -122,6 +125,7 @@ impl Loader {
             account_numbers: HashMap::new(),
             stores: Vec::new(),
             store_numbers: HashMap::new(),
+            with_open_orders: HashSet::new(),
             order_ids: HashSet::new(),
             turnover: 0,
             report: LoadReport::default(),
@@ -159,7 +163,14 @@ impl Loader {
         let name: Arc<str> = account.user_id.into();
         self.account_numbers.insert(name.clone(), AccountNo(number));
         let (balance, net_put_in) = (account.balance, account.balance);
-        self.accounts.push(LoadedAccount { name, secret, balance, net_put_in, stores: Vec::new() });
+        self.accounts.push(LoadedAccount {
+            name,
+            secret,
+            balance,
+            net_put_in,
+            stores: Vec::new(),
+            closed_stores: Vec::new(),
+        });
         self.report.accounts += 1;
         // Only now: the hash may be ready at once.
         if let LoadPassword::Clear(password) = &account.password {
@@ -190,6 +201,26 @@ impl Loader {
         self.stores.push((name, store));
         self.account_mut(owner).stores.push(number);
         self.report.stores += 1;
+        Ok(())
+    }
+
+    /// Says that a store that was taken is closed; see [`Engine::close_store`](crate::Engine::close_store). Its books and
+    /// its orders are taken all the same, but none that is open.
+    ///
+    /// # Errors
+    /// [`LoadError::Row`] if there is no such store, or one of its orders is pending, paid or shipped.
+    pub fn close_store(&mut self, store_id: &str) -> Result<(), LoadError> {
+        let number = self.store_number(store_id)?;
+        if self.with_open_orders.contains(&number) {
+            return Err(LoadError::row("store_id", "the store has open orders"));
+        }
+        let (_, store) = &mut self.stores[number.0 as usize - 1];
+        if !store.closed {
+            store.apply(&StoreEvent::Closed, 0);
+            store.forget(&[Evidence::Closure(number)]);
+            let owner = store.owner;
+            self.account_mut(owner).closed_stores.push(number);
+        }
         Ok(())
     }
 
@@ -232,6 +263,33 @@ impl Loader {
         Ok(())
     }
 
+    /// Sets the price of a book that was taken, as [`Engine::set_price`](crate::Engine::set_price) does: the one in its
+    /// document is an old one. Orders say their own prices.
+    ///
+    /// # Errors
+    /// [`LoadError::Row`] if the price is below 0, or there is no such store or book.
+    pub fn set_price(&mut self, store_id: &str, book_id: &str, price: Fen) -> Result<(), LoadError> {
+        check_not_negative("price", price)?;
+        let (store, book) = self.book_of(store_id, book_id)?;
+        if store.books[book.0 as usize].price != price {
+            store.apply(&StoreEvent::PriceSet { book, price }, 0);
+        }
+        Ok(())
+    }
+
+    /// Says that a book that was taken is not for sale; see [`Engine::delist_book`](crate::Engine::delist_book). Orders
+    /// of it are taken all the same.
+    ///
+    /// # Errors
+    /// [`LoadError::Row`] if there is no such store or book.
+    pub fn delist_book(&mut self, store_id: &str, book_id: &str) -> Result<(), LoadError> {
+        let (store, book) = self.book_of(store_id, book_id)?;
+        if store.books[book.0 as usize].listed {
+            store.apply(&StoreEvent::Delisted { book }, 0);
+        }
+        Ok(())
+    }
+
     /// Takes an order and gives it an id, which tells its time and its buyer's shard.
     ///
     /// # Errors
@@ -248,9 +306,15 @@ impl Loader {
         let (lines, total) = self.lines(store, order.status, order.lines)?;
         let seller = self.stores[store.0 as usize - 1].1.owner;
         let row = self.order_row(order, buyer, seller, store, lines, total)?;
+        if row.is_open() && self.stores[store.0 as usize - 1].1.closed {
+            return Err(LoadError::row("status", "the store is closed, so it has no open orders"));
+        }
         let id = self.order_id(row.created, buyer);
         self.pay(&row)?;
         // From here on nothing is refused any more.
+        if row.is_open() {
+            self.with_open_orders.insert(store);
+        }
         let (_, store) = &mut self.stores[store.0 as usize - 1];
         if row.status != OrderStatus::Canceled {
             for line in &row.lines {
@@ -417,6 +481,15 @@ impl Loader {
         found.ok_or_else(|| LoadError::row("store_id", format!("no store {store_id:?} came before")))
     }
 
+    fn book_of(&mut self, store_id: &str, book_id: &str) -> Result<(&mut Store, BookNo), LoadError> {
+        let number = self.store_number(store_id)?;
+        let (_, store) = &mut self.stores[number.0 as usize - 1];
+        let place = store.place(book_id);
+        let place =
+            place.ok_or_else(|| LoadError::row("id", format!("no book {book_id:?} of this store came before")))?;
+        Ok((store, place))
+    }
+
     fn lines(
         &self,
         store: StoreNo,
@@ -501,7 +574,8 @@ impl LoadedAccount {
         let secret = self.secret.ok_or_else(|| LoadError::failed("a password was not hashed"))?;
         let mut account = Account::new(number);
         account.apply(&AccountEvent::Registered { user_id: Box::from(&*self.name), secret }, 0);
-        (account.balance, account.net_put_in, account.stores) = (self.balance, self.net_put_in, self.stores);
+        (account.balance, account.net_put_in) = (self.balance, self.net_put_in);
+        (account.stores, account.closed_stores) = (self.stores, self.closed_stores);
         Ok(account.encode())
     }
 }

@@ -133,6 +133,7 @@ impl Lost {
                         self.orders.insert(*order);
                         "TakenBack"
                     }
+                    AccountEvent::StoreClosed { .. } => "StoreClosed",
                 }
             }
             Record::Store(.., event) => match event {
@@ -142,6 +143,10 @@ impl Lost {
                 }
                 StoreEvent::BookAdded { .. } => "BookAdded",
                 StoreEvent::StockAdded { .. } => "StockAdded",
+                StoreEvent::PriceSet { .. } => "PriceSet",
+                StoreEvent::Delisted { .. } => "Delisted",
+                StoreEvent::Relisted { .. } => "Relisted",
+                StoreEvent::Closed => "Closed",
                 StoreEvent::Reserved { order, .. } => {
                     self.orders.insert(*order);
                     "Reserved"
