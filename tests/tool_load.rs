@@ -129,13 +129,13 @@ fn a_loaded_shop_is_served() {
             client.seller_order(&seller, id).ok().body["order"].clone()
         };
         // A time that was not given is that of the step before.
-        let (completed, canceled) = (&order(1)["history"], &order(0)["history"]);
+        let (completed, canceled) = (&order(2)["history"], &order(1)["history"]);
         assert_eq!(completed["placed"]["time"], "2025-03-04T05:06:07.008Z");
         assert_eq!(completed["paid"], json!({"time": "2025-03-05T00:00:00.000Z", "by": "buyer"}));
         assert_eq!(completed["confirmed"], json!({"time": "2025-03-05T18:40:00.000Z", "by": "buyer"}));
         assert_eq!((&completed["shipped"], &completed["canceled"]), (&Value::Null, &Value::Null));
         assert_eq!(canceled["canceled"], json!({"time": "2025-03-06T00:00:00.000Z", "by": "deadline"}));
-        assert_eq!(order(3)["history"]["shipped"], json!({"time": "2025-03-04T05:06:07.008Z", "by": "seller"}));
+        assert_eq!(order(4)["history"]["shipped"], json!({"time": "2025-03-04T05:06:07.008Z", "by": "seller"}));
         assert_eq!(client.order_count("buyer"), 9);
         let of_store = client.query_all_store_orders(&seller);
         assert_eq!(of_store.ok().body["orders"]["corner"].as_array().unwrap().len(), 8);
@@ -184,10 +184,10 @@ fn loaded_orders_go_on() {
 fn a_refunded_order_is_loaded_as_one() {
     let refunded = json!({"paid_time": "2025-03-05T00:00:00Z", "canceled_time": "2025-03-06T00:00:00Z"});
     let mut lines = shop();
-    lines.push(order("old 9", "canceled", refunded.clone()));
-    lines.push(order("old 10", "canceled", json!({"paid_to": "platform", "paid_time": refunded["paid_time"]})));
+    lines.push(order("old 10", "canceled", refunded.clone()));
+    lines.push(order("old 11", "canceled", json!({"paid_to": "platform", "paid_time": refunded["paid_time"]})));
     let mut server = Server::start_on(&[], |dir| {
-        load(&text(&lines), dir).ok().says("10 orders");
+        load(&text(&lines), dir).ok().says("11 orders");
     });
     let client = server.client();
     let buyer = User::new("buyer");
