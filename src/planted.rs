@@ -65,11 +65,17 @@ pub enum Fault {
     KeyInFlightIgnored,
     /// Keys of orders at rest are not looked up.
     KeyAtRestIgnored,
+    /// Recovery forgets which orders at rest are confirmed by themselves.
+    AwaitedSkippedAtRecovery,
+    /// An order that leaves memory is not confirmed by itself any more.
+    AwaitedForgottenAtRest,
+    /// An order whose seller was paid directly is confirmed by itself, and pays him again.
+    DirectlyPaidIsAwaited,
 }
 
 /// Every fault.
 #[cfg(feature = "planted-faults")]
-pub const FAULTS: [Fault; 28] = [
+pub const FAULTS: [Fault; 31] = [
     Fault::MissingSync,
     Fault::SyncErrorIgnored,
     Fault::AnswerBeforeGate,
@@ -98,6 +104,9 @@ pub const FAULTS: [Fault; 28] = [
     Fault::DepositKeyIgnored,
     Fault::KeyInFlightIgnored,
     Fault::KeyAtRestIgnored,
+    Fault::AwaitedSkippedAtRecovery,
+    Fault::AwaitedForgottenAtRest,
+    Fault::DirectlyPaidIsAwaited,
 ];
 
 #[cfg(feature = "planted-faults")]

@@ -13,7 +13,7 @@ use common::shop::{CHEAP, STOCK, STORE};
 use common::{Answer, Conn, Server, Shop, User, request};
 use serde_json::json;
 
-const ROUTES: [&str; 26] = [
+const ROUTES: [&str; 27] = [
     "/auth/register",
     "/auth/unregister",
     "/auth/login",
@@ -34,6 +34,7 @@ const ROUTES: [&str; 26] = [
     "/buyer/query_order_status",
     "/buyer/query_buyer_all_orders",
     "/buyer/query_order",
+    "/buyer/extend_receipt",
     "/seller/query_order",
     "/buyer/cancel_order",
     "/buyer/auto_cancel_expired_orders",

@@ -101,9 +101,12 @@ impl Sim {
         let command = match roll {
             66..78 => Command::Pay { user, order, kind: PayKind::Direct, key },
             78..86 => Command::Pay { user, order, kind: PayKind::Platform, key },
-            86..89 => Command::Ship { user: owner, store, order },
-            89..93 => Command::Confirm { user, order, key },
+            86..90 => Command::Ship { user: owner, store, order },
+            90..92 => Command::Confirm { user, order, key },
+            92 => Command::Extend { user, order },
             93..96 => Command::Cancel { user, order, key },
+            96 => Command::Look { user: owner, order, is_seller: true },
+            97 => Command::Look { user, order, is_seller: false },
             _ => Command::Status { user, order },
         };
         self.remember(command)

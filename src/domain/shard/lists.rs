@@ -1,13 +1,10 @@
-//! What is asked of many orders at once: lists, the sweep of expired ones, and whether a buyer may go.
+//! What is asked of many orders at once: lists, and whether a buyer may go.
 
 use super::super::effect::{Effect, Effects, OrdersOf, Outcome, Resting};
 use super::super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::super::message::{AccountMsg, Cred, OrderMsg, Send};
 use super::super::refusal::Refusal;
 use super::{OrderShard, Work, refused};
-
-/// Expired orders that are canceled in one go, so that a flood of deadlines does not flood the stores.
-const EXPIRED_AT_ONCE: usize = 1_000;
 
 impl OrderShard {
     /// The orders of a buyer, or this shard's part of a store's: those in memory; those at rest are added to them.
@@ -25,7 +22,8 @@ impl OrderShard {
         if ids.len() > limit {
             return fx.push(Effect::Reply(ticket, Outcome::TooMany));
         }
-        if self.park(work, msg, self.expired_of(ids, now), fx).is_some() {
+        let due = self.due_of(work, ids, now);
+        if self.park(work, msg, due, now, fx).is_some() {
             let rows = ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order.clone())));
             let orders = rows.collect();
             fx.push(Effect::Resting(Resting::List { ticket, of, limit, orders }));
@@ -41,15 +39,6 @@ impl OrderShard {
         self.by_buyer.get(&buyer).map_or_else(Vec::new, |of_buyer| of_buyer.on_disk.iter().copied().collect())
     }
 
-    pub(super) fn sweep(&self, work: &mut Work, msg: OrderMsg, ticket: Ticket, now: Millis, fx: &mut Effects<Self>) {
-        let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
-        let expired = due.take(EXPIRED_AT_ONCE).map(|(_, id)| *id).collect();
-        if self.park(work, msg, expired, fx).is_some() {
-            fx.push(Effect::Reply(ticket, Outcome::Done));
-            fx.extend(self.next_deadline().map(Effect::Deadline));
-        }
-    }
-
     /// Refused while an order of the user is open or being placed, in memory or at rest.
     pub(super) fn unregister(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
         let OrderMsg::Unregister { ticket, buyer, cred } = msg else {
@@ -61,7 +50,8 @@ impl OrderShard {
         if let Some(waiting) = work.closing.get_mut(&buyer) {
             return waiting.push(msg);
         }
-        if self.park(work, msg, self.expired_of(self.ids_of(buyer), now), fx).is_none() {
+        let due = self.due_of(work, self.ids_of(buyer), now);
+        if self.park(work, msg, due, now, fx).is_none() {
             return;
         }
         let open = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.open);
