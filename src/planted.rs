@@ -71,11 +71,21 @@ pub enum Fault {
     AwaitedForgottenAtRest,
     /// An order whose seller was paid directly is confirmed by itself, and pays him again.
     DirectlyPaidIsAwaited,
+    /// A buyer gets the money of a refund twice.
+    RefundedTwice,
+    /// The seller's money is not taken back by a refund.
+    SellerKeepsRefund,
+    /// A refunded order keeps its copies.
+    RefundedCopiesKept,
+    /// The evidence of a payment's credit is taken for that of a refund's, where one account has both.
+    CreditCauseIgnored,
+    /// Recovery drops what was taken back from a seller and has not come to the buyer yet.
+    RefundDropped,
 }
 
 /// Every fault.
 #[cfg(feature = "planted-faults")]
-pub const FAULTS: [Fault; 31] = [
+pub const FAULTS: [Fault; 36] = [
     Fault::MissingSync,
     Fault::SyncErrorIgnored,
     Fault::AnswerBeforeGate,
@@ -107,6 +117,11 @@ pub const FAULTS: [Fault; 31] = [
     Fault::AwaitedSkippedAtRecovery,
     Fault::AwaitedForgottenAtRest,
     Fault::DirectlyPaidIsAwaited,
+    Fault::RefundedTwice,
+    Fault::SellerKeepsRefund,
+    Fault::RefundedCopiesKept,
+    Fault::CreditCauseIgnored,
+    Fault::RefundDropped,
 ];
 
 #[cfg(feature = "planted-faults")]

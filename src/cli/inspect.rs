@@ -13,8 +13,8 @@ use super::exit::Exit;
 use super::progress::say;
 use crate::PasswordHash;
 use crate::domain::{
-    Account, AccountEvent, CreditCause, Kept, Key, Line, Order, OrderEvent, PayKind, Record, Secret, Store, StoreEvent,
-    decode_row,
+    Account, AccountEvent, CreditCause, Kept, Key, Line, Order, OrderEvent, OrderId, PayKind, Record, Refund, Secret,
+    Store, StoreEvent, decode_row,
 };
 use crate::engine::offline::{InspectError, Inspected, Item, inspect};
 
@@ -127,10 +127,11 @@ impl Printer {
         let credits: Vec<Value> = account
             .credits
             .iter()
-            .map(|(order, credit)| {
+            .map(|((order, _), credit)| {
                 json!({"order_id": order.to_string(), "cause": cause(credit.cause), "amount": credit.amount})
             })
             .collect();
+        let refunds: Vec<Value> = account.refunds.iter().map(|(order, refund)| refund_fields(order, refund)).collect();
         json!({
             "row": "account", "account": account.number.0, "seq": account.seq, "user_id": name,
             "closed": account.closed, "password_hash": self.secret(&account.secret), "password_epoch": account.epoch,
@@ -138,7 +139,7 @@ impl Printer {
             "stores": account.stores.iter().map(|store| store.0).collect::<Vec<_>>(),
             "revoked_tokens": account.revoked.iter().map(|(token, until)| json!([token, time(*until)])).collect::<Vec<_>>(),
             "openings": account.openings.iter().map(|(store, id)| json!([store.0, id])).collect::<Vec<_>>(),
-            "holds": holds, "credits": credits, "keys": keys(&account.keys),
+            "holds": holds, "credits": credits, "refunds": refunds, "keys": keys(&account.keys),
         })
     }
 
@@ -197,6 +198,7 @@ impl Printer {
                 }),
             ),
             AccountEvent::Closed => ("Closed", json!({})),
+            AccountEvent::TakenBack { order, refund } => ("TakenBack", refund_fields(order, refund)),
         }
     }
 }
@@ -316,10 +318,17 @@ fn paid_to(kind: PayKind) -> &'static str {
     }
 }
 
+fn refund_fields(order: &OrderId, refund: &Refund) -> Value {
+    json!({
+        "order_id": order.to_string(), "buyer": refund.buyer.0, "amount": refund.amount, "key": hash(&refund.key),
+    })
+}
+
 fn cause(cause: CreditCause) -> &'static str {
     match cause {
         CreditCause::Payment => "payment",
         CreditCause::Confirmation => "confirmation",
+        CreditCause::Refund(_) => "refund",
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DEPOSITS_MAX;
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome};
-use super::event::{AccountEvent, By, Credit, CreditCause, Evidence, Hold, PayKind, Secret};
+use super::event::{AccountEvent, By, Credit, CreditCause, Evidence, Hold, PayKind, Refund, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::key::{Kept, Key};
 use super::message::{AccountMsg, Cred, OrderMsg, Send, StoreMsg};
@@ -31,7 +31,10 @@ pub struct Account {
     pub(crate) revoked: Vec<(u64, Millis)>,
     pub(crate) openings: BTreeMap<StoreNo, Box<str>>,
     pub(crate) holds: BTreeMap<OrderId, Hold>,
-    pub(crate) credits: BTreeMap<OrderId, Credit>,
+    /// By their cause as well: what one saga leaves here is dropped late, and the next one of the same order may come
+    /// before that.
+    pub(crate) credits: BTreeMap<(OrderId, CreditCause), Credit>,
+    pub(crate) refunds: BTreeMap<OrderId, Refund>,
     /// Idempotency keys of deposits and withdrawals, oldest first.
     pub(crate) keys: Vec<Kept>,
 }
@@ -52,8 +55,15 @@ impl Account {
             openings: BTreeMap::new(),
             holds: BTreeMap::new(),
             credits: BTreeMap::new(),
+            refunds: BTreeMap::new(),
             keys: Vec::new(),
         }
+    }
+
+    /// Whether a saga left something here that was not dropped yet.
+    pub fn has_evidence(&self) -> bool {
+        let on_the_way = !(self.holds.is_empty() && self.credits.is_empty() && self.refunds.is_empty());
+        on_the_way || !self.openings.is_empty()
     }
 
     fn authorise(&self, cred: Cred) -> Result<(), Refusal> {
@@ -148,11 +158,31 @@ impl Account {
 
     fn credit(&self, order: OrderId, credit: Credit, fx: &mut Effects<Self>) {
         let next = credit.next(order);
-        if !self.credits.contains_key(&order) || planted(Fault::CreditEvidenceIgnored) {
-            if planted(Fault::DoubleCredit) {
+        let is_refund = matches!(credit.cause, CreditCause::Refund(_));
+        let has_evidence = match planted(Fault::CreditCauseIgnored) {
+            true => self.credits.keys().any(|(of, _)| *of == order),
+            false => self.credits.contains_key(&(order, credit.cause)),
+        };
+        if !has_evidence || planted(Fault::CreditEvidenceIgnored) {
+            if planted(Fault::DoubleCredit) || (is_refund && planted(Fault::RefundedTwice)) {
                 fx.push(Effect::Append(AccountEvent::Credited { order, credit: credit.clone() }));
             }
             fx.push(Effect::Append(AccountEvent::Credited { order, credit }));
+        }
+        fx.push(Effect::Send(next));
+    }
+
+    /// The one step of a refund that may refuse: the seller may have spent it.
+    fn take_back(&self, order: OrderId, refund: Refund, fx: &mut Effects<Self>) {
+        let next = refund.next(order);
+        if !self.refunds.contains_key(&order) {
+            if self.balance < refund.amount {
+                let refusal = Refusal::InsufficientFunds(order.to_string());
+                return fx.push(Effect::Send(Send::Order(order.shard(), OrderMsg::NotTakenBack { order, refusal })));
+            }
+            if !planted(Fault::SellerKeepsRefund) {
+                fx.push(Effect::Append(AccountEvent::TakenBack { order, refund }));
+            }
         }
         fx.push(Effect::Send(next));
     }
@@ -208,8 +238,17 @@ impl Hold {
     }
 }
 
+impl Refund {
+    /// Whom the saga goes to after the money is taken back.
+    pub fn next(&self, order: OrderId) -> Send {
+        let cause = CreditCause::Refund(PayKind::Direct);
+        let credit = Credit { cause, amount: self.amount, by: By::Buyer, key: self.key };
+        Send::Account(self.buyer, AccountMsg::Credit { order, credit })
+    }
+}
+
 impl Credit {
-    /// Whom the saga goes to after the seller is credited.
+    /// Whom the saga goes to after the account is credited.
     pub fn next(&self, order: OrderId) -> Send {
         Send::Order(order.shard(), OrderMsg::Credited { order, credit: self.clone() })
     }
@@ -274,6 +313,7 @@ impl Entity for Account {
                 self.hold(order, cred, Hold { kind, seller, amount, key }, fx);
             }
             AccountMsg::Credit { order, credit } => self.credit(order, credit, fx),
+            AccountMsg::TakeBack { order, refund } => self.take_back(order, refund, fx),
             AccountMsg::Close { ticket, cred } => self.close_and_tell(ticket, cred, fx),
         }
     }
@@ -311,7 +351,11 @@ impl Entity for Account {
             }
             AccountEvent::Credited { order, credit } => {
                 self.balance += credit.amount;
-                self.credits.insert(*order, credit.clone());
+                self.credits.insert((*order, credit.cause), credit.clone());
+            }
+            AccountEvent::TakenBack { order, refund } => {
+                self.balance -= refund.amount;
+                self.refunds.insert(*order, refund.clone());
             }
             AccountEvent::Closed => {
                 self.closed = true;
@@ -328,8 +372,11 @@ impl Entity for Account {
                 Evidence::Hold(order) => {
                     self.holds.remove(order);
                 }
-                Evidence::Credit(order) => {
-                    self.credits.remove(order);
+                Evidence::Credit(order, cause) => {
+                    self.credits.remove(&(*order, *cause));
+                }
+                Evidence::Refund(order) => {
+                    self.refunds.remove(order);
                 }
                 Evidence::Opening(store) => {
                     self.openings.remove(store);
@@ -350,9 +397,12 @@ impl Entity for Account {
             | AccountMsg::Stores { ticket, .. }
             | AccountMsg::OpenStore { ticket, .. } => OnPanic::Reply(*ticket),
             AccountMsg::Hold { order, .. } => OnPanic::NotHeld(*order),
-            AccountMsg::Credit { order, credit } if credit.cause == CreditCause::Confirmation => {
+            AccountMsg::Credit { order, credit }
+                if matches!(credit.cause, CreditCause::Confirmation | CreditCause::Refund(PayKind::Platform)) =>
+            {
                 OnPanic::NotCredited(*order)
             }
+            AccountMsg::TakeBack { order, .. } => OnPanic::NotTakenBack(*order),
             AccountMsg::Credit { .. } | AccountMsg::Close { .. } => OnPanic::Stop,
         }
     }

@@ -106,6 +106,10 @@ impl Payload for AccountEvent {
                 put(out, &(key, seq, at));
                 8
             }
+            AccountEvent::TakenBack { order, refund } => {
+                put(out, &(key, seq, at, order, refund));
+                9
+            }
         }
     }
 }
@@ -220,6 +224,10 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
             let (key, seq, at) = get(bytes)?;
             account((key, seq, at, AccountEvent::Closed))
         }
+        9 => {
+            let (key, seq, at, order, refund) = get(bytes)?;
+            account((key, seq, at, AccountEvent::TakenBack { order, refund }))
+        }
         32 => {
             let (key, seq, at, store_id, owner) = get(bytes)?;
             store((key, seq, at, StoreEvent::Created { store_id, owner }))
@@ -271,7 +279,9 @@ pub fn decode(kind: u8, version: u8, bytes: &[u8]) -> Result<Record, CodecError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::event::{Blob, By, Credit, CreditCause, DocumentHash, Facts, Hold, Line, PayKind, Release};
+    use crate::domain::event::{
+        Blob, By, Credit, CreditCause, DocumentHash, Facts, Hold, Line, PayKind, Refund, Release,
+    };
     use crate::domain::ids::BookNo;
     use crate::domain::key::{Key, Operation};
 
@@ -313,6 +323,7 @@ mod tests {
                 credit: Credit { cause: CreditCause::Confirmation, amount: 8, by: By::Deadline, key: Some(key()) },
             },
             AccountEvent::Closed,
+            AccountEvent::TakenBack { order, refund: Refund { buyer: AccountNo(7), amount: 8, key: Some(key()) } },
         ];
         let stores = [
             StoreEvent::Created { store_id: "s".into(), owner: AccountNo(1) },

@@ -136,10 +136,12 @@ pub enum OnPanic {
     NotReserved(OrderId, AccountNo),
     /// The first step of a payment: the coordinator is told 530.
     NotHeld(OrderId),
-    /// The first step of a confirmation: the coordinator is told 530.
+    /// The first step of a confirmation, or of a refund by the platform: the coordinator is told 530.
     NotCredited(OrderId),
     /// The first step of a cancellation: the coordinator is told 530.
     NotReleased(OrderId),
+    /// The first step of a refund by the seller: the coordinator is told 530.
+    NotTakenBack(OrderId),
 }
 
 impl OnPanic {
@@ -155,6 +157,7 @@ impl OnPanic {
             OnPanic::NotHeld(order) => (order, OrderMsg::NotHeld { order, refusal }),
             OnPanic::NotCredited(order) => (order, OrderMsg::NotCredited { order, refusal }),
             OnPanic::NotReleased(order) => (order, OrderMsg::NotReleased { order, refusal }),
+            OnPanic::NotTakenBack(order) => (order, OrderMsg::NotTakenBack { order, refusal }),
         };
         Some(Effect::Send(Send::Order(order.shard(), msg)))
     }

@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for Blob {
 }
 
 /// Which of the two payments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum PayKind {
     /// The seller is paid at once.
@@ -116,14 +116,16 @@ impl TryFrom<u8> for By {
     }
 }
 
-/// Why a seller was credited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Why an account was credited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum CreditCause {
-    /// A direct payment; closed by the order's `Paid`.
+    /// The seller's, by a direct payment; closed by the order's `Paid`.
     Payment,
-    /// The confirmation of an order that the platform holds; closed by the order's `Completed`.
+    /// The seller's, by the confirmation of an order that the platform holds; closed by the order's `Completed`.
     Confirmation,
+    /// The buyer's, by the refund of an order that was paid like this; closed by the order's `Canceled`.
+    Refund(PayKind),
 }
 
 impl From<CreditCause> for u8 {
@@ -131,6 +133,8 @@ impl From<CreditCause> for u8 {
         match cause {
             CreditCause::Payment => 0,
             CreditCause::Confirmation => 1,
+            CreditCause::Refund(PayKind::Direct) => 2,
+            CreditCause::Refund(PayKind::Platform) => 3,
         }
     }
 }
@@ -142,6 +146,8 @@ impl TryFrom<u8> for CreditCause {
         match byte {
             0 => Ok(CreditCause::Payment),
             1 => Ok(CreditCause::Confirmation),
+            2 => Ok(CreditCause::Refund(PayKind::Direct)),
+            3 => Ok(CreditCause::Refund(PayKind::Platform)),
             _ => Err("no such cause of a credit"),
         }
     }
@@ -234,7 +240,7 @@ pub struct Facts {
 /// Evidence in a store that copies were taken for an order whose `Placed` may not be journaled yet.
 pub type Reservation = Facts;
 
-/// Evidence in a store that the copies of a canceled order came back, while its `Canceled` may not be journaled yet.
+/// Evidence in a store that the copies of a canceled or refunded order came back, while its `Canceled` may not be journaled yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     /// What came back.
@@ -258,15 +264,28 @@ pub struct Hold {
     pub key: Option<Key>,
 }
 
-/// Evidence in the seller's account that it was credited for an order whose closing event may not be journaled yet.
+/// Evidence in an account that it was credited for an order whose closing event may not be journaled yet. An account may
+/// have several of one order, if its owner buys in a store of his own: they differ in their cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credit {
     /// Why.
     pub cause: CreditCause,
     /// How much.
     pub amount: Fen,
-    /// Who paid or confirmed.
+    /// Who paid, confirmed or asked for the refund.
     pub by: By,
+    /// The caller's idempotency key.
+    pub key: Option<Key>,
+}
+
+/// Evidence in the seller's account that the money of a direct payment was taken back for an order whose `Canceled` may
+/// not be journaled yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refund {
+    /// Who gets it.
+    pub buyer: AccountNo,
+    /// How much.
+    pub amount: Fen,
     /// The caller's idempotency key.
     pub key: Option<Key>,
 }
@@ -314,7 +333,7 @@ pub enum AccountEvent {
         /// What the rest of the saga needs.
         hold: Hold,
     },
-    /// The seller's money has come.
+    /// The seller's money has come, or the buyer's has come back.
     Credited {
         /// For which order.
         order: OrderId,
@@ -323,6 +342,13 @@ pub enum AccountEvent {
     },
     /// Unregistered. The row stays as a tombstone.
     Closed,
+    /// The first step of the refund of a direct payment: the seller's money is taken.
+    TakenBack {
+        /// For which order.
+        order: OrderId,
+        /// What the rest of the saga needs.
+        refund: Refund,
+    },
 }
 
 /// Events of a store.
@@ -360,7 +386,7 @@ pub enum StoreEvent {
         /// What the rest of the saga needs.
         facts: Facts,
     },
-    /// Cancel's first step: copies came back.
+    /// Cancel's first step, and the last but one of a refund: copies came back.
     Released {
         /// For which order.
         order: OrderId,
@@ -398,7 +424,7 @@ pub enum OrderEvent {
         /// The caller's idempotency key.
         key: Option<Key>,
     },
-    /// Canceled by the buyer or by its deadline.
+    /// Canceled by the buyer or by its deadline; refunded, if it was paid.
     Canceled {
         /// Who canceled it.
         by: By,
@@ -416,8 +442,10 @@ pub enum Evidence {
     Release(OrderId),
     /// A buyer's hold.
     Hold(OrderId),
-    /// A seller's credit.
-    Credit(OrderId),
+    /// A credit, by its cause.
+    Credit(OrderId, CreditCause),
+    /// What was taken back from a seller.
+    Refund(OrderId),
     /// An owner's opening of a store.
     Opening(StoreNo),
 }

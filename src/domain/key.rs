@@ -26,6 +26,8 @@ pub enum Operation {
     AddFunds = 5,
     /// cancel_order.
     CancelOrder = 6,
+    /// refund_order.
+    RefundOrder = 7,
 }
 
 /// A key of one user, with its operation: a hash of both.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Book, By, Credit, Hold, Line, PayKind, Release, Reservation, Secret};
+use super::event::{Book, By, Credit, CreditCause, Hold, Line, PayKind, Refund, Release, Reservation, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
 use super::order::{Order, OrderStatus};
 use super::{Account, OrderShard, Store};
@@ -49,8 +49,13 @@ impl Account {
     }
 
     /// Evidence of credits on their way.
-    pub fn credits(&self) -> &BTreeMap<OrderId, Credit> {
+    pub fn credits(&self) -> &BTreeMap<(OrderId, CreditCause), Credit> {
         &self.credits
+    }
+
+    /// Evidence of refunds on their way.
+    pub fn refunds(&self) -> &BTreeMap<OrderId, Refund> {
+        &self.refunds
     }
 
     /// Evidence of stores that are being opened.
@@ -80,7 +85,7 @@ impl Store {
         &self.reservations
     }
 
-    /// Evidence of cancellations on their way.
+    /// Evidence of cancellations and refunds on their way.
     pub fn releases(&self) -> &BTreeMap<OrderId, Release> {
         &self.releases
     }

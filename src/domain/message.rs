@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::event::{By, Credit, DocumentHash, Evidence, Facts, PayKind, Release, Secret};
+use super::event::{By, Credit, DocumentHash, Evidence, Facts, PayKind, Refund, Release, Secret};
 use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, StoreNo, Ticket};
 use super::key::{Kept, Key, Scope};
 use super::refusal::Refusal;
@@ -74,8 +74,10 @@ pub enum AccountMsg {
     OpenStore { ticket: Ticket, cred: Cred, store: StoreNo, store_id: Box<str> },
     /// First step of a payment.
     Hold { order: OrderId, cred: Cred, kind: PayKind, seller: AccountNo, amount: Fen, key: Option<Key> },
-    /// Second step of a direct payment, first step of a confirmation of escrow.
+    /// Second step of a direct payment and of its refund, first step of a confirmation or refund of escrow.
     Credit { order: OrderId, credit: Credit },
+    /// First step of the refund of a direct payment.
+    TakeBack { order: OrderId, refund: Refund },
     /// Second step of unregister, after the coordinator found no open order.
     Close { ticket: Ticket, cred: Cred },
 }
@@ -97,8 +99,8 @@ pub enum StoreMsg {
     Stock { ticket: Ticket, book_id: Arc<str> },
     /// First step of new_order.
     Reserve { order: OrderId, buyer: AccountNo, lines: Vec<NewLine>, ttl: Millis, key: Option<Key> },
-    /// First step of a cancellation.
-    Release { order: OrderId, release: Release },
+    /// First step of a cancellation; a later one of a refund, which cannot be refused any more.
+    Release { order: OrderId, release: Release, is_refund: bool },
 }
 
 /// Messages to a coordinator shard.
@@ -127,11 +129,11 @@ pub enum OrderMsg {
     NotHeld { order: OrderId, refusal: Refusal },
     /// The platform has the money.
     Held { order: OrderId, key: Option<Key> },
-    /// The seller has the money.
+    /// The seller has the money, or the buyer has it again.
     Credited { order: OrderId, credit: Credit },
     /// confirm_receipt_and_pay_toseller.
     Confirm { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred, key: Option<Key> },
-    /// The seller's account refused a credit (only after a panic).
+    /// An account refused a credit (only after a panic).
     NotCredited { order: OrderId, refusal: Refusal },
     /// ship, by the owner of `store`. If the platform has the money the order is confirmed by itself so long after.
     Ship { ticket: Ticket, order: OrderId, store: StoreNo, confirm_after: Option<Millis> },
@@ -139,6 +141,10 @@ pub enum OrderMsg {
     ExtendReceipt { ticket: Ticket, order: OrderId, user: AccountNo },
     /// cancel_order; the credential is judged already. With a key the order is one of the user's shard.
     Cancel { ticket: Ticket, order: OrderId, user: AccountNo, key: Option<Key> },
+    /// refund_order; as `Cancel`.
+    Refund { ticket: Ticket, order: OrderId, user: AccountNo, key: Option<Key> },
+    /// The seller's account refused to give the money back.
+    NotTakenBack { order: OrderId, refusal: Refusal },
     /// The copies are back on the shelf.
     Released { order: OrderId, by: By, key: Option<Key> },
     /// The store refused a release (only after a panic).
@@ -184,13 +190,14 @@ impl OrderMsg {
             OrderMsg::Place { key, .. }
             | OrderMsg::Pay { key, .. }
             | OrderMsg::Confirm { key, .. }
-            | OrderMsg::Cancel { key, .. } => *key,
+            | OrderMsg::Cancel { key, .. }
+            | OrderMsg::Refund { key, .. } => *key,
             OrderMsg::Refuse { key, .. } => Some(*key),
             _ => None,
         }
     }
 
-    /// The order whose saga this message closes, if it does.
+    /// The order whose saga this message closes or takes on, if it does: the order must be in memory for it.
     pub fn closes(&self) -> Option<OrderId> {
         match self {
             OrderMsg::Reserved { order, .. }

@@ -24,7 +24,7 @@ pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, e
 pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting};
 pub use event::{
     AccountEvent, Blob, Book, By, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
-    Reservation, Secret, StoreEvent,
+    Refund, Release, Reservation, Secret, StoreEvent,
 };
 pub use history::Receipt;
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};

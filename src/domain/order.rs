@@ -22,7 +22,7 @@ pub enum OrderStatus {
     Received,
     /// Confirmed; the seller has the money.
     Completed,
-    /// Canceled while it was pending; its copies are back on the shelf.
+    /// Canceled while it was pending, or refunded before it was shipped; its copies are back on the shelf.
     Canceled,
 }
 
@@ -77,6 +77,8 @@ pub enum Command {
     Confirm,
     /// cancel_order.
     Cancel,
+    /// refund_order.
+    Refund,
     /// The deadline has come.
     Expire,
     /// extend_receipt.
@@ -113,6 +115,9 @@ pub fn judge(status: OrderStatus, command: Command, order: OrderId) -> Judgement
         (Confirm, Completed) => Refuse(Refusal::OrderConfirmed(id())),
         (Cancel, Pending) => Go(Canceled),
         (Cancel, Paid | Shipped | Received | Completed | Canceled) => Refuse(Refusal::NotCancelable(id())),
+        (Refund, Pending) => Refuse(Refusal::NotPaid(id())),
+        (Refund, Paid) => Go(Canceled),
+        (Refund, Shipped | Received | Completed | Canceled) => Refuse(Refusal::NotCancelable(id())),
         (Expire, Pending) => Go(Canceled),
         (Expire, Paid | Shipped | Received | Completed | Canceled) => Ignore,
         (ExtendReceipt, Pending | Canceled) => Refuse(Refusal::NotPaid(id())),
@@ -364,6 +369,7 @@ mod tests {
             (Command::Ship,          [520,    GO,  529,    529,     529,      520]),
             (Command::Confirm,       [520,    GO,  GO,     GO,      528,      520]),
             (Command::Cancel,        [GO,     521, 521,    521,     521,      521]),
+            (Command::Refund,        [520,    GO,  521,    521,     521,      521]),
             (Command::Expire,        [GO,     IGNORE, IGNORE, IGNORE, IGNORE, IGNORE]),
             (Command::ExtendReceipt, [520,    530, GO,     530,     528,      520]),
         ];
@@ -371,7 +377,7 @@ mod tests {
             Command::Pay | Command::PayToPlatform => OrderStatus::Paid,
             Command::Ship | Command::ExtendReceipt => OrderStatus::Shipped,
             Command::Confirm => OrderStatus::Completed,
-            Command::Cancel | Command::Expire => OrderStatus::Canceled,
+            Command::Cancel | Command::Refund | Command::Expire => OrderStatus::Canceled,
         };
         let id = OrderId::new(1, AccountNo(1), 1);
         for (command, row) in table {

@@ -197,7 +197,7 @@ impl Entity for Store {
             StoreMsg::Reserve { order, buyer, lines, ttl, key } => {
                 self.reserve(order, buyer, &lines, (now, ttl), key, fx);
             }
-            StoreMsg::Release { order, release } => {
+            StoreMsg::Release { order, release, is_refund: _ } => {
                 let first = self.releases.get(&order).unwrap_or(&release);
                 let (by, key) = (first.by, first.key);
                 if !self.releases.contains_key(&order) {
@@ -246,7 +246,7 @@ impl Entity for Store {
                 Evidence::Release(order) => {
                     self.releases.remove(order);
                 }
-                Evidence::Hold(_) | Evidence::Credit(_) | Evidence::Opening(_) => {}
+                Evidence::Hold(_) | Evidence::Credit(..) | Evidence::Refund(_) | Evidence::Opening(_) => {}
             }
         }
     }
@@ -259,8 +259,8 @@ impl Entity for Store {
             | StoreMsg::Shelf { ticket, .. }
             | StoreMsg::Stock { ticket, .. } => OnPanic::Reply(*ticket),
             StoreMsg::Reserve { order, buyer, .. } => OnPanic::NotReserved(*order, *buyer),
-            StoreMsg::Release { order, .. } => OnPanic::NotReleased(*order),
-            StoreMsg::Create { .. } => OnPanic::Stop,
+            StoreMsg::Release { order, is_refund: false, .. } => OnPanic::NotReleased(*order),
+            StoreMsg::Release { is_refund: true, .. } | StoreMsg::Create { .. } => OnPanic::Stop,
         }
     }
 }

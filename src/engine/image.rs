@@ -77,8 +77,7 @@ impl Image {
     /// Takes in an account's row.
     pub(super) fn account_row(&mut self, name: Arc<str>, row: Box<[u8]>) -> Result<(), String> {
         let account = Account::decode(&row).map_err(|error| format!("an account's row: {error}"))?;
-        let has_evidence = !(account.holds.is_empty() && account.credits.is_empty() && account.openings.is_empty());
-        if has_evidence {
+        if account.has_evidence() {
             self.busy.push(account.number);
         }
         let entry = AccountEntry { name, closed: account.closed, net_put_in: account.net_put_in, form: Form::Row(row) };
@@ -134,7 +133,10 @@ impl Image {
             account.apply(&event, at);
             (entry.closed, entry.net_put_in) = (account.closed, account.net_put_in);
             self.applied += 1;
-            if let AccountEvent::StoreOpened { .. } | AccountEvent::Held { .. } | AccountEvent::Credited { .. } = event
+            if let AccountEvent::StoreOpened { .. }
+            | AccountEvent::Held { .. }
+            | AccountEvent::Credited { .. }
+            | AccountEvent::TakenBack { .. } = event
             {
                 self.busy.push(number);
             }
@@ -279,8 +281,14 @@ impl Image {
             for (id, hold) in &account.holds {
                 self.settle_hold(*id, hold, &mut closed, &mut unfinished)?;
             }
-            for (id, credit) in &account.credits {
+            for ((id, _), credit) in &account.credits {
                 self.settle_credit(*id, credit, &mut closed, &mut unfinished)?;
+            }
+            for (id, refund) in &account.refunds {
+                match self.status(*id)? {
+                    Some(OrderStatus::Paid) if !planted(Fault::RefundDropped) => unfinished.push(refund.next(*id)),
+                    _ => closed.push(Evidence::Refund(*id)),
+                }
             }
             for (store, store_id) in &account.openings {
                 if self.stores.contains_key(store) {
@@ -322,12 +330,13 @@ impl Image {
         let open = match credit.cause {
             CreditCause::Payment => status == Some(OrderStatus::Pending),
             CreditCause::Confirmation => status != Some(OrderStatus::Completed),
+            CreditCause::Refund(_) => status == Some(OrderStatus::Paid),
         };
         match (open, credit.cause) {
-            (false, _) => closed.push(Evidence::Credit(id)),
+            (false, _) => closed.push(Evidence::Credit(id, credit.cause)),
             // The buyer's hold is evidence of the same saga and brings it here again.
             (true, CreditCause::Payment) => {}
-            (true, CreditCause::Confirmation) => unfinished.push(credit.next(id)),
+            (true, CreditCause::Confirmation | CreditCause::Refund(_)) => unfinished.push(credit.next(id)),
         }
         Ok(())
     }

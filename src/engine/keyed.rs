@@ -1,4 +1,5 @@
-//! The six changes that may carry an idempotency key: orders, payments, confirmations, cancellations and funds.
+//! The seven changes that may carry an idempotency key: orders, payments, confirmations, cancellations, refunds
+//! and funds.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -230,16 +231,41 @@ impl Keyed<'_> {
     /// # Cancellation
     /// A [change](Engine#cancellation).
     pub async fn cancel_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        let message = |ticket, order, user, key| OrderMsg::Cancel { ticket, order, user, key };
+        self.end_order(user_id, order_id, credential, Operation::CancelOrder, message).await
+    }
+
+    /// As [`Engine::refund_order`].
+    ///
+    /// # Errors
+    /// As there, and [`Refusal::KeyReused`] after 401.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn refund_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        let message = |ticket, order, user, key| OrderMsg::Refund { ticket, order, user, key };
+        self.end_order(user_id, order_id, credential, Operation::RefundOrder, message).await
+    }
+
+    /// A command whose credential is judged before the order.
+    async fn end_order(
+        &self,
+        user_id: &str,
+        order_id: &str,
+        credential: Credential<'_>,
+        operation: Operation,
+        message: impl FnOnce(Ticket, OrderId, AccountNo, Option<Key>) -> OrderMsg,
+    ) -> Result<()> {
         check_id("order_id", order_id)?;
         let core = &self.engine.core;
-        let key = self.key(Operation::CancelOrder, [order_id.as_bytes()]);
+        let key = self.key(operation, [order_id.as_bytes()]);
         let (user, _) = self.engine.user(user_id, credential).await?;
         // An order of the user is in his shard, and so are his keys.
         let order = OrderId::parse(order_id).filter(|order| key.is_none() || order.shard() == user.shard());
         let Some(order) = order else {
             return core.refuse_keyed(user, key, Refusal::NoOrder(order_id.into())).await;
         };
-        let message = |ticket| Send::Order(order.shard(), OrderMsg::Cancel { ticket, order, user, key });
+        let message = |ticket| Send::Order(order.shard(), message(ticket, order, user, key));
         core.change(0, message).await.map(|_| ())
     }
 

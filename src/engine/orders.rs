@@ -93,6 +93,19 @@ impl Engine {
         self.core.change(0, message).await.map(|_| ())
     }
 
+    /// Cancels an order that is paid and not shipped: the copies go back to the shelf, and the money to the buyer, from
+    /// the platform or from the seller. A seller who was paid directly may have spent it; then nothing happens.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also somebody else's), 520 (pending: [`Engine::cancel_order`] is for those), 521 (shipped,
+    /// completed or canceled), 519 (the seller does not have the money any more), in this order.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn refund_order(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        self.without_key().refund_order(user_id, order_id, credential).await
+    }
+
     /// Where an order of this user stands.
     ///
     /// # Errors

@@ -72,6 +72,8 @@ impl Told {
     /// One call of everything that changes, again and again.
     async fn trade(engine: Engine, name: String) -> Told {
         let mut told = Told::default();
+        // One that the seller was paid for, one that the platform was.
+        let mut refunded = 0;
         for round in 0..3 {
             if told.done(engine.add_funds(&name, T, 100).await, Unknown::Funds(100)).is_some() {
                 told.funds += 100;
@@ -87,13 +89,18 @@ impl Told {
                 let steps = match (told.orders[&order], round) {
                     (OrderStatus::Pending, 0) => vec![OrderStatus::Paid],
                     (OrderStatus::Pending, 1) => vec![OrderStatus::Canceled],
+                    (OrderStatus::Pending, _) if refunded < 2 => vec![OrderStatus::Paid, OrderStatus::Canceled],
                     (OrderStatus::Pending, _) => vec![OrderStatus::Paid, OrderStatus::Shipped, OrderStatus::Completed],
+                    (OrderStatus::Paid, 1) if refunded == 0 => vec![OrderStatus::Canceled],
                     _ => vec![],
                 };
                 for status in steps {
+                    let is_refund = told.orders[&order] == OrderStatus::Paid && status == OrderStatus::Canceled;
+                    refunded += u32::from(is_refund);
                     let outcome = match status {
                         OrderStatus::Paid if round == 0 => engine.pay(&name, &order, T).await,
                         OrderStatus::Paid => engine.pay_to_platform(&name, &order, T).await,
+                        OrderStatus::Canceled if is_refund => engine.refund_order(&name, &order, T).await,
                         OrderStatus::Canceled => engine.cancel_order(&name, &order, T).await,
                         OrderStatus::Shipped => engine.ship("seller", T, "store", &order).await,
                         _ => engine.confirm(&name, &order, T).await,

@@ -66,6 +66,12 @@ pub(super) async fn extend_receipt(call: Call<'_>) -> Handled {
     Ok(Reply::ok())
 }
 
+pub(super) async fn refund_order(call: Call<'_>) -> Handled {
+    let fields = order_fields(call.body)?;
+    call.changes()?.refund_order(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;
+    Ok(Reply::ok())
+}
+
 pub(super) async fn query_order_status(call: Call<'_>) -> Handled {
     let fields = order_fields(call.body)?;
     let credential = call.by_password(&fields.password);

@@ -21,6 +21,7 @@ pub(super) async fn run(route: &Route, call: Call<'_>) -> Reply {
         Handler::Confirm => buyer::confirm(call).await,
         Handler::AddFunds => buyer::add_funds(call).await,
         Handler::CancelOrder => buyer::cancel_order(call).await,
+        Handler::RefundOrder => buyer::refund_order(call).await,
         Handler::CheckStockLevel => buyer::check_stock_level(call).await,
         Handler::CheckOrderCount => buyer::check_order_count(call).await,
         Handler::OrderStatus => buyer::query_order_status(call).await,

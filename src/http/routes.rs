@@ -111,6 +111,7 @@ pub(super) enum Handler {
     SellerOrder,
     BuyerOrders,
     CancelOrder,
+    RefundOrder,
     CancelExpired,
     CheckStockLevel,
     CheckOrderCount,
@@ -186,6 +187,7 @@ pub(super) static ROUTES: &[Route] = &[
         &[USER, PASSWORD, need("add_value", Kind::Integer)],
     ),
     post("/buyer/cancel_order", Handler::CancelOrder, Failure::Nothing, Authority::Body, USERS_ORDER),
+    post("/buyer/refund_order", Handler::RefundOrder, Failure::Nothing, Authority::Body, USERS_ORDER),
     post(
         "/buyer/check_stock_level",
         Handler::CheckStockLevel,
@@ -292,6 +294,7 @@ impl Route {
                 | Handler::Confirm
                 | Handler::AddFunds
                 | Handler::CancelOrder
+                | Handler::RefundOrder
         )
     }
 }
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_contract_routes_look_at_the_key() {
+    fn only_these_routes_look_at_the_key() {
         let taking: Vec<_> = ROUTES.iter().filter(|route| route.takes_key()).map(|route| route.path).collect();
         assert_eq!(
             taking,
@@ -321,7 +324,8 @@ mod tests {
                 "/buyer/pay_to_platform",
                 "/buyer/confirm_receipt_and_pay_toseller",
                 "/buyer/add_funds",
-                "/buyer/cancel_order"
+                "/buyer/cancel_order",
+                "/buyer/refund_order"
             ]
         );
     }

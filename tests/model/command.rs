@@ -40,6 +40,7 @@ pub(crate) enum Command {
     Ship { user: String, proof: Proof, store: String, order: String },
     Confirm { user: String, proof: Proof, order: String },
     Cancel { user: String, proof: Proof, order: String },
+    Refund { user: String, proof: Proof, order: String },
     AddFunds { user: String, proof: Proof, value: i64 },
     Balance { user: String, proof: Proof },
     StockLevel { store: String, book: String },
@@ -169,7 +170,8 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
         60..68 => Command::Pay { user, proof, order, to_platform: true },
         68..75 => Command::Ship { user, proof, store: order_store, order },
         75..81 => Command::Confirm { user, proof, order },
-        81..86 => Command::Cancel { user, proof, order },
+        81..83 => Command::Cancel { user, proof, order },
+        83..86 => Command::Refund { user, proof, order },
         86 => Command::ExtendReceipt { user, proof, order },
         87 => Command::OrderStatus { user, proof, order },
         88 => {
@@ -286,6 +288,7 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         Command::ExtendReceipt { user, proof, order } => {
             engine.extend_receipt(user, order, cred(proof)).await.map(done)
         }
+        Command::Refund { user, proof, order } => engine.refund_order(user, order, cred(proof)).await.map(done),
         Command::AddFunds { user, proof, value } => engine.add_funds(user, cred(proof), *value).await.map(done),
         Command::Balance { user, proof } => engine.balance(user, cred(proof)).await.map(Answer::Number),
         Command::StockLevel { store, book } => engine.stock_level(store, book).await.map(Answer::Number),

@@ -150,6 +150,7 @@ impl Shop {
             Command::Ship { user, proof, store, order } => self.ship(user, proof, store, order),
             Command::Confirm { user, proof, order } => self.confirm(user, proof, order),
             Command::Cancel { user, proof, order } => self.cancel(user, proof, order),
+            Command::Refund { user, proof, order } => self.refund(user, proof, order),
             Command::AddFunds { user, proof, value } => self.add_funds(user, proof, *value),
             Command::Balance { user, proof } => {
                 let account = self.authorise(user, proof)?;
@@ -400,17 +401,43 @@ impl Shop {
     fn cancel(&mut self, user: &str, proof: &Proof, id: &str) -> Judged<Answer> {
         let account = self.user(user, proof)?;
         let index = self.order_of(account, id)?;
-        let order = &mut self.orders[index];
-        if order.status != OrderStatus::Pending {
+        if self.orders[index].status != OrderStatus::Pending {
             return refuse(Refusal::NotCancelable(id.into()));
         }
+        self.put_back(index);
+        Ok(Answer::Done)
+    }
+
+    fn refund(&mut self, user: &str, proof: &Proof, id: &str) -> Judged<Answer> {
+        let account = self.user(user, proof)?;
+        let index = self.order_of(account, id)?;
+        let Order { buyer, total, status, to_platform, .. } = self.orders[index];
+        match status {
+            OrderStatus::Paid => {}
+            OrderStatus::Pending => return refuse(Refusal::NotPaid(id.into())),
+            _ => return refuse(Refusal::NotCancelable(id.into())),
+        }
+        if !to_platform {
+            let seller = self.stores[&self.orders[index].store].owner;
+            if self.accounts[seller].balance < total {
+                return refuse(Refusal::InsufficientFunds(id.into()));
+            }
+            self.accounts[seller].balance -= total;
+        }
+        self.accounts[buyer].balance += total;
+        self.put_back(index);
+        Ok(Answer::Done)
+    }
+
+    /// The order is canceled, and its copies are on the shelf again.
+    fn put_back(&mut self, index: usize) {
+        let order = &mut self.orders[index];
         order.status = OrderStatus::Canceled;
         order.way.push(("canceled", By::Buyer));
         let books = &mut self.stores.get_mut(&order.store).unwrap().books;
         for (book, count, _) in &order.lines {
             books.get_mut(book).unwrap().stock += count;
         }
-        Ok(Answer::Done)
     }
 
     fn add_funds(&mut self, user: &str, proof: &Proof, value: i64) -> Judged<Answer> {

@@ -97,6 +97,11 @@ pub(crate) enum Command {
         user: u32,
         order: OrderId,
     },
+    Refund {
+        user: u32,
+        order: OrderId,
+        key: Option<u64>,
+    },
     Status {
         user: u32,
         order: OrderId,
@@ -147,6 +152,7 @@ impl Command {
             | Command::Confirm { user, .. }
             | Command::Cancel { user, .. }
             | Command::Extend { user, .. }
+            | Command::Refund { user, .. }
             | Command::Status { user, .. }
             | Command::Look { user, .. }
             | Command::OfBuyer { user } => Some(*user),
@@ -167,6 +173,7 @@ impl Command {
             Command::Confirm { order, .. } => Some((*order, Act::Confirm)),
             Command::Cancel { order, .. } => Some((*order, Act::Cancel)),
             Command::Extend { order, .. } => Some((*order, Act::Extend)),
+            Command::Refund { order, .. } => Some((*order, Act::Refund)),
             _ => None,
         }
     }
@@ -186,6 +193,7 @@ impl Command {
             }
             Command::Confirm { user, order, key } => (user, Operation::Confirm, key, order.to_string()),
             Command::Cancel { user, order, key } => (user, Operation::CancelOrder, key, order.to_string()),
+            Command::Refund { user, order, key } => (user, Operation::RefundOrder, key, order.to_string()),
             _ => return None,
         };
         Some(((*user, operation as u8, (*key)?), fields))
@@ -199,7 +207,8 @@ impl Command {
             3 => Operation::PayToPlatform,
             4 => Operation::Confirm,
             5 => Operation::AddFunds,
-            _ => Operation::CancelOrder,
+            6 => Operation::CancelOrder,
+            _ => Operation::RefundOrder,
         };
         Some(Key::new(operation, &number.to_string(), [fields.as_bytes()]))
     }
@@ -275,6 +284,10 @@ impl Command {
             Command::Cancel { user, order, .. } => {
                 let (user, order) = (AccountNo(*user), *order);
                 Send::Order(order.shard(), OrderMsg::Cancel { ticket, order, user, key: self.key() })
+            }
+            Command::Refund { user, order, .. } => {
+                let (user, order) = (AccountNo(*user), *order);
+                Send::Order(order.shard(), OrderMsg::Refund { ticket, order, user, key: self.key() })
             }
             Command::Status { user, order } => {
                 let (user, order) = (AccountNo(*user), *order);

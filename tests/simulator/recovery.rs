@@ -11,7 +11,7 @@ use bookstore::disk::{Disk, MemoryDisk};
 use bookstore::internals::actors::{Answers, clock_base};
 use bookstore::internals::cold::Orders;
 use bookstore::internals::domain::{
-    Account, CreditCause, Millis, OrderId, OrderStatus, Persistent, Record, SHARDS, decode,
+    Account, CreditCause, Millis, OrderId, OrderStatus, PayKind, Persistent, Record, SHARDS, decode,
 };
 use bookstore::internals::engine::{Data, IdSource, Recovery, Tally};
 use bookstore::internals::journal::{
@@ -227,7 +227,7 @@ impl Sim {
         }
         let state = self.state()?;
         for (number, (_, account)) in &state.accounts {
-            if !(account.holds().is_empty() && account.credits().is_empty() && account.openings().is_empty()) {
+            if account.has_evidence() {
                 return Err(format!("account {number} has evidence left: {account:?}"));
             }
         }
@@ -248,21 +248,34 @@ impl Sim {
     pub(crate) fn check_money_on_its_way(&mut self) -> Checked {
         let state = self.state()?;
         let status = |id: &OrderId| state.orders.get(id).map(|order| order.status());
+        let has_come = |to: u32, id: &OrderId, cause| {
+            state.accounts.get(&to).is_some_and(|(_, account)| account.credits().contains_key(&(*id, cause)))
+        };
         let mut there: i64 = state.orders.values().map(|order| order.escrow()).sum();
         let mut put_in = 0;
         for (_, account) in state.accounts.values() {
             there += account.balance();
             put_in += account.net_put_in();
             for (id, hold) in account.holds() {
-                let seller = state.accounts.get(&hold.seller.0);
-                let arrived = seller.is_some_and(|(_, seller)| seller.credits().contains_key(id));
+                let arrived = has_come(hold.seller.0, id, CreditCause::Payment);
                 if status(id) == Some(OrderStatus::Pending) && !arrived {
                     there += hold.amount;
                 }
             }
-            for (id, credit) in account.credits() {
+            for (id, refund) in account.refunds() {
+                let arrived = has_come(refund.buyer.0, id, CreditCause::Refund(PayKind::Direct));
+                if status(id) == Some(OrderStatus::Paid) && !arrived {
+                    there += refund.amount;
+                }
+            }
+            for ((id, cause), credit) in account.credits() {
+                let closed = match cause {
+                    CreditCause::Confirmation => OrderStatus::Completed,
+                    CreditCause::Refund(PayKind::Platform) => OrderStatus::Canceled,
+                    CreditCause::Payment | CreditCause::Refund(PayKind::Direct) => continue,
+                };
                 // It is counted as the platform's, too.
-                if credit.cause == CreditCause::Confirmation && status(id) != Some(OrderStatus::Completed) {
+                if status(id) != Some(closed) {
                     there -= credit.amount;
                 }
             }

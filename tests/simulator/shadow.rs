@@ -27,6 +27,7 @@ pub(crate) enum Act {
     Extend,
     Confirm,
     Cancel,
+    Refund,
 }
 
 /// What is known of an idempotency key.
@@ -124,7 +125,8 @@ pub(crate) fn is_past(status: OrderStatus, seen: OrderStatus) -> bool {
     use OrderStatus::{Canceled, Completed, Paid, Pending, Received, Shipped};
     match seen {
         Pending => true,
-        Paid => matches!(status, Paid | Shipped | Received | Completed),
+        // What is canceled may have been refunded.
+        Paid => matches!(status, Paid | Shipped | Received | Completed | Canceled),
         Shipped => matches!(status, Shipped | Received | Completed),
         Received | Completed => status == Completed,
         Canceled => status == Canceled,
@@ -145,6 +147,7 @@ impl Standing {
             (Act::Extend, OrderStatus::Shipped) if self.awaits() && !self.extended => {
                 Some(Standing { extended: true, ..self })
             }
+            (Act::Refund, OrderStatus::Paid) => ended(OrderStatus::Canceled, By::Buyer),
             (Act::Ship, OrderStatus::Paid) => Some(Standing { status: OrderStatus::Shipped, shipped: true, ..self }),
             (Act::Confirm, OrderStatus::Paid | OrderStatus::Shipped) => ended(OrderStatus::Completed, By::Buyer),
             _ => None,
@@ -353,11 +356,14 @@ impl Shadow {
                         Act::Platform => (OrderStatus::Paid, Some(PayKind::Platform)),
                         Act::Ship | Act::Extend => (OrderStatus::Shipped, None),
                         Act::Confirm => (OrderStatus::Completed, None),
-                        Act::Cancel => (OrderStatus::Canceled, None),
+                        Act::Cancel | Act::Refund => (OrderStatus::Canceled, None),
                     };
                     let is_keyed = other.key_and_fields().is_some();
                     let order = self.orders.get_mut(&id).ok_or("nobody has placed it")?;
-                    let was_done = is_past(order.base.status, status) && (kind.is_none() || order.base.payment == kind);
+                    let was_paid = order.base.payment.is_some();
+                    let was_done = is_past(order.base.status, status)
+                        && (kind.is_none() || order.base.payment == kind)
+                        && (act != Act::Refund || was_paid);
                     // Under a key it may have been done before the last time that nothing moved.
                     if !(is_keyed && was_done) {
                         order.done.push(act);
@@ -686,6 +692,9 @@ impl Shadow {
             for order in self.orders.values() {
                 let shop = &self.shops[&order.store];
                 let total = order.total(shop);
+                if order.base.status == OrderStatus::Canceled {
+                    continue;
+                }
                 if order.buyer == *number && order.base.payment.is_some() {
                     balance -= total;
                 }

@@ -99,14 +99,17 @@ impl Sim {
         let (user, store) = (known.buyer, known.store);
         let owner = self.shadow.shops.get(&store)?.owner;
         let command = match roll {
-            66..78 => Command::Pay { user, order, kind: PayKind::Direct, key },
-            78..86 => Command::Pay { user, order, kind: PayKind::Platform, key },
-            86..90 => Command::Ship { user: owner, store, order },
-            90..92 => Command::Confirm { user, order, key },
-            92 => Command::Extend { user, order },
-            93..96 => Command::Cancel { user, order, key },
-            96 => Command::Look { user: owner, order, is_seller: true },
-            97 => Command::Look { user, order, is_seller: false },
+            66..77 => Command::Pay { user, order, kind: PayKind::Direct, key },
+            77..85 => Command::Pay { user, order, kind: PayKind::Platform, key },
+            85..89 => Command::Ship { user: owner, store, order },
+            89..91 => Command::Confirm { user, order, key },
+            91 => Command::Extend { user, order },
+            92..94 => Command::Cancel { user, order, key },
+            94..97 => Command::Refund { user, order, key },
+            97 => {
+                let is_seller = dice.chance(500);
+                Command::Look { user: if is_seller { owner } else { user }, order, is_seller }
+            }
             _ => Command::Status { user, order },
         };
         self.remember(command)

@@ -6,6 +6,7 @@
 //! - `index`: the orders in memory, by id, buyer, store and deadline;
 //! - `keys`: idempotency keys;
 //! - `due`: what happens to orders by itself, when its time has come;
+//! - `refund`: the way back of an order that is paid;
 //! - `lists`: what is asked of many orders at once, and unregister;
 //! - `resting`: orders that come into memory and leave it, by a `queue` of who rests longest.
 
@@ -14,6 +15,7 @@ mod index;
 mod keys;
 mod lists;
 mod queue;
+mod refund;
 mod resting;
 mod work;
 
@@ -74,8 +76,7 @@ impl OrderShard {
             return fx.push(Effect::Reply(ticket, Outcome::Done));
         }
         work.begin(id, ticket, scope(order.buyer, key));
-        let release = Release { lines: order.lines.clone(), by, key };
-        fx.push(Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, release })));
+        fx.push(release(id, order, by, key, false));
     }
 
     fn place(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
@@ -238,31 +239,45 @@ impl OrderShard {
         let Some(order) = self.orders.get(&id) else {
             return;
         };
+        let (buyer, seller) = (Address::Account(order.buyer), Address::Account(order.seller));
         let (done, evidence) = match &event {
             OrderEvent::Paid { kind, .. } => {
-                work.settle(Address::Account(order.buyer), Evidence::Hold(id), fx);
-                let credit =
-                    (*kind == PayKind::Direct).then_some((Address::Account(order.seller), Evidence::Credit(id)));
-                (order.status != OrderStatus::Pending, credit)
+                let credit = (*kind == PayKind::Direct).then_some((seller, Evidence::Credit(id, CreditCause::Payment)));
+                (order.status != OrderStatus::Pending, [Some((buyer, Evidence::Hold(id))), credit, None])
             }
             OrderEvent::Completed { .. } => {
-                let credit = (Address::Account(order.seller), Evidence::Credit(id));
-                (order.status == OrderStatus::Completed, Some(credit))
+                let credit = (seller, Evidence::Credit(id, CreditCause::Confirmation));
+                (order.status == OrderStatus::Completed, [Some(credit), None, None])
             }
             OrderEvent::Canceled { .. } => {
                 let release = (Address::Store(order.store), Evidence::Release(id));
-                (order.status == OrderStatus::Canceled, Some(release))
+                // What was paid is refunded.
+                let credit = order.payment.map(|kind| (buyer, Evidence::Credit(id, CreditCause::Refund(kind))));
+                let taken = (order.payment == Some(PayKind::Direct)).then_some((seller, Evidence::Refund(id)));
+                (order.status == OrderStatus::Canceled, [Some(release), credit, taken])
             }
             OrderEvent::Placed(_) | OrderEvent::Shipped { .. } | OrderEvent::ReceiptExtended { .. } => return,
         };
         if !done || planted(Fault::SettledSagaRunAgain) {
             fx.push(Effect::Append((id, event)));
         }
-        if let Some((address, evidence)) = evidence {
+        for (address, evidence) in evidence.into_iter().flatten() {
             work.settle(address, evidence, fx);
         }
         work.end(id, Outcome::Done, fx);
     }
+}
+
+/// The step that gives an order's copies back.
+fn release(
+    id: OrderId,
+    order: &Order,
+    by: By,
+    key: Option<Key>,
+    is_refund: bool,
+) -> Effect<OrderMsg, (OrderId, OrderEvent)> {
+    let release = Release { lines: order.lines.clone(), by, key };
+    Effect::Send(Send::Store(order.store, StoreMsg::Release { order: id, release, is_refund }))
 }
 
 /// What a key counts for.
@@ -319,6 +334,7 @@ impl Entity for OrderShard {
                 let event = match cause {
                     CreditCause::Payment => OrderEvent::Paid { kind: PayKind::Direct, key },
                     CreditCause::Confirmation => OrderEvent::Completed { by, key },
+                    CreditCause::Refund(_) => return self.refunded(work, order, by, key, fx),
                 };
                 self.close(work, order, event, fx);
             }
@@ -331,13 +347,14 @@ impl Entity for OrderShard {
                 }
                 work.end(order, Outcome::Refused(refusal), fx);
             }
-            OrderMsg::NotHeld { order, refusal } | OrderMsg::NotReleased { order, refusal } => {
-                work.end(order, Outcome::Refused(refusal), fx)
-            }
+            OrderMsg::NotHeld { order, refusal }
+            | OrderMsg::NotReleased { order, refusal }
+            | OrderMsg::NotTakenBack { order, refusal } => work.end(order, Outcome::Refused(refusal), fx),
             OrderMsg::Confirm { .. } => self.confirm(work, msg, now, fx),
             OrderMsg::Ship { .. } => self.ship(work, msg, now, fx),
             OrderMsg::ExtendReceipt { .. } => self.extend_receipt(work, msg, now, fx),
             OrderMsg::Cancel { .. } => self.cancel(work, msg, now, fx),
+            OrderMsg::Refund { .. } => self.refund(work, msg, now, fx),
             OrderMsg::Status { .. } | OrderMsg::Look { .. } => self.read(work, msg, now, fx),
             OrderMsg::Buyer { ticket, order } => match self.orders.get(&order) {
                 Some(found) => fx.push(Effect::Reply(ticket, Outcome::Buyer(found.buyer))),

@@ -145,6 +145,7 @@ pub(super) fn caller(msg: &OrderMsg) -> Ticket {
         | OrderMsg::Confirm { ticket, .. }
         | OrderMsg::Ship { ticket, .. }
         | OrderMsg::Cancel { ticket, .. }
+        | OrderMsg::Refund { ticket, .. }
         | OrderMsg::Status { ticket, .. }
         | OrderMsg::Look { ticket, .. }
         | OrderMsg::ExtendReceipt { ticket, .. }

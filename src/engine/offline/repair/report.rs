@@ -129,6 +129,10 @@ impl Lost {
                         "Credited"
                     }
                     AccountEvent::Closed => "Closed",
+                    AccountEvent::TakenBack { order, .. } => {
+                        self.orders.insert(*order);
+                        "TakenBack"
+                    }
                 }
             }
             Record::Store(.., event) => match event {
