@@ -73,6 +73,7 @@ const TABLE: &[(&str, &[(Stranger, u16)])] = &[
     ("/seller/query_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/buyer/query_buyer_all_orders", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401)]),
     ("/buyer/cancel_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
+    ("/buyer/refund_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/buyer/auto_cancel_expired_orders", &[]),
     ("/buyer/check_stock_level", &[]),
     ("/buyer/check_order_count", &[]),
@@ -151,7 +152,7 @@ impl World {
     /// An order of Anna's in her own store: paid for where the route wants it.
     fn order_for(&self, path: &str) -> String {
         let order = self.client.order(&self.anna, "annas", &[("b", 1)]);
-        if ["/seller/ship", "/buyer/confirm_receipt_and_pay_toseller"].contains(&path) {
+        if ["/seller/ship", "/buyer/confirm_receipt_and_pay_toseller", "/buyer/refund_order"].contains(&path) {
             self.client.payment(&self.anna, &order).ok();
         }
         if path == "/buyer/extend_receipt" {
@@ -246,13 +247,14 @@ fn as_stranger<'a>(stranger: Stranger, right: &Value, anna: &'a User, ben: &'a U
 }
 
 /// Routes that keep an answer for those who send the same `Idempotency-Key` again.
-const KEYED: [&str; 6] = [
+const KEYED: [&str; 7] = [
     "/buyer/new_order",
     "/buyer/payment",
     "/buyer/pay_to_platform",
     "/buyer/confirm_receipt_and_pay_toseller",
     "/buyer/add_funds",
     "/buyer/cancel_order",
+    "/buyer/refund_order",
 ];
 
 impl World {

@@ -15,21 +15,23 @@ const PAYMENT: &str = "/buyer/payment";
 const PLATFORM: &str = "/buyer/pay_to_platform";
 const CONFIRM: &str = "/buyer/confirm_receipt_and_pay_toseller";
 const CANCEL: &str = "/buyer/cancel_order";
+const REFUND: &str = "/buyer/refund_order";
 
 #[track_caller]
 fn order(client: &Client, user: &User) -> String {
     client.order(user, STORE, &[(CHEAP, 1)])
 }
 
-/// Each of the six routes succeeds under a key, is repeated, and is asked for with other fields.
+/// Each of the seven routes succeeds under a key, is repeated, and is asked for with other fields.
 fn each_once(shop: &Shop) -> Vec<(String, Vec<String>)> {
     let (client, buyer) = (&shop.client, &shop.buyer);
     client.with_key("add").try_add_funds(buyer, 7).unwrap().ok();
     let placed = order(&client.with_key("order"), buyer);
-    let (direct, platform, confirmed, canceled) =
-        (order(client, buyer), order(client, buyer), order(client, buyer), order(client, buyer));
+    let (direct, platform, confirmed) = (order(client, buyer), order(client, buyer), order(client, buyer));
+    let (canceled, refunded) = (order(client, buyer), order(client, buyer));
     client.pay_to_platform(buyer, &confirmed).ok();
-    let done = [(PAYMENT, direct), (PLATFORM, platform), (CONFIRM, confirmed), (CANCEL, canceled)];
+    client.payment(buyer, &refunded).ok();
+    let done = [(PAYMENT, direct), (PLATFORM, platform), (CONFIRM, confirmed), (CANCEL, canceled), (REFUND, refunded)];
     for (path, id) in &done {
         client.with_key("key").try_on_order(path, buyer, id).unwrap().ok();
     }
@@ -66,22 +68,25 @@ fn other_fields_are_told(shop: &Shop, done: &[(String, Vec<String>)]) {
     for (path, ids) in &done[1..] {
         // Another order of this buyer, which the route would take.
         let other = order(client, buyer);
-        if path == CONFIRM {
+        if path == CONFIRM || path == REFUND {
             client.payment(buyer, &other).ok();
         }
         client.with_key("key").try_on_order(path, buyer, &other).unwrap().refused(422, "");
         assert_ne!(&ids[0], &other);
-        client.try_on_order(if path == CONFIRM { CONFIRM } else { CANCEL }, buyer, &other).unwrap().ok();
+        let end = if path == CONFIRM || path == REFUND { path } else { CANCEL };
+        client.try_on_order(end, buyer, &other).unwrap().ok();
     }
     // What is no order of ours has another body, too, where the key is looked at before the order.
     for id in [NO_ORDER, "none"] {
         client.with_key("key").cancel(buyer, id).refused(422, "");
         client.with_key("new").cancel(buyer, id).refused(518, id);
+        client.with_key("key").refund(buyer, id).refused(422, "");
+        client.with_key("new").refund(buyer, id).refused(518, id);
         client.with_key("key").payment(buyer, id).refused(518, id);
     }
     let paid = CHEAP_PRICE;
     let ((buyers, sellers), cheap, dear, count) = before;
-    let after = ((buyers - paid, sellers + paid), cheap - 1, dear, count + 4);
+    let after = ((buyers - paid, sellers + paid), cheap - 1, dear, count + 5);
     assert_eq!((shop.balances(), shop.stock(CHEAP), shop.stock(DEAR), client.order_count("buyer")), after);
 }
 
@@ -108,9 +113,9 @@ fn orders_that_left_memory_still_know_their_keys() {
     let at_rest = || {
         let text = shop.client.get("/metrics").text();
         let line = text.lines().find_map(|line| line.strip_prefix("bookstore_orders_resting "));
-        line.and_then(|number| number.parse::<f64>().ok()) == Some(4.0)
+        line.and_then(|number| number.parse::<f64>().ok()) == Some(5.0)
     };
-    common::wait_until("four settled orders are at rest", at_rest);
+    common::wait_until("five settled orders are at rest", at_rest);
     repeats_change_nothing(&shop, &done);
     shop.crash();
     repeats_change_nothing(&shop, &done);
@@ -154,6 +159,7 @@ fn authorisation_comes_first() {
     with.payment(&wrong, &id).unauthorised();
     with.try_add_funds(&wrong, 5).unwrap().unauthorised();
     with.cancel(&wrong, &canceled).unauthorised();
+    with.refund(&wrong, &id).unauthorised();
     with.payment(&shop.seller, &id).unauthorised();
     with.payment(&User::new("nobody"), &id).unauthorised();
     // The credential is no part of what was asked for: a new password may ask again.
@@ -247,6 +253,7 @@ fn who_comes_while_the_first_is_in_flight_gets_its_answer() {
         answers[0].clone()
     };
     let (buyer, stock) = (&shop.buyer, shop.stock(CHEAP));
+    let mut sold = 0;
     for round in 0..ROUNDS {
         let key = format!("round-{round}");
         let id = at_once(&|client| client.new_order(buyer, STORE, &[(CHEAP, 1)]).ok().text("order_id"), &key);
@@ -260,10 +267,17 @@ fn who_comes_while_the_first_is_in_flight_gets_its_answer() {
             continue;
         }
         on_order(if round % 4 == 1 { PAYMENT } else { PLATFORM }, &id);
+        if round % 8 > 4 {
+            on_order(REFUND, &id);
+            assert_eq!(shop.stock(CHEAP), stock);
+            continue;
+        }
         on_order(CONFIRM, &id);
+        sold += 1;
         at_once(&|client| client.try_add_funds(buyer, CHEAP_PRICE).unwrap().ok().body.to_string(), &key);
         shop.client.add_stock_level(&shop.seller, STORE, CHEAP, 1).ok();
     }
     assert_eq!(shop.client.order_count("buyer"), ROUNDS as i64);
-    assert_eq!(shop.balances(), (FUNDS, CHEAP_PRICE * (ROUNDS as i64) / 2));
+    assert_eq!(shop.balances(), (FUNDS, CHEAP_PRICE * sold));
+    assert_eq!(sold, 6);
 }

@@ -59,7 +59,7 @@ const SEARCH: &[(&str, Kind)] = &[
     ("page_size", OptionalPageSize),
 ];
 
-const ROUTES: [Route; 30] = [
+const ROUTES: [Route; 31] = [
     route("/auth/unregister", &[USER, PASSWORD], 401),
     route("/auth/login", &[USER, PASSWORD, ("terminal", OptionalText)], 401),
     route("/auth/password", &[USER, ("oldPassword", Password), ("newPassword", Password)], 401),
@@ -82,6 +82,7 @@ const ROUTES: [Route; 30] = [
     route("/buyer/query_order", &[USER, ORDER, PASSWORD], 511),
     route("/seller/query_order", &[USER, ORDER, PASSWORD], 511),
     route("/buyer/cancel_order", &[USER, ORDER, PASSWORD], 511),
+    route("/buyer/refund_order", &[USER, ORDER, PASSWORD], 511),
     route("/buyer/check_stock_level", &[("user_id", OptionalId), STORE_ID, BOOK_ID], 513),
     route("/buyer/check_order_count", &[USER], 200),
     route("/buyer/query_balance", &[USER, PASSWORD], 401),

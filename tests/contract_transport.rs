@@ -13,7 +13,7 @@ use common::shop::{CHEAP, STOCK, STORE};
 use common::{Answer, Conn, Server, Shop, User, request};
 use serde_json::json;
 
-const ROUTES: [&str; 27] = [
+const ROUTES: [&str; 28] = [
     "/auth/register",
     "/auth/unregister",
     "/auth/login",
@@ -37,6 +37,7 @@ const ROUTES: [&str; 27] = [
     "/buyer/extend_receipt",
     "/seller/query_order",
     "/buyer/cancel_order",
+    "/buyer/refund_order",
     "/buyer/auto_cancel_expired_orders",
     "/buyer/check_stock_level",
     "/buyer/check_order_count",

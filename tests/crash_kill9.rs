@@ -33,6 +33,7 @@ enum Action {
     PayToPlatform,
     Confirm,
     Cancel,
+    Refund,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +55,8 @@ impl Order {
             Action::PayToPlatform => ("paid", Paid::ToPlatform),
             Action::Confirm => ("completed", self.paid),
             Action::Cancel => ("canceled", self.paid),
+            // It is as if it never was.
+            Action::Refund => ("canceled", Paid::No),
         };
         Order { lines: self.lines.clone(), status, paid }
     }
@@ -128,6 +131,7 @@ impl Books {
             ("pending", 0..2) => Action::Pay,
             ("pending", 2..4) => Action::PayToPlatform,
             ("pending", _) => Action::Cancel,
+            (_, 0) => Action::Refund,
             _ => Action::Confirm,
         };
         let path = match action {
@@ -135,6 +139,7 @@ impl Books {
             Action::PayToPlatform => "/buyer/pay_to_platform",
             Action::Confirm => "/buyer/confirm_receipt_and_pay_toseller",
             Action::Cancel => "/buyer/cancel_order",
+            Action::Refund => "/buyer/refund_order",
         };
         match outcome(client.try_on_order(path, &self.user, &id)) {
             Some(answer) if answer.status == 519 => {

@@ -136,10 +136,11 @@ async fn trade(engine: &Engine, told: &mut Told, index: usize, round: usize) -> 
     let place = told.orders.len();
     told.orders.push((id.clone(), index, OrderStatus::Pending));
     use OrderStatus::{Canceled, Completed, Paid, Shipped};
-    let way: &[OrderStatus] = match (index + round) % 4 {
+    let way: &[OrderStatus] = match (index + round) % 5 {
         0 => &[Paid, Shipped, Completed],
         1 => &[Canceled],
         2 => &[Paid, Completed],
+        3 => &[Paid, Canceled],
         _ => &[Paid, Shipped],
     };
     for status in way {
@@ -155,6 +156,7 @@ async fn trade(engine: &Engine, told: &mut Told, index: usize, round: usize) -> 
                 }
             }
             Completed => engine.confirm(&user, &id, T).await?,
+            _ if told.orders[place].2 == Paid => engine.refund_order(&user, &id, T).await?,
             _ => engine.cancel_order(&user, &id, T).await?,
         }
         told.orders[place].2 = *status;
@@ -208,6 +210,7 @@ async fn check(engine: &Engine, told: &Told) -> u128 {
         let balance = engine.balance(&buyer(index), T).await.unwrap();
         assert!([FUNDS - spent, 0].contains(&balance), "{balance} after {spent}");
     }
+    assert_eq!(audit.stock + audit.ordered, audit.stock_put_in);
     audit.state_hash
 }
 

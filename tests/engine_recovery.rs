@@ -55,6 +55,13 @@ async fn orders(engine: &Engine) -> Vec<(String, OrderStatus)> {
     engine.confirm("buyer", &completed, T).await.unwrap();
     let canceled = order(engine, 6).await;
     engine.cancel_order("buyer", &canceled, T).await.unwrap();
+    let refunded = [order(engine, 7).await, order(engine, 8).await];
+    engine.pay("buyer", &refunded[0], T).await.unwrap();
+    engine.pay_to_platform("buyer", &refunded[1], T).await.unwrap();
+    for order in &refunded {
+        engine.refund_order("buyer", order, T).await.unwrap();
+    }
+    let [direct, platform] = refunded;
     vec![
         (pending, OrderStatus::Pending),
         (paid, OrderStatus::Paid),
@@ -62,6 +69,8 @@ async fn orders(engine: &Engine) -> Vec<(String, OrderStatus)> {
         (shipped, OrderStatus::Shipped),
         (completed, OrderStatus::Completed),
         (canceled, OrderStatus::Canceled),
+        (direct, OrderStatus::Canceled),
+        (platform, OrderStatus::Canceled),
     ]
 }
 

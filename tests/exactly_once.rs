@@ -150,6 +150,12 @@ impl Sender<'_> {
         self.change(path, None, &on_order(&order))?;
         ledger.balance -= total;
         ledger.orders.insert(order.clone(), "paid");
+        if self.dice.roll(4) == 0 {
+            self.change("/buyer/refund_order", None, &on_order(&order))?;
+            ledger.balance += total;
+            ledger.orders.insert(order, "canceled");
+            return Some(());
+        }
         ledger.paid += if kind == 1 { total } else { 0 };
         self.change("/buyer/confirm_receipt_and_pay_toseller", None, &on_order(&order))?;
         ledger.orders.insert(order, "completed");

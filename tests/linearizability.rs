@@ -202,10 +202,11 @@ impl<'a> Caller<'a> {
             let youngest = (orders.len() as u64).min(4);
             orders[orders.len() - 1 - self.dice.roll(youngest) as usize].clone()
         };
-        match self.dice.roll(6) {
+        match self.dice.roll(8) {
             0 | 1 => self.pay(&order),
             2 => self.confirm(&order),
             3 | 4 => self.cancel(&order),
+            5 | 6 => self.refund(&order),
             _ => self.status(&order),
         }
     }
@@ -268,6 +269,32 @@ impl<'a> Caller<'a> {
                 }
                 Some(521) => vec![state(order, OrderOp::In(&["paid", "completed", "canceled"]))],
                 _ => panic!("cancel: {answer:?}"),
+            },
+        );
+    }
+
+    fn refund(&mut self, order: &Order) {
+        let (buyer, seller) = (&self.world.buyers[order.buyer], &self.world.seller);
+        self.call(
+            |client| client.try_on_order("/buyer/refund_order", buyer, &order.id),
+            |answer| match answer.map(|answer| answer.status) {
+                Some(200) | None => {
+                    let mut parts = vec![
+                        state(order, OrderOp::Move(&["paid"], "canceled")),
+                        wallet(buyer, CounterOp::Add(order.total())),
+                    ];
+                    if !order.to_platform {
+                        parts.push(wallet(seller, CounterOp::Add(-order.total())));
+                    }
+                    parts.extend(order.lines.iter().map(|(book, count)| copies(book, CounterOp::Add(*count))));
+                    parts
+                }
+                Some(519) => {
+                    vec![state(order, OrderOp::In(&["paid"])), wallet(seller, CounterOp::TooFew(order.total()))]
+                }
+                Some(520) => vec![state(order, OrderOp::In(&["pending"]))],
+                Some(521) => vec![state(order, OrderOp::In(&["completed", "canceled"]))],
+                _ => panic!("refund: {answer:?}"),
             },
         );
     }

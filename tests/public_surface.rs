@@ -264,6 +264,7 @@ async fn every_call_can_be_spawned() {
     sent(engine.pay_to_platform("u", "o", who));
     sent(engine.confirm("u", "o", who));
     sent(engine.cancel_order("u", "o", who));
+    sent(engine.refund_order("u", "o", who));
     sent(engine.order_status("u", "o", who));
     sent(engine.buyer_order("u", "o", who));
     sent(engine.seller_order("u", "o", who));

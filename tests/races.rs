@@ -104,6 +104,73 @@ fn of_two_payments_and_a_cancel_exactly_one_wins() {
     }
 }
 
+/// However they meet, the order ends once, and the money is where the order says.
+#[test]
+fn of_refund_ship_and_confirm_the_first_decides() {
+    const ROUNDS: i64 = 200;
+    let shop = Shop::open(&[]);
+    shop.client.add_stock_level(&shop.seller, STORE, CHEAP, ROUNDS).ok();
+    let stock = shop.stock(CHEAP);
+    let (refund, confirm) = ("/buyer/refund_order", "/buyer/confirm_receipt_and_pay_toseller");
+    let clients: Vec<Client> = (0..4).map(|_| shop.server.client()).collect();
+    let (mut bought, mut earned, mut refunds) = (0, 0, 0);
+    for round in 0..ROUNDS {
+        let order = shop.order(&[(CHEAP, 1)]);
+        let to_platform = round % 2 == 0;
+        let path = if to_platform { "/buyer/pay_to_platform" } else { "/buyer/payment" };
+        shop.client.try_on_order(path, &shop.buyer, &order).unwrap().ok();
+        let paths = [refund, if round % 4 < 2 { confirm } else { refund }, refund, refund];
+        let (seller, fresh) = (&shop.seller, shop.client.another());
+        let (shipped, statuses) = thread::scope(|scope| {
+            let order = &order;
+            let shipping = scope.spawn(move || fresh.ship(seller, STORE, order).status);
+            let statuses = at_once(&clients, &shop.buyer, order, &paths);
+            (shipping.join().unwrap(), statuses)
+        });
+        let state = shop.status(&order);
+        let what = format!("round {round}: {state}, ship {shipped}, {statuses:?}");
+        let won = |wanted| paths.iter().zip(&statuses).filter(|won| *won == (&wanted, &200)).count();
+        let (refunded, confirmed) = (won(refund), won(confirm));
+        assert_eq!((refunded, refunded == 1), (usize::from(state == "canceled"), shipped == 520), "{what}");
+        assert_eq!(confirmed, usize::from(state == "completed"), "{what}");
+        assert!(statuses.iter().all(|status| [200, 520, 521, 528].contains(status)), "{what}");
+        if refunded == 1 {
+            refunds += 1;
+        } else {
+            bought += 1;
+            earned += i64::from(!to_platform || state == "completed");
+        }
+        assert_eq!(shop.balances(), (FUNDS - bought * CHEAP_PRICE, earned * CHEAP_PRICE), "{what}");
+        assert_eq!(shop.stock(CHEAP), stock - bought, "{what}");
+    }
+    println!("{refunds} of {ROUNDS} orders were refunded");
+}
+
+/// The seller takes his money out while the buyer wants it back: one of them gets it.
+#[test]
+fn of_refund_and_withdrawal_one_gets_the_money() {
+    const ROUNDS: i64 = 150;
+    let shop = Shop::open(&[]);
+    shop.client.add_stock_level(&shop.seller, STORE, CHEAP, ROUNDS).ok();
+    let (mut gone, mut refunds) = (0, 0);
+    for round in 0..ROUNDS {
+        let order = shop.order_in("paid");
+        let (refund, withdrawal) = thread::scope(|scope| {
+            let (buyers, sellers) = (shop.client.another(), shop.client.another());
+            let (buyer, seller, order) = (&shop.buyer, &shop.seller, &order);
+            let refunding = scope.spawn(move || buyers.refund(buyer, order).status);
+            let taking = scope.spawn(move || sellers.add_funds(seller, -CHEAP_PRICE).status);
+            (refunding.join().unwrap(), taking.join().unwrap())
+        });
+        assert!([(200, 530), (519, 200)].contains(&(refund, withdrawal)), "round {round}: {refund} {withdrawal}");
+        assert_eq!(shop.status(&order), if refund == 200 { "canceled" } else { "paid" });
+        refunds += i64::from(refund == 200);
+        gone += i64::from(withdrawal == 200);
+        assert_eq!(shop.balances(), (FUNDS - gone * CHEAP_PRICE, 0), "round {round}");
+    }
+    println!("{refunds} of {ROUNDS} orders were refunded");
+}
+
 #[test]
 fn of_payment_cancel_and_expiry_exactly_one_wins() {
     const ORDERS: i64 = 120;

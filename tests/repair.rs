@@ -69,7 +69,7 @@ impl Maker {
         order
     }
 
-    /// A letter a command: pay, pay to the platform, ship, confirm, cancel.
+    /// A letter a command: pay, pay to the platform, ship, confirm, refund, cancel.
     async fn go(&mut self, buyer: &str, order: &str, way: &str) {
         for letter in way.chars() {
             match letter {
@@ -77,6 +77,7 @@ impl Maker {
                 'P' => self.engine.pay_to_platform(buyer, order, T).await.unwrap(),
                 's' => self.engine.ship("seller", T, "store", order).await.unwrap(),
                 'c' => self.engine.confirm(buyer, order, T).await.unwrap(),
+                'r' => self.engine.refund_order(buyer, order, T).await.unwrap(),
                 _ => self.engine.cancel_order(buyer, order, T).await.unwrap(),
             }
             self.note().await;
@@ -102,7 +103,15 @@ async fn shop(with_snapshots: bool) -> Shop {
     let mut snapshots = Vec::new();
     let mut open: Vec<(&str, String, &str)> = Vec::new();
     for round in 0..3 {
-        for (buyer, now, later) in [("ann", "P", "sc"), ("bob", "p", "c"), ("ann", "Ps", "c"), ("bob", "x", "")] {
+        let ways = [
+            ("ann", "P", "sc"),
+            ("bob", "p", "c"),
+            ("ann", "Ps", "c"),
+            ("bob", "x", ""),
+            ("ann", "p", "r"),
+            ("bob", "Pr", ""),
+        ];
+        for (buyer, now, later) in ways {
             let order = maker.place(buyer, 1 + round).await;
             maker.go(buyer, &order, now).await;
             open.push((buyer, order, later));

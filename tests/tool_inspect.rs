@@ -23,6 +23,8 @@ fn a_segment_is_shown_as_json_lines() {
     for state in ["completed", "canceled"] {
         shop.order_in(state);
     }
+    let refunded = shop.order_in("paid");
+    shop.client.refund(&shop.buyer, &refunded).ok();
     let platform = shop.order(&[("cheap", 1), ("dear", 2)]);
     shop.client.pay_to_platform(&shop.buyer, &platform).ok();
     shop.client.change_password(&shop.buyer, "another").ok();
@@ -40,9 +42,12 @@ fn a_segment_is_shown_as_json_lines() {
     assert_eq!(rows(&lines, "event", "BookAdded")[0]["book_id"], "cheap");
     assert_eq!(rows(&lines, "event", "FundsAdded")[0]["value"], 100_000);
     let paid: Vec<&Value> = rows(&lines, "event", "Paid").into_iter().map(|line| &line["paid_to"]).collect();
-    assert_eq!(paid, ["seller", "platform"]);
-    assert_eq!(rows(&lines, "event", "Placed")[2]["order_id"], platform);
-    assert_eq!(rows(&lines, "event", "Placed")[2]["books"][1]["count"], 2);
+    assert_eq!(paid, ["seller", "seller", "platform"]);
+    let taken = rows(&lines, "event", "TakenBack");
+    assert_eq!((&taken[0]["order_id"], &taken[0]["amount"]), (&Value::from(refunded), &Value::from(100)));
+    assert_eq!(rows(&lines, "event", "Credited")[2]["cause"], "refund");
+    assert_eq!(rows(&lines, "event", "Placed")[3]["order_id"], platform);
+    assert_eq!(rows(&lines, "event", "Placed")[3]["books"][1]["count"], 2);
     for name in ["Created", "StoreOpened", "Held", "Credited", "Reserved", "Released", "Completed", "Canceled"] {
         assert!(!rows(&lines, "event", name).is_empty(), "{name}");
     }

@@ -235,6 +235,11 @@ impl Client {
     }
 
     #[track_caller]
+    pub fn refund(&self, user: &User, order: &str) -> Answer {
+        self.try_on_order("/buyer/refund_order", user, order).unwrap()
+    }
+
+    #[track_caller]
     pub fn order_status(&self, user: &User, order: &str) -> Answer {
         self.try_on_order("/buyer/query_order_status", user, order).unwrap()
     }

@@ -59,7 +59,7 @@ async fn shop_day() -> Day {
         engine.add_book("anna", trusted, "store", NewBook { id, price: 70, document: "{}" }, 1_000).await.unwrap();
     }
     engine.add_stock_level("anna", trusted, "store", "b1", -3).await.unwrap();
-    for state in ["pending", "canceled", "paid", "shipped", "completed", "escrow", "settled"] {
+    for state in ["pending", "canceled", "paid", "shipped", "completed", "escrow", "settled", "refunded"] {
         let lines = [NewLine { book_id: "b1", count: 2 }, NewLine { book_id: "书", count: 1 }];
         let order = engine.new_order("ben", trusted, "store", &lines).await.unwrap().to_string();
         match state {
@@ -70,6 +70,9 @@ async fn shop_day() -> Day {
         }
         if state == "shipped" {
             engine.ship("anna", trusted, "store", &order).await.unwrap();
+        }
+        if state == "refunded" {
+            engine.refund_order("ben", &order, trusted).await.unwrap();
         }
         if ["completed", "settled"].contains(&state) {
             engine.confirm("ben", &order, trusted).await.unwrap();
@@ -104,7 +107,7 @@ async fn shop_day() -> Day {
     let mut kinds: Vec<u8> = events.iter().map(|(kind, _)| *kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 32, 33, 34, 35, 36, 64, 65, 66, 67, 68], "every event there is");
+    assert_eq!(kinds, [1, 2, 3, 4, 5, 6, 7, 8, 9, 32, 33, 34, 35, 36, 64, 65, 66, 67, 68], "every event there is");
     let (accounts, stores) = rows(&events);
     let params = bookstore::PasswordParams { memory_kib: 8, iterations: 1, lanes: 1 };
     let hashes = vec![PasswordHash::new(b"p", params).unwrap().to_phc()];
