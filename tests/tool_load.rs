@@ -165,6 +165,33 @@ fn loaded_orders_go_on() {
     client.new_user("third");
 }
 
+/// Its money is where it was, and its history says that it was paid.
+#[test]
+fn a_refunded_order_is_loaded_as_one() {
+    let refunded = json!({"paid_time": "2025-03-05T00:00:00Z", "canceled_time": "2025-03-06T00:00:00Z"});
+    let mut lines = shop();
+    lines.push(order("old 9", "canceled", refunded.clone()));
+    lines.push(order("old 10", "canceled", json!({"paid_to": "platform", "paid_time": refunded["paid_time"]})));
+    let mut server = Server::start_on(&[], |dir| {
+        load(&text(&lines), dir).ok().says("10 orders");
+    });
+    let client = server.client();
+    let buyer = User::new("buyer");
+    assert_eq!((client.balance(&buyer), client.balance(&User::new("seller"))), (1_000, 700));
+    let orders = client.query_buyer_all_orders(&buyer).ok().orders().clone();
+    for (element, paid_to) in [(&orders[1], "seller"), (&orders[0], "platform")] {
+        assert_eq!((&element["status"], &element["is_paid"]), (&json!("canceled"), &json!(false)));
+        let id = element["order_id"].as_str().unwrap();
+        let whole = client.buyer_order(&buyer, id).ok().body["order"].clone();
+        assert_eq!(whole["paid_to"], paid_to);
+        assert_eq!(whole["history"]["paid"]["time"], "2025-03-05T00:00:00.000Z");
+        client.refund(&buyer, id).refused(521, id);
+        client.payment(&buyer, id).refused(526, id);
+    }
+    assert!(server.sigterm().success());
+    bookstore(&[&"check", &server.data_dir()]).ok();
+}
+
 #[test]
 fn the_audit_finds_a_loaded_directory_conserved_and_its_documents_whole() {
     let parent = tempfile::tempdir().unwrap();
@@ -278,6 +305,19 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
         (order("n", "paid", json!({"canceled_by": "buyer"})), "canceled_by: does not fit"),
         (order("n", "canceled", json!({"canceled_by": "deadline"})), "canceled_by: does not fit"),
         (order("n", "canceled", json!({"canceled_by": "me"})), "canceled_by: must be"),
+        (
+            order(
+                "n",
+                "canceled",
+                json!({"paid_time": 1_742_000_000_000u64, "canceled_by": "deadline",
+                "canceled_time": 1_750_000_000_000u64}),
+            ),
+            "canceled_by: does not fit",
+        ),
+        (
+            order("n", "canceled", json!({"paid_time": 1_750_000_000_000u64, "canceled_time": 1_742_000_000_000u64})),
+            "canceled_time: must not be before",
+        ),
         (order("n", "paid", json!({"paid_time": "soon"})), "paid_time: must be a time"),
         (order("n", "paid", json!({"paid_time": "2025-03-04T05:06:07.007Z"})), "paid_time: must not be before"),
         (order("n", "paid", json!({"paid_time": "2999-01-01T00:00:00Z"})), "paid_time: must not be before"),

@@ -14,6 +14,8 @@ pub(crate) enum Scenario {
     Paid,
     /// new_order alone: one request. The orders stay pending.
     NewOrder,
+    /// new_order, payment, and refund_order of the same order: three requests, after which all is as it was.
+    Refunded,
 }
 
 impl fmt::Display for Scenario {
@@ -21,6 +23,7 @@ impl fmt::Display for Scenario {
         out.pad(match self {
             Self::Paid => "paid",
             Self::NewOrder => "new-order",
+            Self::Refunded => "refunded",
         })
     }
 }

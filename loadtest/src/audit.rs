@@ -13,7 +13,7 @@ use crate::scenario::{Api, Plan, User};
 /// Disagreements listed by name; more are only counted.
 const LISTED_MAX: usize = 20;
 
-/// How often each prepared order was placed and paid, by its index.
+/// How often each prepared order was placed, paid and refunded, by its index.
 pub(crate) struct Tally {
     /// Answered 200.
     pub(crate) ordered: Vec<u64>,
@@ -23,13 +23,24 @@ pub(crate) struct Tally {
     pub(crate) paid: Vec<u64>,
     /// Perhaps done.
     pub(crate) paid_unknown: Vec<u64>,
+    /// Answered 200.
+    pub(crate) refunded: Vec<u64>,
+    /// Perhaps done.
+    pub(crate) refunded_unknown: Vec<u64>,
 }
 
 impl Tally {
     /// Nothing done yet.
     pub(crate) fn new(orders: usize) -> Self {
         let zeros = || vec![0; orders];
-        Self { ordered: zeros(), ordered_unknown: zeros(), paid: zeros(), paid_unknown: zeros() }
+        Self {
+            ordered: zeros(),
+            ordered_unknown: zeros(),
+            paid: zeros(),
+            paid_unknown: zeros(),
+            refunded: zeros(),
+            refunded_unknown: zeros(),
+        }
     }
 }
 
@@ -96,10 +107,15 @@ impl Expected {
             for (book, count) in &order.lines {
                 let (known, unknown) = (tally.ordered[index], tally.ordered_unknown[index]);
                 expected.stock[order.store][*book].take(*count, known, unknown);
+                let (known, unknown) = (tally.refunded[index], tally.refunded_unknown[index]);
+                expected.stock[order.store][*book].give(*count, known, unknown);
             }
             let (known, unknown) = (tally.paid[index], tally.paid_unknown[index]);
             expected.buyers[order.buyer].take(order.total_fen, known, unknown);
             expected.sellers[order.store].give(order.total_fen, known, unknown);
+            let (known, unknown) = (tally.refunded[index], tally.refunded_unknown[index]);
+            expected.buyers[order.buyer].give(order.total_fen, known, unknown);
+            expected.sellers[order.store].take(order.total_fen, known, unknown);
         }
         expected
     }
@@ -110,7 +126,7 @@ impl Expected {
 pub(crate) struct AuditReport {
     /// Stock levels and balances compared.
     pub(crate) checked: u64,
-    /// Orders and payments whose outcome is unknown.
+    /// Orders, payments and refunds whose outcome is unknown.
     pub(crate) unknown_outcomes: u64,
     /// How many comparisons failed.
     pub(crate) disagreements: u64,
@@ -141,7 +157,7 @@ pub(crate) async fn audit(plan: &Plan, tally: &Tally) -> Result<AuditReport, Fai
     let expected = Expected::new(plan, tally);
     let mut api = Api::new(plan.target.clone());
     let mut report = AuditReport {
-        unknown_outcomes: tally.ordered_unknown.iter().chain(&tally.paid_unknown).sum(),
+        unknown_outcomes: tally.ordered_unknown.iter().chain(&tally.paid_unknown).chain(&tally.refunded_unknown).sum(),
         ..AuditReport::default()
     };
     for (store, levels) in plan.stores.iter().zip(&expected.stock) {
@@ -162,7 +178,7 @@ pub(crate) async fn audit(plan: &Plan, tally: &Tally) -> Result<AuditReport, Fai
         report
             .check(permitted.allows(balance), || format!("balance of {}: {balance} fen, must be {permitted}", user.id));
     }
-    // Whatever became of the unknown payments: each of them took and gave the same.
+    // Whatever became of the unknown payments and refunds: each of them took and gave the same.
     report.check(sum == before, || format!("sum of all balances: {sum} fen, at the start: {before}"));
     Ok(report)
 }
@@ -186,17 +202,19 @@ mod tests {
         tally.ordered_unknown = vec![0, 2];
         tally.paid = vec![4, 0];
         tally.paid_unknown = vec![1, 1];
+        tally.refunded = vec![3, 0];
+        tally.refunded_unknown = vec![0, 1];
         let range = |min: i64, max: i64| Permitted { min: min.into(), max: max.into() };
         let full = STOCK_AT_START;
         assert_eq!(
             Expected::new(&plan, &tally),
             Expected {
                 stock: vec![
-                    vec![range(full - 10, full - 10), range(full - 5, full - 5)],
-                    vec![range(full, full), range(full - 9, full - 3)],
+                    vec![range(full - 4, full - 4), range(full - 2, full - 2)],
+                    vec![range(full, full), range(full - 9, full)],
                 ],
-                buyers: vec![range(1_000 - 200, 1_000 - 160), range(1_000 - 60, 1_000)],
-                sellers: vec![range(160, 200), range(0, 60)],
+                buyers: vec![range(1_000 - 80, 1_000 - 40), range(1_000 - 60, 1_000 + 60)],
+                sellers: vec![range(40, 80), range(-60, 60)],
             }
         );
     }

@@ -246,6 +246,7 @@ mod tests {
             requests_per_second: operations_per_second,
             new_order: None,
             payment: None,
+            refund: None,
             errors: std::collections::BTreeMap::new(),
             server_cpu_us_per_request: None,
             client_cpu_us_per_request: None,

@@ -44,6 +44,8 @@ pub(crate) struct Counts {
     pub(crate) new_order_us: Histogram<u64>,
     /// The same for payments.
     pub(crate) payment_us: Histogram<u64>,
+    /// The same for refunds.
+    pub(crate) refund_us: Histogram<u64>,
     /// Everything but success, by code or kind, warm-up included.
     pub(crate) errors: BTreeMap<String, u64>,
 }
@@ -57,6 +59,7 @@ impl Counts {
             operations: 0,
             new_order_us: histogram()?,
             payment_us: histogram()?,
+            refund_us: histogram()?,
             errors: BTreeMap::new(),
         })
     }
@@ -65,6 +68,7 @@ impl Counts {
         match what {
             Pending::Order(index) => self.tally.ordered[index] += 1,
             Pending::Payment(index) => self.tally.paid[index] += 1,
+            Pending::Refund(index) => self.tally.refunded[index] += 1,
         }
     }
 
@@ -72,6 +76,7 @@ impl Counts {
         match what {
             Pending::Order(index) => self.tally.ordered_unknown[index] += 1,
             Pending::Payment(index) => self.tally.paid_unknown[index] += 1,
+            Pending::Refund(index) => self.tally.refunded_unknown[index] += 1,
         }
     }
 
@@ -80,6 +85,7 @@ impl Counts {
         match what {
             Pending::Order(_) => self.new_order_us.saturating_record(us),
             Pending::Payment(_) => self.payment_us.saturating_record(us),
+            Pending::Refund(_) => self.refund_us.saturating_record(us),
         }
     }
 
@@ -144,6 +150,7 @@ fn cpu_in(window: Window, server_pid: Option<u32>) -> (Option<Duration>, Option<
 enum Pending {
     Order(usize),
     Payment(usize),
+    Refund(usize),
 }
 
 /// What the server said, or did not say.
@@ -185,8 +192,11 @@ impl Connection {
             let index = self.random.index(self.plan.orders.len());
             let (mut now, order_id) = self.new_order(index, began).await;
             let mut done = order_id.is_some();
-            if let (Some(order_id), Scenario::Paid) = (order_id, self.scenario) {
-                (now, done) = self.pay(index, &order_id, now).await;
+            if let (Some(order_id), Scenario::Paid | Scenario::Refunded) = (order_id, self.scenario) {
+                (now, done) = self.on_order(Pending::Payment(index), &order_id, now).await;
+                if done && self.scenario == Scenario::Refunded {
+                    (now, done) = self.on_order(Pending::Refund(index), &order_id, now).await;
+                }
             }
             if done && self.measured(now) {
                 self.counts().operations += 1;
@@ -209,9 +219,15 @@ impl Connection {
         (now, order_id)
     }
 
-    async fn pay(&mut self, index: usize, order_id: &OrderId, began: Instant) -> (Instant, bool) {
-        self.pending = Some(Pending::Payment(index));
-        self.plan.payment_request(self.plan.orders[index].buyer, order_id, &mut self.request);
+    /// Pays or refunds.
+    async fn on_order(&mut self, pending: Pending, order_id: &OrderId, began: Instant) -> (Instant, bool) {
+        self.pending = Some(pending);
+        let buyer = |index: usize| self.plan.orders[index].buyer;
+        match pending {
+            Pending::Order(_) => {}
+            Pending::Payment(index) => self.plan.payment_request(buyer(index), order_id, &mut self.request),
+            Pending::Refund(index) => self.plan.refund_request(buyer(index), order_id, &mut self.request),
+        }
         let (outcome, error, _) = self.exchange().await;
         let now = Instant::now();
         if self.book(&outcome, error, began, now).await { (now, true) } else { (Instant::now(), false) }

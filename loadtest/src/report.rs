@@ -58,13 +58,14 @@ pub(crate) struct Report {
     pub(crate) connection: ConnectionMode,
     /// The measured time.
     pub(crate) seconds: f64,
-    /// Orders placed, or placed and paid, in that time.
+    /// Orders placed, or placed and paid, or refunded as well, in that time.
     pub(crate) operations: u64,
     pub(crate) operations_per_second: f64,
     pub(crate) requests: u64,
     pub(crate) requests_per_second: f64,
     pub(crate) new_order: Option<Latency>,
     pub(crate) payment: Option<Latency>,
+    pub(crate) refund: Option<Latency>,
     /// By code or kind, warm-up included.
     pub(crate) errors: BTreeMap<String, u64>,
     /// User and system time of the server, if its process is known.
@@ -98,6 +99,7 @@ impl Report {
             requests_per_second: to_f64(counts.requests) / seconds,
             new_order: Latency::of(&counts.new_order_us),
             payment: Latency::of(&counts.payment_us),
+            refund: Latency::of(&counts.refund_us),
             errors: counts.errors.clone(),
             server_cpu_us_per_request: per_request(measured.server_cpu),
             client_cpu_us_per_request: per_request(measured.client_cpu),
@@ -116,13 +118,15 @@ impl fmt::Display for Report {
         let what = match self.scenario {
             Scenario::Paid => "paid orders",
             Scenario::NewOrder => "orders",
+            Scenario::Refunded => "refunded orders",
         };
         writeln!(
             out,
             "{}: {:.0} {what}/s ({:.0} requests/s) over {:.1} s, {} connections",
             self.scenario, self.operations_per_second, self.requests_per_second, self.seconds, self.connections
         )?;
-        for (route, latency) in [("new_order", &self.new_order), ("payment", &self.payment)] {
+        let routes = [("new_order", &self.new_order), ("payment", &self.payment), ("refund", &self.refund)];
+        for (route, latency) in routes {
             if let Some(latency) = latency {
                 writeln!(out, "  {route:<9} {latency}")?;
             }

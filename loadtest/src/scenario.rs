@@ -113,6 +113,8 @@ pub(crate) struct Plan {
     pub(crate) orders: Vec<PreparedOrder>,
     /// For each buyer the request that pays an order, with room for the order id.
     payments: Vec<Prepared>,
+    /// For each buyer the request that wants the money back, the same.
+    refunds: Vec<Prepared>,
     /// Whether requests carry an idempotency key.
     pub(crate) keys: bool,
     /// Makes keys different from those of other runs on the same server.
@@ -168,13 +170,19 @@ impl Plan {
             buyers,
             orders: Vec::new(),
             payments: Vec::new(),
+            refunds: Vec::new(),
             keys: load.keys,
             run: ns_since_1970() as u64 ^ u64::from(std::process::id()).rotate_right(16),
             orders_sent: AtomicU64::new(0),
         };
         plan.orders = (0..ORDERS_PREPARED).map(|_| plan.prepare_order(load, &mut random)).collect();
-        plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
+        plan.prepare_on_orders();
         plan
+    }
+
+    fn prepare_on_orders(&mut self) {
+        let prepare = |path: &str| self.buyers.iter().map(|buyer| self.prepare_on_order(path, buyer)).collect();
+        (self.payments, self.refunds) = (prepare("/buyer/payment"), prepare("/buyer/refund_order"));
     }
 
     fn prepare_order(&self, load: &Load, random: &mut Random) -> PreparedOrder {
@@ -199,11 +207,11 @@ impl Plan {
         }
     }
 
-    fn prepare_payment(&self, buyer: &User) -> Prepared {
+    fn prepare_on_order(&self, path: &str, buyer: &User) -> Prepared {
         let room = "0".repeat(ORDER_ID_BYTES);
         let (id, password) = (json!(buyer.id), json!(buyer.password));
         let body = format!(r#"{{"user_id":{id},"password":{password},"order_id":"{room}"}}"#);
-        Prepared::new(&self.target, self.mode, "/buyer/payment", None, self.keys, &body)
+        Prepared::new(&self.target, self.mode, path, None, self.keys, &body)
     }
 
     /// Writes a prepared order into `request`, which is reused from call to call. Each has a key of its own: who does not
@@ -220,7 +228,16 @@ impl Plan {
 
     /// Writes the request that pays `order_id` into `request`, as above; its key is that id.
     pub(crate) fn payment_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        self.payments[buyer].write(order_id, request);
+        Self::on_order(&self.payments[buyer], order_id, request);
+    }
+
+    /// As the payment, for the refund of `order_id`.
+    pub(crate) fn refund_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
+        Self::on_order(&self.refunds[buyer], order_id, request);
+    }
+
+    fn on_order(prepared: &Prepared, order_id: &OrderId, request: &mut Vec<u8>) {
+        prepared.write(order_id, request);
         // The order id is the last field: behind it come a quote and a brace.
         let start = request.len() - ORDER_ID_BYTES - 2;
         request[start..start + ORDER_ID_BYTES].copy_from_slice(order_id);
@@ -404,21 +421,22 @@ pub(crate) mod tests {
             buyers: vec![user("b0"), user("b1")],
             orders,
             payments: Vec::new(),
+            refunds: Vec::new(),
             keys: true,
             run: 0xabc,
             orders_sent: AtomicU64::new(16),
         };
-        plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
+        plan.prepare_on_orders();
         plan
     }
 
     #[test]
-    fn a_payment_carries_the_order_id() {
+    fn a_payment_and_a_refund_carry_the_order_id() {
         let plan = small_plan(Vec::new());
         let id: OrderId = *b"01234567-89ab-7cde-8f01-23456789abcd";
         let mut request = b"old".to_vec();
         plan.payment_request(1, &id, &mut request);
-        let text = String::from_utf8(request).unwrap();
+        let text = String::from_utf8(request.clone()).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let value: Value = serde_json::from_str(body).unwrap();
         assert_eq!(
@@ -427,6 +445,10 @@ pub(crate) mod tests {
         );
         assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
         assert!(head.contains("\r\nidempotency-key: 01234567-89ab-7cde-8f01-23456789abcd\r\n"), "{head}");
+        assert!(head.starts_with("POST /buyer/payment "), "{head}");
+        plan.refund_request(1, &id, &mut request);
+        let refund = String::from_utf8(request).unwrap();
+        assert_eq!(refund, text.replace("/buyer/payment ", "/buyer/refund_order "));
     }
 
     #[test]

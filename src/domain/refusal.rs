@@ -41,7 +41,7 @@ pub enum Refusal {
     /// 518: no such order.
     #[error("invalid order id {0}")]
     NoOrder(String),
-    /// 519: the buyer's balance does not cover the order.
+    /// 519: the balance of who has to pay, the buyer or for a refund the seller, does not cover the order.
     #[error("not sufficient funds, order id {0}")]
     InsufficientFunds(String),
     /// 520: the order is not paid, or canceled.

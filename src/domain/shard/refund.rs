@@ -66,10 +66,10 @@ impl OrderShard {
 #[cfg(test)]
 mod tests {
     use super::super::super::account::Account;
-    use super::super::super::effect::{Entity, Outcome};
-    use super::super::super::event::{AccountEvent, Book, DocumentHash, Evidence, Facts, Line, StoreEvent};
+    use super::super::super::effect::{Entity, OnPanic, Outcome};
+    use super::super::super::event::{AccountEvent, Book, DocumentHash, Evidence, Facts, Line, Release, StoreEvent};
     use super::super::super::ids::{AccountNo, BookNo, Fen, StoreNo, Ticket};
-    use super::super::super::message::{Address, Cred};
+    use super::super::super::message::{Address, Cred, StoreMsg};
     use super::super::super::row::Persistent;
     use super::super::super::store::Store;
     use super::*;
@@ -283,6 +283,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A panic in any other step would leave half a refund.
+    #[test]
+    fn only_a_first_step_is_answered_after_a_panic() {
+        let (order, amount, by, key) = (id(), TOTAL, By::Buyer, None);
+        let credit = |kind| {
+            let cause = CreditCause::Refund(kind);
+            Account::on_panic(&AccountMsg::Credit { order, credit: Credit { cause, amount, by, key } })
+        };
+        let refund = Refund { buyer: BUYER, amount, key };
+        assert_eq!(Account::on_panic(&AccountMsg::TakeBack { order, refund }), OnPanic::NotTakenBack(order));
+        assert_eq!(credit(PayKind::Platform), OnPanic::NotCredited(order));
+        assert_eq!(credit(PayKind::Direct), OnPanic::Stop);
+        let release = |is_refund| {
+            let release = Release { lines: Box::new([]), by, key };
+            Store::on_panic(&StoreMsg::Release { order, release, is_refund })
+        };
+        assert_eq!((release(false), release(true)), (OnPanic::NotReleased(order), OnPanic::Stop));
     }
 
     #[test]

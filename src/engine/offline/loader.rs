@@ -276,7 +276,12 @@ impl Loader {
         if created == 0 || created > self.now_ms + AHEAD_MS_MAX {
             return Err(LoadError::row("created_time", "must be a time after 1970 and not in the future"));
         }
-        let was_paid = !matches!(status, OrderStatus::Pending | OrderStatus::Canceled);
+        let was_paid = match status {
+            OrderStatus::Pending => false,
+            // Then it was refunded.
+            OrderStatus::Canceled => order.times.paid_ms.is_some(),
+            _ => true,
+        };
         let was_shipped = matches!(status, OrderStatus::Shipped | OrderStatus::Received | OrderStatus::Completed);
         let shipped = order.is_shipped.unwrap_or(was_shipped);
         if (shipped && !was_shipped) || (!shipped && status == OrderStatus::Shipped) {
@@ -312,7 +317,7 @@ impl Loader {
         let fits = match times.canceled_by {
             None => true,
             Some(By::Buyer) => canceled.is_some(),
-            Some(By::Deadline) => canceled.is_some_and(|at| at >= deadline),
+            Some(By::Deadline) => !was_paid && canceled.is_some_and(|at| at >= deadline),
             Some(By::Seller) => false,
         };
         if !fits {
@@ -452,7 +457,8 @@ impl Loader {
 
     /// Books what an order has moved already: out of the buyer's hands, into the seller's or the platform's.
     fn pay(&mut self, order: &Order) -> Result<(), LoadError> {
-        if order.payment.is_none() {
+        // What was refunded is where it was.
+        if order.payment.is_none() || order.status == OrderStatus::Canceled {
             return Ok(());
         }
         let turnover = self.turnover.checked_add(order.total).filter(|sum| *sum < DEPOSITS_MAX);

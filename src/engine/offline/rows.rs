@@ -100,7 +100,7 @@ pub struct LoadOrder<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadTimes {
-    /// When it was paid.
+    /// When it was paid. Of a canceled order: it was refunded; without it nobody had paid.
     pub paid_ms: Option<u64>,
     /// When it was shipped.
     pub shipped_ms: Option<u64>,
@@ -108,7 +108,7 @@ pub struct LoadTimes {
     pub confirmed_ms: Option<u64>,
     /// When it was canceled.
     pub canceled_ms: Option<u64>,
-    /// Who canceled it; `None`: the buyer. [`By::Deadline`] only from the order's deadline on.
+    /// Who canceled it; `None`: the buyer. [`By::Deadline`] only from the order's deadline on, and if nobody had paid.
     pub canceled_by: Option<By>,
     /// When it shall be confirmed by itself, if it is shipped and was paid to the platform; `None`: never.
     pub confirm_deadline_ms: Option<u64>,

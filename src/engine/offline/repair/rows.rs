@@ -10,7 +10,8 @@
 //!   is as it was. Else the row was written after the end. An id from after the walk says that the order was not there
 //!   yet. Of one that was, the first lost event says what came before, if it can be read. If it cannot: an order rests
 //!   only if it was paid or canceled, so it has since gone a step on, and goes that step back. Whether it was two steps
-//!   makes a difference only to `shipped`, not to money and copies; it is told as inferred.
+//!   makes a difference only to `shipped`, not to money and copies (one that was refunded was paid the step before); it is
+//!   told as inferred.
 
 use std::collections::{HashMap, HashSet};
 
