@@ -11,6 +11,8 @@
 //! What callers may assume of an implementation, and no more:
 //! - Bytes written are read back at once, but survive a power loss only after `sync_data`.
 //! - Bytes written and not synced may survive in part, in any order, sector by sector.
+//! - A length that was set with `set_len` and not synced survives whole, or the one before it does; bytes that are
+//!   written past the end bring their length with them.
 //! - A name created, renamed or removed is there at once, but survives only after `sync_dir`.
 //! - A rename replaces its target in one step: afterwards there is the old file or the new one.
 

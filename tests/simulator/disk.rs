@@ -1,7 +1,8 @@
 //! A disk as `bookstore::disk` describes it, and as unkind as that allows.
 //!
 //! What was written is there at once, in the page cache; what was not synced may be lost when the power goes, sector by
-//! sector, a sector torn at any byte, each name on its own. When only the process dies the page cache lives, and is
+//! sector, a sector torn at any byte, each name on its own. A length that was set is kept whole or not at all, as file
+//! systems journal it; bytes that are written past the end bring their length with them. When only the process dies the page cache lives, and is
 //! still not on the disk. A failed sync leaves some of what it should have written on the disk and forgets the rest,
 //! which is still read back until the power goes. The disk may be full.
 //!
@@ -64,6 +65,8 @@ struct Inode {
     content: Vec<u8>,
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
+    /// The length that the file was given since the last sync, if that made it longer.
+    grown: Option<usize>,
 }
 
 #[derive(Clone)]
@@ -180,11 +183,12 @@ impl SimDisk {
             let len = inode.content.len();
             let long = inode.durable.len();
             // The length is durable with the bytes that need it.
+            let limit = inode.settle_length(survives(number as u64 + 1, u64::MAX - 1) & 1 == 1);
             let dirty = std::mem::take(&mut inode.dirty);
             for sector in dirty {
                 let fate = survives(number as u64 + 1, sector as u64);
                 let start = sector * SECTOR_BYTES;
-                let end = (start + SECTOR_BYTES).min(len);
+                let end = (start + SECTOR_BYTES).min(len).min(limit);
                 let kept = match fate & 3 {
                     0 => start,
                     1 => start + (fate >> 8) as usize % (SECTOR_BYTES + 1),
@@ -202,6 +206,7 @@ impl SimDisk {
                 inode.durable.truncate(len);
             }
             inode.content.clone_from(&inode.durable);
+            inode.grown = None;
         }
         let pending = std::mem::take(&mut state.pending);
         for (number, change) in pending.into_iter().enumerate() {
@@ -390,13 +395,29 @@ impl Inode {
     fn set_len(&mut self, len: usize) {
         let old = self.content.len();
         self.content.resize(len, 0);
+        self.grown = None;
         if len > old {
             self.dirty.extend(old / SECTOR_BYTES..=(len - 1) / SECTOR_BYTES);
+            self.grown = Some(len);
+        }
+    }
+
+    /// Decides over a length that was set and not synced. Gives the end of what may survive.
+    fn settle_length(&mut self, kept: bool) -> usize {
+        match self.grown {
+            Some(len) if kept => {
+                self.durable.resize(len.max(self.durable.len()), 0);
+                self.grown = None;
+                usize::MAX
+            }
+            Some(_) => self.durable.len(),
+            None => usize::MAX,
         }
     }
 
     fn sync(&mut self) {
         self.durable.resize(self.content.len(), 0);
+        self.grown = None;
         for sector in std::mem::take(&mut self.dirty) {
             let start = sector * SECTOR_BYTES;
             let end = (start + SECTOR_BYTES).min(self.content.len());
@@ -408,10 +429,11 @@ impl Inode {
 
     /// Some of it is on the disk, and the rest is taken for it.
     fn sync_badly(&mut self, luck: u64) {
+        let limit = self.settle_length(mix(luck ^ u64::MAX) & 1 == 1);
         let content = std::mem::take(&mut self.content);
         for sector in std::mem::take(&mut self.dirty) {
             let start = sector * SECTOR_BYTES;
-            let end = (start + SECTOR_BYTES).min(content.len());
+            let end = (start + SECTOR_BYTES).min(content.len()).min(limit);
             if start < end && mix(luck ^ sector as u64) & 1 == 1 {
                 if self.durable.len() < end {
                     self.durable.resize(end, 0);
