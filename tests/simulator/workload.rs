@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bookstore::internals::domain::{AccountNo, OrderId, PayKind};
+use bookstore::internals::domain::{AccountNo, OrderId, OrderStatus, PayKind};
 
 use super::Sim;
 use crate::command::Command;
@@ -53,7 +53,12 @@ impl Sim {
             0..18 => {
                 let value = 1 + dice.roll(9_999_999) as i64;
                 let value = if dice.chance(150) { -value / 1_000 } else { value };
-                Command::AddFunds { user, value, key }
+                // Now and then all but a little, so that a seller does not have what a buyer wants back. Never all: two
+                // sums of what may have been done must not be alike.
+                let left = dice.chance(120).then(|| 1 + dice.roll(40) as i64);
+                let balance = |sim: &mut Self| Some(sim.state().ok()?.accounts.get(&user)?.1.balance());
+                let taken = left.and_then(|left| Some(balance(self)? - left)).filter(|taken| *taken > 0);
+                Command::AddFunds { user, value: taken.map_or(value, |taken| -taken), key }
             }
             18..22 => Command::Balance { user },
             22..24 => Command::Unregister { user },
@@ -93,7 +98,12 @@ impl Sim {
             (len, true) => len.saturating_sub(6),
             (_, false) => 0,
         };
-        let orders: Vec<OrderId> = self.shadow.orders.keys().skip(skip).copied().collect();
+        let mut orders: Vec<OrderId> = self.shadow.orders.keys().skip(skip).copied().collect();
+        // Few orders stay paid for long, and of others nothing comes back.
+        if (94..97).contains(&roll) && dice.chance(800) {
+            let paid = self.shadow.orders.iter().filter(|(_, order)| order.seen == OrderStatus::Paid);
+            orders = paid.map(|(id, _)| *id).collect();
+        }
         let order = *dice.pick(&orders)?;
         let known = &self.shadow.orders[&order];
         let (user, store) = (known.buyer, known.store);
