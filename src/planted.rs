@@ -65,6 +65,12 @@ pub enum Fault {
     KeyInFlightIgnored,
     /// Keys of orders at rest are not looked up.
     KeyAtRestIgnored,
+    /// Recovery forgets which orders at rest are confirmed by themselves.
+    AwaitedSkippedAtRecovery,
+    /// An order that leaves memory is not confirmed by itself any more.
+    AwaitedForgottenAtRest,
+    /// An order whose seller was paid directly is confirmed by itself, and pays him again.
+    DirectlyPaidIsAwaited,
     /// A buyer gets the money of a refund twice.
     RefundedTwice,
     /// The seller's money is not taken back by a refund.
@@ -91,7 +97,7 @@ pub enum Fault {
 
 /// Every fault.
 #[cfg(feature = "planted-faults")]
-pub const FAULTS: [Fault; 39] = [
+pub const FAULTS: [Fault; 42] = [
     Fault::MissingSync,
     Fault::SyncErrorIgnored,
     Fault::AnswerBeforeGate,
@@ -120,6 +126,9 @@ pub const FAULTS: [Fault; 39] = [
     Fault::DepositKeyIgnored,
     Fault::KeyInFlightIgnored,
     Fault::KeyAtRestIgnored,
+    Fault::AwaitedSkippedAtRecovery,
+    Fault::AwaitedForgottenAtRest,
+    Fault::DirectlyPaidIsAwaited,
     Fault::RefundedTwice,
     Fault::SellerKeepsRefund,
     Fault::RefundedCopiesKept,

@@ -72,6 +72,7 @@ const TABLE: &[(&str, &[(Stranger, u16)])] = &[
     ),
     ("/buyer/add_funds", &[(Unknown, 401), (WrongPassword, 401), (OthersPassword, 401)]),
     ("/buyer/query_order_status", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
+    ("/buyer/extend_receipt", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/buyer/query_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/seller/query_order", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401), (OthersOrder, 518)]),
     ("/buyer/query_buyer_all_orders", &[(Unknown, 511), (WrongPassword, 401), (OthersPassword, 401)]),
@@ -140,6 +141,7 @@ impl World {
         config.limits.throttle_user = 0;
         config.limits.throttle_address = 0;
         config.token_ttl = Duration::from_secs(3_600);
+        config.auto_confirm = Some(Duration::from_secs(86_400));
         let service = Service::start_with(config, |_| {});
         let client = Client::new(service.address.port());
         let anna = client.buyer_with_funds("anna", 1_000_000);
@@ -158,6 +160,10 @@ impl World {
         let order = self.client.order(&self.anna, "annas", &[("b", 1)]);
         if ["/seller/ship", "/buyer/confirm_receipt_and_pay_toseller", "/buyer/refund_order"].contains(&path) {
             self.client.payment(&self.anna, &order).ok();
+        }
+        if path == "/buyer/extend_receipt" {
+            self.client.pay_to_platform(&self.anna, &order).ok();
+            self.client.ship(&self.anna, "annas", &order).ok();
         }
         order
     }

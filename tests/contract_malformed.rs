@@ -60,7 +60,7 @@ const SEARCH: &[(&str, Kind)] = &[
     ("page_size", OptionalPageSize),
 ];
 
-const ROUTES: [Route; 34] = [
+const ROUTES: [Route; 35] = [
     route("/auth/unregister", &[USER, PASSWORD], 401),
     route("/auth/login", &[USER, PASSWORD, ("terminal", OptionalText)], 401),
     route("/auth/password", &[USER, ("oldPassword", Password), ("newPassword", Password)], 401),
@@ -83,6 +83,7 @@ const ROUTES: [Route; 34] = [
     route("/buyer/add_funds", &[USER, PASSWORD, ("add_value", Integer)], 401),
     route("/buyer/query_order_status", &[USER, ORDER, PASSWORD], 511),
     route("/buyer/query_buyer_all_orders", &[USER, PASSWORD], 511),
+    route("/buyer/extend_receipt", &[USER, ORDER, PASSWORD], 511),
     route("/buyer/query_order", &[USER, ORDER, PASSWORD], 511),
     route("/seller/query_order", &[USER, ORDER, PASSWORD], 511),
     route("/buyer/cancel_order", &[USER, ORDER, PASSWORD], 511),

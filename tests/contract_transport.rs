@@ -13,7 +13,7 @@ use common::shop::{CHEAP, STOCK, STORE};
 use common::{Answer, Conn, Server, Shop, User, request};
 use serde_json::json;
 
-const ROUTES: [&str; 31] = [
+const ROUTES: [&str; 32] = [
     "/auth/register",
     "/auth/unregister",
     "/auth/login",
@@ -38,6 +38,7 @@ const ROUTES: [&str; 31] = [
     "/buyer/query_order_status",
     "/buyer/query_buyer_all_orders",
     "/buyer/query_order",
+    "/buyer/extend_receipt",
     "/seller/query_order",
     "/buyer/cancel_order",
     "/buyer/refund_order",

@@ -31,6 +31,7 @@ fn config(disk: &SimDisk) -> Config {
     config.password_params.memory_kib = 64;
     config.password_params.iterations = 1;
     config.segment_bytes = 16 << 20;
+    config.auto_confirm = Some(Duration::from_secs(86_400));
     // Only where the workload says so: operations shall come in the same order each time.
     config.snapshot_interval = Duration::from_secs(3_600);
     config
@@ -160,14 +161,20 @@ async fn trade(engine: &Engine, told: &mut Told, index: usize, round: usize) -> 
         1 => &[Canceled],
         2 => &[Paid, Completed],
         3 => &[Paid, Canceled],
-        _ => &[Paid],
+        _ => &[Paid, Shipped],
     };
     for status in way {
         told.open = Some(Open::Order(place, *status));
         match status {
             Paid if round == 1 => engine.pay(&user, &id, T).await?,
             Paid => engine.pay_to_platform(&user, &id, T).await?,
-            Shipped => engine.ship("seller", T, "store", &id).await?,
+            Shipped => {
+                engine.ship("seller", T, "store", &id).await?;
+                // Its order stands where it stood.
+                if round != 1 {
+                    engine.extend_receipt(&user, &id, T).await?;
+                }
+            }
             Completed => engine.confirm(&user, &id, T).await?,
             _ if told.orders[place].2 == Paid => engine.refund_order(&user, &id, T).await?,
             _ => engine.cancel_order(&user, &id, T).await?,

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bookstore::{Config, Durability, Engine};
-use command::{Answer, Command, ask, throw};
+use command::{Answer, CONFIRM_AFTER, Command, ask, throw};
 use shop::{Limits, Shop, Totals};
 
 const COMMANDS: u64 = 100_000;
@@ -80,8 +80,10 @@ impl Episode {
         let limits = Limits {
             lines: 4 + dice.roll(24) as usize,
             pending: 3 + dice.roll(20) as usize,
-            listed: 3 + dice.roll(100) as usize,
+            listed: 10 + dice.roll(300) as usize,
+            confirms: dice.roll(4) > 0,
         };
+        config.auto_confirm = limits.confirms.then_some(CONFIRM_AFTER);
         config.limits.order_lines_max = limits.lines;
         config.limits.pending_orders_max = limits.pending;
         config.limits.orders_listed_max = limits.listed;
@@ -251,6 +253,7 @@ const MUST_BE_SEEN: &[(&str, &[u16])] = &[
     ("Ship", &[200, 401, 511, 513, 518, 520, 529]),
     ("Confirm", &[200, 401, 518, 520, 528]),
     ("Cancel", &[200, 401, 511, 518, 521]),
+    ("ExtendReceipt", &[200, 401, 511, 518, 520, 528, 530]),
     ("Refund", &[200, 401, 511, 518, 519, 520, 521]),
     ("AddFunds", &[200, 401, 530]),
     ("Balance", &[200, 401]),

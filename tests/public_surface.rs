@@ -272,6 +272,7 @@ async fn every_call_can_be_spawned() {
     sent(engine.order_status("u", "o", who));
     sent(engine.buyer_order("u", "o", who));
     sent(engine.seller_order("u", "o", who));
+    sent(engine.extend_receipt("u", "o", who));
     sent(engine.buyer_orders("u", who));
     sent(engine.order_count("u"));
     sent(engine.cancel_expired());

@@ -69,7 +69,11 @@ fn shop() -> Vec<Value> {
         order("old 2", "pending", json!({"created_time": 1_700_000_000_000u64})),
         order("old 3", "paid", json!({"paid_to": "platform"})),
         order("old 4", "paid", json!({})),
-        order("old 5", "shipped", json!({"paid_to": "platform", "total_price": 180})),
+        order(
+            "old 5",
+            "shipped",
+            json!({"paid_to": "platform", "total_price": 180, "confirm_deadline": "2090-01-01T00:00:00Z"}),
+        ),
         order("old 6", "received", json!({})),
         order(
             "old 7",
@@ -135,6 +139,7 @@ fn a_loaded_shop_is_served() {
         assert_eq!(completed["confirmed"], json!({"time": "2025-03-05T18:40:00.000Z", "by": "buyer"}));
         assert_eq!((&completed["shipped"], &completed["canceled"]), (&Value::Null, &Value::Null));
         assert_eq!(canceled["canceled"], json!({"time": "2025-03-06T00:00:00.000Z", "by": "deadline"}));
+        assert_eq!(order(4)["confirm_deadline"], "2090-01-01T00:00:00.000Z");
         assert_eq!(order(4)["history"]["shipped"], json!({"time": "2025-03-04T05:06:07.008Z", "by": "seller"}));
         assert_eq!(client.order_count("buyer"), 9);
         let of_store = client.query_all_store_orders(&seller);
@@ -342,6 +347,10 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
             order("n", "shipped", json!({"paid_time": 1_750_000_000_000u64, "shipped_time": 1_740_000_000_000u64})),
             "shipped_time: must not be before",
         ),
+        (
+            order("n", "shipped", json!({"paid_to": "platform", "confirm_deadline": 1_700_000_000_000u64})),
+            "confirm_deadline: is only for",
+        ),
         (order("n", "shipped", json!({"confirm_deadline": 1_750_000_000_000u64})), "confirm_deadline: is only for"),
         (
             order("n", "paid", json!({"paid_to": "platform", "confirm_deadline": 1_750_000_000_000u64})),
@@ -492,4 +501,26 @@ fn made_up_data_is_the_same_for_the_same_seed_and_is_served() {
     client.add_stock_level(&first, "store0", "book1", 5).ok();
     let orders = client.query_all_store_orders(&first);
     assert!(!orders.ok().body["orders"]["store0"].as_array().unwrap().is_empty());
+}
+
+/// The times of a loaded order that waits for its confirmation are the loader's; the service takes them up.
+#[test]
+fn a_loaded_order_whose_time_has_come_is_confirmed_at_the_start() {
+    let mut lines = shop();
+    lines.push(order("due", "shipped", json!({"paid_to": "platform", "confirm_deadline": 1_750_000_000_000u64})));
+    let server = Server::start_on(&[], |dir| {
+        load(&text(&lines), dir).ok();
+    });
+    let client = server.client();
+    let seller = User::new("seller");
+    wait_until("the seller is paid", || client.balance(&seller) == 700 + 180);
+    let listed = client.query_one_store_orders(&seller, "corner");
+    let completed = listed.orders().iter().filter(|order| order["status"] == "completed");
+    let by: Vec<_> = completed
+        .map(|order| {
+            let answer = client.seller_order(&seller, order["order_id"].as_str().unwrap());
+            answer.ok().body["order"]["history"]["confirmed"]["by"].clone()
+        })
+        .collect();
+    assert_eq!(by, [json!("deadline"), json!("buyer")]);
 }

@@ -109,6 +109,10 @@ struct RuleArgs {
     /// An order unpaid for this long is canceled
     #[arg(long, env = "BOOKSTORE_ORDER_TTL", value_name = "TIME", default_value = "30m", value_parser = duration)]
     order_ttl: Duration,
+    /// A shipped order that was paid to the platform is confirmed by itself after this time, as in `10d`; without the
+    /// flag it waits for its buyer
+    #[arg(long, env = "BOOKSTORE_AUTO_CONFIRM", value_name = "TIME", value_parser = duration)]
+    auto_confirm: Option<Duration>,
     /// A login is valid for this long
     #[arg(long, env = "BOOKSTORE_TOKEN_TTL", value_name = "TIME", default_value = "1h", value_parser = duration)]
     token_ttl: Duration,
@@ -289,6 +293,7 @@ impl ServeArgs {
         config.snapshot_journal_bytes = self.data.snapshot_journal_bytes;
         config.segment_bytes = self.data.segment_bytes;
         config.order_ttl = self.rules.order_ttl;
+        config.auto_confirm = self.rules.auto_confirm;
         config.token_ttl = self.rules.token_ttl;
         config.password_params = self.passwords.hash.params();
         self.limit(&mut config.limits);

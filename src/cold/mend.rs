@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
+use super::awaited::{AWAITED, awaited_key};
 use super::database::begin_write;
 use super::orders::{
     COUNTS, KEYS, ORDERS, OWNERS, STATE, Trouble, UPTO, VALUE_HEADER_BYTES, WRITTEN, decode, encode, index_key,
@@ -56,7 +57,7 @@ impl Orders {
     }
 
     /// Puts rows in place of those that are there, or takes them away, in one transaction: durable when it returns, and
-    /// nothing of it if it fails. What was there is kept in a table of its own. Lists, counts and the list of idempotency keys are made anew from the
+    /// nothing of it if it fails. What was there is kept in a table of its own. Lists, counts, the list of idempotency keys and that of what is confirmed by itself are made anew from the
     /// rows, none of which may be damaged then; and every row says that it rests on no event past `upto`.
     ///
     /// # Errors
@@ -84,6 +85,8 @@ impl Orders {
                 transaction.delete_table(OWNERS)?;
                 transaction.delete_table(COUNTS)?;
                 transaction.delete_table(KEYS)?;
+                transaction.delete_table(AWAITED)?;
+                let mut awaited = transaction.open_table(AWAITED)?;
                 let mut lists = transaction.open_table(OWNERS)?;
                 let mut entries = Vec::new();
                 let mut counts: BTreeMap<[u8; 6], (u64, u64)> = BTreeMap::new();
@@ -95,6 +98,9 @@ impl Orders {
                     let order = decode(id, value.value())?;
                     if rests_on(value.value()) > upto {
                         later.push((*key.value(), encode(id, &order, upto)));
+                    }
+                    if let Some(key) = awaited_key(id, &order) {
+                        awaited.insert(&key, ())?;
                     }
                     for kept in &order.keys {
                         let keeper = keepers.entry(keeper_key(order.buyer, kept.key.scope())).or_default();

@@ -10,6 +10,7 @@
 //! | `verify` | every byte of both files, for the offline check |
 //! | `bulk` | many documents in one commit, for the loader |
 //! | `orders` | the store of orders: write, get, list, count |
+//! | `awaited` | which of them are confirmed by themselves, and when |
 //! | `mend` | rows of orders for the offline repair: damaged ones, and those that are ahead of a journal that was cut |
 //!
 //! Only this room knows redb.
@@ -25,6 +26,7 @@
 //! - redb does not check its pages when it reads them. Each document is therefore hashed again on
 //!   its way out, and a panic of redb over a damaged page is caught and told as damage.
 
+mod awaited;
 mod backend;
 mod bulk;
 mod database;

@@ -10,6 +10,7 @@
 //! | `owners` | [`OrdersOf`] as 6 bytes, order id | nothing |
 //! | `keys` | buyer's number (big endian), [`Scope`] of an idempotency key | the newest order that keeps it (16 bytes, big endian), since when |
 //! | `counts` | [`OrdersOf`] | how many rows, how many of them of open orders |
+//! | `awaited` | when the order is confirmed by itself (u64, big endian), order id | nothing |
 //! | `state` | `written`; `upto` | rows written so far, overwritten ones included; the highest LSN that a row may rest on; `newest_key`: the time of the newest idempotency key |
 //!
 //! `state` tells whether this file belongs to the snapshot and the journal beside it: see `Orders::written` and
@@ -23,6 +24,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::ColdError;
+use super::awaited::{AWAITED, awaited_key};
 use super::backend::Health;
 use super::database::{self, Fault, begin_write, guarded};
 use crate::disk::Disk;
@@ -149,6 +151,7 @@ impl Orders {
             transaction.open_table(OWNERS)?;
             transaction.open_table(COUNTS)?;
             transaction.open_table(KEYS)?;
+            transaction.open_table(AWAITED)?;
             transaction.open_table(STATE)?;
             Ok(())
         };
@@ -156,6 +159,7 @@ impl Orders {
             transaction.open_table(OWNERS)?;
             transaction.open_table(COUNTS)?;
             transaction.open_table(KEYS)?;
+            transaction.open_table(AWAITED)?;
             transaction.open_table(STATE)?;
             transaction.open_table(ORDERS)?;
             Ok(())
@@ -315,6 +319,7 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
     {
         let mut table = transaction.open_table(ORDERS)?;
         let mut keepers = transaction.open_table(KEYS)?;
+        let mut awaited = transaction.open_table(AWAITED)?;
         for (key, id, order) in sorted {
             let stored = match table.get(&key)?.map(|stored| decode(id, stored.value())) {
                 Some(Ok(stored)) => Some(stored),
@@ -330,6 +335,12 @@ fn write(database: &Database, orders: &[(OrderId, Order)], upto: u64) -> Result<
             }
             let row = encode(id, order, upto);
             table.insert(&key, row.as_slice())?;
+            if let Some(before) = stored.as_ref().and_then(|stored| awaited_key(id, stored)) {
+                awaited.remove(&before)?;
+            }
+            if let Some(now) = awaited_key(id, order) {
+                awaited.insert(&now, ())?;
+            }
             for kept in &order.keys {
                 keys = keys.max(kept.at);
                 let scope = keeper_key(order.buyer, kept.key.scope());
@@ -511,63 +522,7 @@ impl View {
         })
     }
 
-    /// Checks every row, and that lists and counts are those of the rows. `progress` is told the rows so far.
-    ///
-    /// # Errors
-    /// [`ColdError::Damaged`] names what is wrong first; [`ColdError::Failed`].
-    pub fn verify(&self, mut progress: impl FnMut(u64)) -> Result<Verified, ColdError> {
-        self.run(|transaction| {
-            let index = transaction.open_table(OWNERS)?;
-            let keepers = transaction.open_table(KEYS)?;
-            let mut keepers_of_rows = HashSet::new();
-            let mut verified = Verified::default();
-            let mut counts: BTreeMap<[u8; 6], (u64, u64)> = BTreeMap::new();
-            for entry in transaction.open_table(ORDERS)?.iter()? {
-                let (key, value) = entry?;
-                let id = OrderId::from_u128(u128::from_be_bytes(*key.value()));
-                let order = decode(id, value.value())?;
-                for owner in owners(id, &order) {
-                    if index.get(&index_key(owner_key(owner), *key.value()))?.is_none() {
-                        return Err(Trouble::Row(format!("order {id} is not in the list of {owner:?}")));
-                    }
-                    let count = counts.entry(owner_key(owner)).or_default();
-                    count.0 += 1;
-                    count.1 += u64::from(order.is_open());
-                }
-                for kept in &order.keys {
-                    let scope = keeper_key(order.buyer, kept.key.scope());
-                    match keepers.get(&scope)?.map(|keeper| keeper.value()) {
-                        Some((keeper, _)) if keeper == id.as_u128() => keepers_of_rows.insert(scope),
-                        Some((_, at)) if at >= kept.at => continue,
-                        _ => return Err(Trouble::Row(format!("an idempotency key of order {id} is not listed"))),
-                    };
-                }
-                verified.orders += 1;
-                verified.bytes += value.value().len() as u64;
-                progress(verified.orders);
-            }
-            if index.len()? != 2 * verified.orders {
-                let (listed, rows) = (index.len()?, verified.orders);
-                return Err(Trouble::Row(format!("{listed} list entries for {rows} orders; two each are due")));
-            }
-            if keepers.len()? != keepers_of_rows.len() as u64 {
-                let (listed, kept) = (keepers.len()?, keepers_of_rows.len());
-                return Err(Trouble::Row(format!("{listed} idempotency keys are listed, orders keep {kept}")));
-            }
-            for entry in transaction.open_table(COUNTS)?.iter()? {
-                let (owner, counted) = entry?;
-                if counts.remove(owner.value()) != Some(counted.value()) {
-                    return Err(Trouble::Row(format!("the count of owner {:02x?} is wrong", owner.value())));
-                }
-            }
-            match counts.pop_first() {
-                None => Ok(verified),
-                Some((owner, _)) => Err(Trouble::Row(format!("the count of owner {owner:02x?} is missing"))),
-            }
-        })
-    }
-
-    fn run<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, Trouble>) -> Result<T, ColdError> {
+    pub(super) fn run<T>(&self, work: impl FnOnce(&ReadTransaction) -> Result<T, Trouble>) -> Result<T, ColdError> {
         run(&self.health, || work(&self.transaction))
     }
 }

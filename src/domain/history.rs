@@ -23,6 +23,22 @@ impl Receipt {
 }
 
 impl Order {
+    /// When it will be confirmed by itself; `None` if it does not wait for that.
+    pub fn awaits(&self) -> Option<Millis> {
+        self.confirm_by().filter(|_| self.status == OrderStatus::Shipped)
+    }
+
+    /// Until when its confirmation is put off if its buyer asks for that: as long again as it was from the shipping on.
+    /// Else why it cannot be.
+    pub fn extension(&self) -> Result<Millis, &'static str> {
+        let receipt = self.receipt.as_ref().ok_or("the order is not confirmed by itself")?;
+        if receipt.extended.is_some() {
+            return Err("its confirmation was put off before");
+        }
+        let after = receipt.confirm_by.saturating_sub(self.shipped.unwrap_or(self.created));
+        Ok(receipt.confirm_by.saturating_add(after))
+    }
+
     /// When it was or would be confirmed by itself; `None` if never.
     pub fn confirm_by(&self) -> Option<Millis> {
         self.receipt.as_ref().map(|receipt| receipt.due())

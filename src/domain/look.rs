@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::event::{Book, Credit, CreditCause, Hold, Line, PayKind, Refund, Release, Reservation, Secret};
+use super::event::{Book, By, Credit, CreditCause, Hold, Line, PayKind, Refund, Release, Reservation, Secret};
 use super::ids::{AccountNo, Fen, Millis, OrderId, StoreNo};
 use super::order::{Order, OrderStatus};
 use super::{Account, OrderShard, Store};
@@ -132,6 +132,16 @@ impl Order {
     /// Whether it was shipped.
     pub fn is_shipped(&self) -> bool {
         self.shipped.is_some()
+    }
+
+    /// Whether its confirmation was put off.
+    pub fn is_extended(&self) -> bool {
+        self.receipt.as_ref().is_some_and(|receipt| receipt.extended.is_some())
+    }
+
+    /// Who completed or canceled it.
+    pub fn ended_by(&self) -> Option<By> {
+        self.ended.map(|(_, by)| by)
     }
 
     /// Who placed it.

@@ -145,8 +145,10 @@ pub enum OrderMsg {
     Confirm { ticket: Ticket, order: OrderId, user: Option<AccountNo>, cred: Cred, key: Option<Key> },
     /// An account refused a credit (only after a panic).
     NotCredited { order: OrderId, refusal: Refusal },
-    /// ship, by the owner of `store`.
-    Ship { ticket: Ticket, order: OrderId, store: StoreNo },
+    /// ship, by the owner of `store`. If the platform has the money the order is confirmed by itself so long after.
+    Ship { ticket: Ticket, order: OrderId, store: StoreNo, confirm_after: Option<Millis> },
+    /// extend_receipt; the credential is judged already.
+    ExtendReceipt { ticket: Ticket, order: OrderId, user: AccountNo },
     /// cancel_order; the credential is judged already. With a key the order is one of the user's shard.
     Cancel { ticket: Ticket, order: OrderId, user: AccountNo, key: Option<Key> },
     /// refund_order; as `Cancel`.
@@ -189,7 +191,9 @@ pub enum OrderMsg {
     Sweep { ticket: Ticket },
     /// Evidence that has collected is dropped now.
     Flush,
-    /// A saga that `Part` waited for has ended.
+    /// An order that shall be confirmed by itself was taken into memory; `part` waits for that.
+    Overdue { order: OrderId, part: u64 },
+    /// A saga that `part` waited for has ended.
     PartEnded { part: u64 },
 }
 

@@ -114,6 +114,9 @@ pub struct Config {
     pub segment_bytes: u64,
     /// An unpaid order is canceled after this time. Default 30 min.
     pub order_ttl: Duration,
+    /// A shipped order that was paid to the platform is confirmed by itself after this time, and its seller is paid.
+    /// It is fixed when the order is shipped. `None`, the default: it waits for its buyer, however long.
+    pub auto_confirm: Option<Duration>,
     /// A login is valid for this time. Default 1 h.
     pub token_ttl: Duration,
     /// Cost of a new password hash; existing hashes carry their own. Default argon2id, 19 MiB, 2 passes, 1 lane.
@@ -144,6 +147,7 @@ impl Config {
             snapshot_journal_bytes: 512 << 20,
             segment_bytes: 64 << 20,
             order_ttl: Duration::from_secs(30 * 60),
+            auto_confirm: None,
             token_ttl: Duration::from_secs(60 * 60),
             password_params: PasswordParams::default(),
             limits: Limits::default(),
@@ -181,6 +185,10 @@ impl Config {
         }
         if self.order_ttl > Duration::from_secs(100 * 365 * 86_400) {
             return bad("order_ttl", "must be at most 100 years");
+        }
+        let a_century = Duration::from_secs(100 * 365 * 86_400);
+        if self.auto_confirm.is_some_and(|after| after.as_millis() == 0 || after > a_century) {
+            return bad("auto_confirm", "must be 1 ms to 100 years");
         }
         if self.token_ttl.as_secs() == 0 {
             return bad("token_ttl", "must be at least 1 s");

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use crate::cold::Orders;
+use crate::cold::{ColdError, Orders};
 use crate::domain::{
     Account, AccountEvent, AccountMsg, AccountNo, Credit, CreditCause, EVENT_VERSION, Effect, Entity, Evidence, Hold,
     Millis, Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Persistent, Record, SHARDS, Send, Store,
@@ -381,6 +381,15 @@ impl Image {
             }
         }
         Ok(())
+    }
+
+    /// Tells the shards which orders at rest are confirmed by themselves.
+    pub(super) fn find_awaited(&mut self) -> Result<(), ColdError> {
+        if self.resting.is_empty() || planted(Fault::AwaitedSkippedAtRecovery) {
+            return Ok(());
+        }
+        let shards = &mut self.shards;
+        self.resting.view()?.awaited(&mut |at, id| shards[id.shard()].awaits_at_rest(id, at))
     }
 
     /// Hands everything over.

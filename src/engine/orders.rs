@@ -74,6 +74,25 @@ impl Engine {
         self.without_key().cancel_order(user_id, order_id, credential).await
     }
 
+    /// Puts off, once, when a shipped order is confirmed by itself: by as long again as it was from the shipping on. A
+    /// second time is a 530, so a caller who does not know the outcome of the first may ask again.
+    ///
+    /// # Errors
+    /// 511, 401, 518 (also somebody else's), 520 (pending, canceled), 528, 530 (not shipped, not confirmed by itself, or
+    /// put off before), in this order. From its time on the order is confirmed, so that it is a 528.
+    ///
+    /// # Cancellation
+    /// A [change](Engine#cancellation).
+    pub async fn extend_receipt(&self, user_id: &str, order_id: &str, credential: Credential<'_>) -> Result<()> {
+        check_id("order_id", order_id)?;
+        let (user, _) = self.user(user_id, credential).await?;
+        let Some(order) = OrderId::parse(order_id) else {
+            return self.core.refuse(Refusal::NoOrder(order_id.into())).await;
+        };
+        let message = |ticket| Send::Order(order.shard(), OrderMsg::ExtendReceipt { ticket, order, user });
+        self.core.change(0, message).await.map(|_| ())
+    }
+
     /// Cancels an order that is paid and not shipped: the copies go back to the shelf, and the money to the buyer, from
     /// the platform or from the seller. A seller who was paid directly may have spent it; then nothing happens.
     ///

@@ -113,14 +113,15 @@ impl Recovery {
         self.image.newest
     }
 
-    /// Drops the evidence of sagas that are through and finishes the others. What that journals has to be durable
+    /// Drops the evidence of sagas that are through and finishes the others. Then finds what at rest waits for its time. What that journals has to be durable
     /// before anything is served.
     ///
     /// # Errors
     /// [`OpenError::Damaged`] if the state contradicts itself.
     pub fn finish_sagas(&mut self, journal: &Journal, now: Millis) -> Result<(), OpenError> {
         self.recovered.finished_sagas = self.image.finish_sagas(journal, now).map_err(OpenError::Damaged)?;
-        Ok(())
+        // From here on what is in memory is the newest.
+        self.image.find_awaited().map_err(|error| OpenError::Damaged(format!("orders.redb: {error}")))
     }
 
     /// What all accounts put in, in fen.

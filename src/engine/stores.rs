@@ -219,7 +219,8 @@ impl Engine {
         self.change_store(store_id, 0, None, message).await
     }
 
-    /// Marks a paid order of this store as shipped.
+    /// Marks a paid order of this store as shipped. With [`Config::auto_confirm`](crate::Config::auto_confirm) one that
+    /// was paid to the platform is confirmed by itself so long after.
     ///
     /// # Errors
     /// 511, 401, 513, 401 (somebody else's store), 518 (also an order of another store), 520 (pending, canceled), 529
@@ -233,7 +234,8 @@ impl Engine {
         let Some(order) = OrderId::parse(order_id) else {
             return self.core.refuse(Refusal::NoOrder(order_id.into())).await;
         };
-        let message = |ticket| Send::Order(order.shard(), OrderMsg::Ship { ticket, order, store });
+        let confirm_after = self.core.config.auto_confirm.map(|after| after.as_millis() as u64);
+        let message = |ticket| Send::Order(order.shard(), OrderMsg::Ship { ticket, order, store, confirm_after });
         self.core.change(0, message).await.map(|_| ())
     }
 

@@ -59,6 +59,13 @@ pub(super) async fn cancel_order(call: Call<'_>) -> Handled {
     Ok(Reply::ok())
 }
 
+pub(super) async fn extend_receipt(call: Call<'_>) -> Handled {
+    let fields = order_fields(call.body)?;
+    let credential = call.by_password(&fields.password);
+    call.engine().extend_receipt(&fields.user_id, &fields.order_id, credential).await?;
+    Ok(Reply::ok())
+}
+
 pub(super) async fn refund_order(call: Call<'_>) -> Handled {
     let fields = order_fields(call.body)?;
     call.changes()?.refund_order(&fields.user_id, &fields.order_id, call.by_password(&fields.password)).await?;

@@ -25,6 +25,7 @@ pub(super) async fn run(route: &Route, call: Call<'_>) -> Reply {
         Handler::CheckStockLevel => buyer::check_stock_level(call).await,
         Handler::CheckOrderCount => buyer::check_order_count(call).await,
         Handler::OrderStatus => buyer::query_order_status(call).await,
+        Handler::ExtendReceipt => buyer::extend_receipt(call).await,
         Handler::BuyerOrder => buyer::query_order(call).await,
         Handler::SellerOrder => seller::query_order(call).await,
         Handler::BuyerOrders => buyer::query_buyer_all_orders(call).await,

@@ -269,6 +269,11 @@ impl Client {
     }
 
     #[track_caller]
+    pub fn extend_receipt(&self, user: &User, order: &str) -> Answer {
+        self.try_on_order("/buyer/extend_receipt", user, order).unwrap()
+    }
+
+    #[track_caller]
     pub fn buyer_order(&self, user: &User, order: &str) -> Answer {
         self.try_on_order("/buyer/query_order", user, order).unwrap()
     }

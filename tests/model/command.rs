@@ -1,6 +1,7 @@
 //! Commands and answers as plain values, how one is thrown, and how the engine is asked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bookstore::{
     BookView, By, Credential, Engine, Error, NewBook, NewLine, OrderDetails, OrderStatus, OrderView, Refusal,
@@ -49,6 +50,7 @@ pub(crate) enum Command {
     ReadBook { store: String, book: String },
     OrderStatus { user: String, proof: Proof, order: String },
     LookAtOrder { user: String, proof: Proof, order: String, as_seller: bool },
+    ExtendReceipt { user: String, proof: Proof, order: String },
     BuyerOrders { user: String, proof: Proof },
     StoreOrders { user: String, proof: Proof, store: String },
     AllStoreOrders { user: String, proof: Proof },
@@ -87,6 +89,9 @@ pub(crate) enum Answer {
     /// Nothing that should be seen here.
     Unexpected(Error),
 }
+
+/// In episodes in which orders are confirmed by themselves: later than any episode ends.
+pub(crate) const CONFIRM_AFTER: Duration = Duration::from_secs(10 * 86_400);
 
 const USERS: u64 = 6;
 const STORES: u64 = 5;
@@ -173,8 +178,9 @@ pub(crate) fn throw(shop: &Shop, dice: &mut Dice) -> Command {
         60..68 => Command::Pay { user, proof, order, to_platform: true },
         68..75 => Command::Ship { user, proof, store: order_store, order },
         75..81 => Command::Confirm { user, proof, order },
-        81..84 => Command::Cancel { user, proof, order },
-        84..87 => Command::Refund { user, proof, order },
+        81..83 => Command::Cancel { user, proof, order },
+        83..86 => Command::Refund { user, proof, order },
+        86 => Command::ExtendReceipt { user, proof, order },
         87 => Command::OrderStatus { user, proof, order },
         88 => {
             let as_seller = dice.roll(2) == 0;
@@ -313,6 +319,9 @@ pub(crate) async fn ask(engine: &Engine, command: &Command, tokens: &[String], g
         Command::Ship { user, proof, store, order } => engine.ship(user, cred(proof), store, order).await.map(done),
         Command::Confirm { user, proof, order } => engine.confirm(user, order, cred(proof)).await.map(done),
         Command::Cancel { user, proof, order } => engine.cancel_order(user, order, cred(proof)).await.map(done),
+        Command::ExtendReceipt { user, proof, order } => {
+            engine.extend_receipt(user, order, cred(proof)).await.map(done)
+        }
         Command::Refund { user, proof, order } => engine.refund_order(user, order, cred(proof)).await.map(done),
         Command::AddFunds { user, proof, value } => engine.add_funds(user, cred(proof), *value).await.map(done),
         Command::Balance { user, proof } => engine.balance(user, cred(proof)).await.map(Answer::Number),
@@ -362,6 +371,10 @@ fn way(details: OrderDetails) -> Answer {
     let taken: Vec<_> = steps.into_iter().filter_map(|(name, step)| step.map(|step| (name, step))).collect();
     assert!(taken.is_sorted_by_key(|(_, step)| step.at_ms), "{taken:?}");
     assert_eq!(details.placed.at_ms, details.order.created_ms);
+    if let (Some(shipped), Some(due)) = (details.shipped, details.confirm_deadline_ms) {
+        let times = if details.extended.is_some() { 2 } else { 1 };
+        assert_eq!(due - shipped.at_ms, times * CONFIRM_AFTER.as_millis() as u64);
+    }
     Answer::Way(Box::new(row(details.order)), taken.into_iter().map(|(name, step)| (name, step.by)).collect())
 }
 

@@ -13,6 +13,8 @@ pub(crate) struct Limits {
     pub(crate) lines: usize,
     pub(crate) pending: usize,
     pub(crate) listed: usize,
+    /// Whether shipped orders are confirmed by themselves, later.
+    pub(crate) confirms: bool,
 }
 
 pub(crate) struct Shop {
@@ -189,6 +191,7 @@ impl Shop {
                 let index = self.order_of(account, order)?;
                 Ok(Answer::Status(self.orders[index].status))
             }
+            Command::ExtendReceipt { user, proof, order } => self.extend_receipt(user, proof, order),
             Command::LookAtOrder { user, proof, order, as_seller } => {
                 let account = self.user(user, proof)?;
                 let found = &self.orders[self.find(order)?];
@@ -395,6 +398,26 @@ impl Shop {
         }
         self.orders[index].status = OrderStatus::Completed;
         self.orders[index].way.push(("confirmed", By::Buyer));
+        Ok(Answer::Done)
+    }
+
+    fn extend_receipt(&mut self, user: &str, proof: &Proof, id: &str) -> Judged<Answer> {
+        let account = self.user(user, proof)?;
+        let index = self.order_of(account, id)?;
+        let order = &mut self.orders[index];
+        match order.status {
+            OrderStatus::Pending | OrderStatus::Canceled => return refuse(Refusal::NotPaid(id.into())),
+            OrderStatus::Completed => return refuse(Refusal::OrderConfirmed(id.into())),
+            OrderStatus::Shipped => {}
+            _ => return invalid("order_id", "the order is not on its way"),
+        }
+        if !order.to_platform || !self.limits.confirms {
+            return invalid("order_id", "the order is not confirmed by itself");
+        }
+        if order.way.iter().any(|(step, _)| *step == "extended") {
+            return invalid("order_id", "its confirmation was put off before");
+        }
+        order.way.push(("extended", By::Buyer));
         Ok(Answer::Done)
     }
 

@@ -180,21 +180,32 @@ impl Sim {
         }
     }
 
+    /// Somebody was told where an order stands.
+    fn saw(&mut self, waiting: &Waiting, order: OrderId, status: OrderStatus) -> Checked {
+        if waiting.knew.get(&order).is_some_and(|seen| !is_past(status, *seen)) {
+            return Err(format!("it was {:?} before", waiting.knew[&order]));
+        }
+        let known = self.shadow.orders.get_mut(&order).ok_or("nobody has placed it")?;
+        if waiting.issued >= known.deadline_max && status == OrderStatus::Pending {
+            return Err("its deadline is past".into());
+        }
+        if waiting.issued >= known.confirm_max && status == OrderStatus::Shipped {
+            return Err("it should have been confirmed".into());
+        }
+        known.see(status)
+    }
+
     /// A read was answered.
     fn told(&mut self, waiting: &Waiting, outcome: &Outcome) -> Checked {
         let knew = &waiting.knew;
         match (&waiting.command, outcome) {
-            (Command::Status { order, .. }, Outcome::Status(status)) => {
-                if knew.get(order).is_some_and(|seen| !is_past(*status, *seen)) {
-                    return Err(format!("it was {:?} before", knew[order]));
+            (Command::Look { order, .. }, Outcome::Order(found)) => {
+                if let Some(flaw) = found.flaw() {
+                    return Err(flaw.into());
                 }
-                let known = self.shadow.orders.get_mut(order).ok_or("nobody has placed it")?;
-                let late = waiting.issued >= known.deadline_max;
-                if late && *status == OrderStatus::Pending {
-                    return Err("its deadline is past".into());
-                }
-                known.see(*status)
+                self.saw(waiting, *order, found.status())
             }
+            (Command::Status { order, .. }, Outcome::Status(status)) => self.saw(waiting, *order, *status),
             (Command::OfBuyer { .. } | Command::OfStore { .. }, Outcome::Orders(orders)) => {
                 let there: BTreeMap<OrderId, OrderStatus> =
                     orders.iter().map(|(id, order)| (*id, order.status())).collect();
@@ -212,6 +223,9 @@ impl Sim {
                 }
                 for (id, status) in there {
                     let known = self.shadow.orders.get_mut(&id).ok_or(format!("nobody has placed {id}"))?;
+                    if waiting.issued >= known.confirm_max && status == OrderStatus::Shipped {
+                        return Err(format!("order {id} should have been confirmed"));
+                    }
                     known.see(status).map_err(|why| format!("order {id}: {why}"))?;
                 }
                 Ok(())
@@ -223,7 +237,7 @@ impl Sim {
                 }
                 Ok(())
             }
-            (Command::Look { store, book }, Outcome::Book(found)) if found.stock >= 0 => {
+            (Command::Browse { store, book }, Outcome::Book(found)) if found.stock >= 0 => {
                 let Some(known) = self.shadow.shops.get(store).and_then(|shop| shop.books.get(book)) else {
                     return Err("nobody has listed it".into());
                 };
@@ -243,8 +257,9 @@ fn is_change(command: &Command) -> bool {
         command,
         Command::Balance { .. }
             | Command::Level { .. }
-            | Command::Look { .. }
+            | Command::Browse { .. }
             | Command::Status { .. }
+            | Command::Look { .. }
             | Command::OfBuyer { .. }
             | Command::OfStore { .. }
             | Command::Count { .. }
@@ -257,6 +272,9 @@ fn is_mine(command: &Command, shadow: &Shadow) -> bool {
     let Some(order) = command.order().and_then(|id| shadow.orders.get(&id)) else { return false };
     match command {
         Command::Ship { store, .. } => *store == order.store,
+        Command::Look { user, is_seller: true, .. } => {
+            shadow.shops.get(&order.store).is_some_and(|shop| shop.owner == *user)
+        }
         other => other.user() == Some(order.buyer),
     }
 }

@@ -12,6 +12,9 @@ use crate::shadow::Act;
 /// An unpaid order lives so long, in ms.
 pub(crate) const TTL: u64 = 400;
 
+/// An order that is shipped and that the platform was paid for is confirmed by itself after this time, in ms.
+pub(crate) const CONFIRM_AFTER: u64 = 700;
+
 /// User, operation and number of an idempotency key.
 pub(crate) type KeyId = (u32, u8, u64);
 
@@ -78,7 +81,7 @@ pub(crate) enum Command {
         store: u32,
         book: Arc<str>,
     },
-    Look {
+    Browse {
         store: u32,
         book: Arc<str>,
     },
@@ -110,6 +113,10 @@ pub(crate) enum Command {
         order: OrderId,
         key: Option<u64>,
     },
+    Extend {
+        user: u32,
+        order: OrderId,
+    },
     Refund {
         user: u32,
         order: OrderId,
@@ -118,6 +125,11 @@ pub(crate) enum Command {
     Status {
         user: u32,
         order: OrderId,
+    },
+    Look {
+        user: u32,
+        order: OrderId,
+        is_seller: bool,
     },
     OfBuyer {
         user: u32,
@@ -162,12 +174,14 @@ impl Command {
             | Command::Ship { user, .. }
             | Command::Confirm { user, .. }
             | Command::Cancel { user, .. }
+            | Command::Extend { user, .. }
             | Command::Refund { user, .. }
             | Command::Status { user, .. }
+            | Command::Look { user, .. }
             | Command::OfBuyer { user } => Some(*user),
             Command::Register { .. }
             | Command::Level { .. }
-            | Command::Look { .. }
+            | Command::Browse { .. }
             | Command::OfStore { .. }
             | Command::Count { .. }
             | Command::Sweep { .. } => None,
@@ -195,6 +209,7 @@ impl Command {
             Command::Ship { order, .. } => Some((*order, Act::Ship)),
             Command::Confirm { order, .. } => Some((*order, Act::Confirm)),
             Command::Cancel { order, .. } => Some((*order, Act::Cancel)),
+            Command::Extend { order, .. } => Some((*order, Act::Extend)),
             Command::Refund { order, .. } => Some((*order, Act::Refund)),
             _ => None,
         }
@@ -238,7 +253,7 @@ impl Command {
     /// The order that it is about.
     pub(crate) fn order(&self) -> Option<OrderId> {
         match self {
-            Command::Status { order, .. } => Some(*order),
+            Command::Status { order, .. } | Command::Look { order, .. } => Some(*order),
             other => other.act().map(|(order, _)| order),
         }
     }
@@ -284,7 +299,7 @@ impl Command {
                 let (user, book_id) = (AccountNo(*user), book.clone());
                 store_of(store, StoreMsg::SetListed { ticket, user, book_id, listed: *listed })
             }
-            Command::Look { store, book } => store_of(store, StoreMsg::Book { ticket, book_id: book.clone() }),
+            Command::Browse { store, book } => store_of(store, StoreMsg::Book { ticket, book_id: book.clone() }),
             Command::Level { store, book } => store_of(store, StoreMsg::Stock { ticket, book_id: book.clone() }),
             Command::Place { user, store, order, lines, .. } => {
                 let line = |(book, count): &(Arc<str>, i64)| NewLine { book_id: book.clone(), count: *count };
@@ -306,7 +321,8 @@ impl Command {
             }
             Command::Ship { store, order, .. } => {
                 let (order, store) = (*order, StoreNo(*store));
-                Send::Order(order.shard(), OrderMsg::Ship { ticket, order, store })
+                let confirm_after = Some(CONFIRM_AFTER);
+                Send::Order(order.shard(), OrderMsg::Ship { ticket, order, store, confirm_after })
             }
             Command::Confirm { user, order, .. } => {
                 let (user, order) = (Some(AccountNo(*user)), *order);
@@ -323,6 +339,14 @@ impl Command {
             Command::Status { user, order } => {
                 let (user, order) = (AccountNo(*user), *order);
                 Send::Order(order.shard(), OrderMsg::Status { ticket, order, user })
+            }
+            Command::Extend { user, order } => {
+                let (user, order) = (AccountNo(*user), *order);
+                Send::Order(order.shard(), OrderMsg::ExtendReceipt { ticket, order, user })
+            }
+            Command::Look { user, order, is_seller } => {
+                let (user, order, is_seller) = (AccountNo(*user), *order, *is_seller);
+                Send::Order(order.shard(), OrderMsg::Look { ticket, order, user, is_seller })
             }
             Command::OfBuyer { user } => {
                 let buyer = AccountNo(*user);

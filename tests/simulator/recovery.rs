@@ -310,7 +310,14 @@ impl Sim {
         let pending = |(id, order): (_, bookstore::internals::domain::Order)| {
             (order.status() == OrderStatus::Pending && order.deadline() <= now).then_some(id)
         };
-        match self.state()?.orders.into_iter().find_map(pending) {
+        let orders = self.state()?.orders;
+        let overdue = |(id, order): (&_, &bookstore::internals::domain::Order)| {
+            order.awaits().is_some_and(|at| at <= now).then_some(*id)
+        };
+        if let Some(id) = orders.iter().find_map(overdue) {
+            return Err(format!("order {id} is shipped, and its time to be confirmed is past"));
+        }
+        match orders.into_iter().find_map(pending) {
             None => Ok(()),
             Some(id) => Err(format!("order {id} is pending, and its deadline is past")),
         }

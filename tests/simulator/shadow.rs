@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bookstore::internals::domain::{Account, Order, OrderId, OrderStatus, PayKind, Store};
+use bookstore::internals::domain::{Account, By, Order, OrderId, OrderStatus, PayKind, Store};
 
 use crate::command::{Command, KeyId};
 use crate::setting::Setting;
@@ -25,6 +25,7 @@ pub(crate) enum Act {
     Direct,
     Platform,
     Ship,
+    Extend,
     Confirm,
     Cancel,
     Refund,
@@ -47,6 +48,8 @@ pub(crate) struct Standing {
     pub(crate) status: OrderStatus,
     pub(crate) payment: Option<PayKind>,
     pub(crate) shipped: bool,
+    extended: bool,
+    ended_by: Option<By>,
 }
 
 #[derive(Debug, Clone)]
@@ -112,6 +115,8 @@ pub(crate) struct ShadowOrder {
     pub(crate) seen: OrderStatus,
     /// Its deadline is not later.
     pub(crate) deadline_max: u64,
+    /// It is confirmed by itself not later.
+    pub(crate) confirm_max: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -131,7 +136,8 @@ pub(crate) struct State {
     pub(crate) orders: BTreeMap<OrderId, Order>,
 }
 
-const PLACED: Standing = Standing { status: OrderStatus::Pending, payment: None, shipped: false };
+const PLACED: Standing =
+    Standing { status: OrderStatus::Pending, payment: None, shipped: false, extended: false, ended_by: None };
 
 /// Whether an order of `status` may once have been seen as `seen`.
 pub(crate) fn is_past(status: OrderStatus, seen: OrderStatus) -> bool {
@@ -148,26 +154,48 @@ pub(crate) fn is_past(status: OrderStatus, seen: OrderStatus) -> bool {
 
 impl Standing {
     fn after(self, act: Act) -> Option<Standing> {
-        let Standing { status, shipped, .. } = self;
-        match (act, status) {
+        let ended = |status, by| Some(Standing { status, ended_by: Some(by), ..self });
+        match (act, self.status) {
             (Act::Direct, OrderStatus::Pending) => {
-                Some(Standing { status: OrderStatus::Paid, payment: Some(PayKind::Direct), shipped })
+                Some(Standing { status: OrderStatus::Paid, payment: Some(PayKind::Direct), ..self })
             }
             (Act::Platform, OrderStatus::Pending) => {
-                Some(Standing { status: OrderStatus::Paid, payment: Some(PayKind::Platform), shipped })
+                Some(Standing { status: OrderStatus::Paid, payment: Some(PayKind::Platform), ..self })
             }
-            (Act::Cancel, OrderStatus::Pending) => Some(Standing { status: OrderStatus::Canceled, ..self }),
-            (Act::Refund, OrderStatus::Paid) => Some(Standing { status: OrderStatus::Canceled, ..self }),
+            (Act::Cancel, OrderStatus::Pending) => ended(OrderStatus::Canceled, By::Buyer),
+            (Act::Extend, OrderStatus::Shipped) if self.awaits() && !self.extended => {
+                Some(Standing { extended: true, ..self })
+            }
+            (Act::Refund, OrderStatus::Paid) => ended(OrderStatus::Canceled, By::Buyer),
             (Act::Ship, OrderStatus::Paid) => Some(Standing { status: OrderStatus::Shipped, shipped: true, ..self }),
-            (Act::Confirm, OrderStatus::Paid | OrderStatus::Shipped) => {
-                Some(Standing { status: OrderStatus::Completed, ..self })
-            }
+            (Act::Confirm, OrderStatus::Paid | OrderStatus::Shipped) => ended(OrderStatus::Completed, By::Buyer),
             _ => None,
         }
     }
 
+    /// What happens to it by itself, when its time has come.
+    fn by_itself(self) -> Option<Standing> {
+        let status = match self.status {
+            OrderStatus::Pending => OrderStatus::Canceled,
+            OrderStatus::Shipped if self.awaits() => OrderStatus::Completed,
+            _ => return None,
+        };
+        Some(Standing { status, ended_by: Some(By::Deadline), ..self })
+    }
+
+    /// Whether it is confirmed by itself: all are that were shipped while the platform had the money.
+    fn awaits(self) -> bool {
+        self.status == OrderStatus::Shipped && self.payment == Some(PayKind::Platform)
+    }
+
     pub(crate) fn of(order: &Order) -> Self {
-        Standing { status: order.status(), payment: order.payment(), shipped: order.is_shipped() }
+        Standing {
+            status: order.status(),
+            payment: order.payment(),
+            shipped: order.is_shipped(),
+            extended: order.is_extended(),
+            ended_by: order.ended_by(),
+        }
     }
 }
 
@@ -176,8 +204,7 @@ fn explains(base: Standing, done: &[Act], perhaps: &[(Option<KeyId>, Act)], now:
     if done.is_empty() && base == now {
         return true;
     }
-    let expired = Standing { status: OrderStatus::Canceled, ..base };
-    if done.is_empty() && base.status == OrderStatus::Pending && expired == now {
+    if done.is_empty() && base.by_itself() == Some(now) {
         return true;
     }
     fn without<T: Copy>(acts: &[T], index: usize) -> Vec<T> {
@@ -304,8 +331,14 @@ impl Shadow {
                     lost: false,
                     seen: OrderStatus::Pending,
                     deadline_max: u64::MAX,
+                    confirm_max: u64::MAX,
                 };
                 self.orders.insert(*order, order_of);
+            }
+            Command::Extend { order, .. } => {
+                if let Some(order) = self.orders.get_mut(order) {
+                    order.confirm_max = u64::MAX;
+                }
             }
             _ => {}
         }
@@ -373,7 +406,7 @@ impl Shadow {
                     let (status, kind) = match act {
                         Act::Direct => (OrderStatus::Paid, Some(PayKind::Direct)),
                         Act::Platform => (OrderStatus::Paid, Some(PayKind::Platform)),
-                        Act::Ship => (OrderStatus::Shipped, None),
+                        Act::Ship | Act::Extend => (OrderStatus::Shipped, None),
                         Act::Confirm => (OrderStatus::Completed, None),
                         Act::Cancel | Act::Refund => (OrderStatus::Canceled, None),
                     };
@@ -752,6 +785,7 @@ impl Shadow {
             }
             order.base = now;
             order.deadline_max = found.deadline();
+            order.confirm_max = found.confirm_by().unwrap_or(u64::MAX);
             order.done.clear();
             order.perhaps.clear();
         }
@@ -826,6 +860,7 @@ impl Shadow {
             let found = &state.orders[id];
             (order.placed, order.base, order.seen) = (Known::Yes, Standing::of(found), found.status());
             order.deadline_max = found.deadline();
+            order.confirm_max = found.confirm_by().unwrap_or(u64::MAX);
             order.done.clear();
             order.perhaps.clear();
             let books = state.stores[&order.store].1.books();

@@ -481,7 +481,7 @@ impl Sim {
         let knew_placed = command.order().is_some_and(|id| self.shadow.is_placed(id));
         let succeeded_before = self.shadow.has_succeeded(&command);
         let known = match &command {
-            Command::Look { store, book } => self.shadow.shops.get(store).and_then(|shop| shop.books.get(book)),
+            Command::Browse { store, book } => self.shadow.shops.get(store).and_then(|shop| shop.books.get(book)),
             _ => None,
         };
         let (price_since, for_sale_since) =

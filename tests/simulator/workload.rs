@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bookstore::internals::domain::{AccountNo, OrderId, PayKind};
+use bookstore::internals::domain::{AccountNo, OrderId, OrderStatus, PayKind};
 
 use super::Sim;
 use crate::command::Command;
@@ -63,7 +63,12 @@ impl Sim {
             0..18 => {
                 let value = 1 + dice.roll(9_999_999) as i64;
                 let value = if dice.chance(150) { -value / 1_000 } else { value };
-                Command::AddFunds { user, value, key }
+                // Now and then all but a little, so that a seller does not have what a buyer wants back. Never all: two
+                // sums of what may have been done must not be alike.
+                let left = dice.chance(120).then(|| 1 + dice.roll(40) as i64);
+                let balance = |sim: &mut Self| Some(sim.state().ok()?.accounts.get(&user)?.1.balance());
+                let taken = left.and_then(|left| Some(balance(self)? - left)).filter(|taken| *taken > 0);
+                Command::AddFunds { user, value: taken.map_or(value, |taken| -taken), key }
             }
             18..22 => Command::Balance { user },
             22..24 => Command::Unregister { user },
@@ -75,7 +80,7 @@ impl Sim {
                 Command::AddStock { user: owner, store, book, delta }
             }
             33 if dice.chance(500) => Command::Level { store, book },
-            33 => Command::Look { store, book },
+            33 => Command::Browse { store, book },
             34 => Command::SetPrice { user: owner, store, book, price: dice.roll(500) as i64 },
             35 => Command::SetListed { user: owner, store, book, listed: dice.chance(700) },
             36..58 => {
@@ -106,18 +111,28 @@ impl Sim {
             (len, true) => len.saturating_sub(6),
             (_, false) => 0,
         };
-        let orders: Vec<OrderId> = self.shadow.orders.keys().skip(skip).copied().collect();
+        let mut orders: Vec<OrderId> = self.shadow.orders.keys().skip(skip).copied().collect();
+        // Few orders stay paid for long, and of others nothing comes back.
+        if (94..97).contains(&roll) && dice.chance(800) {
+            let paid = self.shadow.orders.iter().filter(|(_, order)| order.seen == OrderStatus::Paid);
+            orders = paid.map(|(id, _)| *id).collect();
+        }
         let order = *dice.pick(&orders)?;
         let known = &self.shadow.orders[&order];
         let (user, store) = (known.buyer, known.store);
         let owner = self.shadow.shops.get(&store)?.owner;
         let command = match roll {
-            66..78 => Command::Pay { user, order, kind: PayKind::Direct, key },
-            78..85 => Command::Pay { user, order, kind: PayKind::Platform, key },
-            85..88 => Command::Ship { user: owner, store, order },
-            88..92 => Command::Confirm { user, order, key },
+            66..77 => Command::Pay { user, order, kind: PayKind::Direct, key },
+            77..85 => Command::Pay { user, order, kind: PayKind::Platform, key },
+            85..89 => Command::Ship { user: owner, store, order },
+            89..91 => Command::Confirm { user, order, key },
+            91 => Command::Extend { user, order },
             92..94 => Command::Cancel { user, order, key },
-            94..98 => Command::Refund { user, order, key },
+            94..97 => Command::Refund { user, order, key },
+            97 => {
+                let is_seller = dice.chance(500);
+                Command::Look { user: if is_seller { owner } else { user }, order, is_seller }
+            }
             _ => Command::Status { user, order },
         };
         self.remember(command)

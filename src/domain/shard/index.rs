@@ -8,6 +8,7 @@ use super::super::key::{Kept, Scope};
 use super::super::order::{Order, OrderStatus};
 use super::keys::KeysAtRest;
 use super::queue::{Queue, ROOM_USED_LEAST};
+use crate::planted::{Fault, planted};
 
 /// The orders of the buyers of one shard: those in memory. Others rest on disk.
 #[derive(Debug, Default)]
@@ -16,6 +17,8 @@ pub struct OrderShard {
     pub(super) by_buyer: HashMap<AccountNo, OfBuyer>,
     pub(super) by_store: HashMap<StoreNo, Vec<OrderId>>,
     pub(super) deadlines: BTreeSet<(Millis, OrderId)>,
+    /// When orders are confirmed by themselves: those in memory, and those on disk that leave only this behind.
+    pub(super) awaited: BTreeSet<(Millis, OrderId)>,
     pub(super) resting: Queue,
     /// Which order keeps a buyer's idempotency key, the newest if there are several, with the time of its event.
     pub(super) keys: HashMap<(AccountNo, Scope), (OrderId, Millis)>,
@@ -37,8 +40,10 @@ impl OrderShard {
     /// Takes in an order that was placed, or a row.
     pub fn insert(&mut self, id: OrderId, order: Order) {
         if let Some(old) = self.orders.remove(&id) {
+            self.await_confirmation(id, old.awaits(), None);
             self.unindex(&HashMap::from([(id, old)]));
         }
+        self.await_confirmation(id, None, order.awaits());
         let of_buyer = self.by_buyer.entry(order.buyer).or_default();
         of_buyer.ids.push(id);
         of_buyer.open += usize::from(order.is_open());
@@ -67,9 +72,27 @@ impl OrderShard {
         self.orders.len()
     }
 
-    /// The first deadline.
+    /// The first time at which something happens to an order by itself.
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        let first = |times: &BTreeSet<(Millis, OrderId)>| times.first().map(|(time, _)| *time);
+        first(&self.deadlines).into_iter().chain(first(&self.awaited)).min()
+    }
+
+    /// Notes that an order on disk is confirmed by itself at this time. Nothing is if it is in memory: then that counts.
+    pub fn awaits_at_rest(&mut self, id: OrderId, at: Millis) {
+        if !self.orders.contains_key(&id) {
+            self.awaited.insert((at, id));
+        }
+    }
+
+    /// The time at which an order is confirmed by itself has changed.
+    fn await_confirmation(&mut self, id: OrderId, before: Option<Millis>, now: Option<Millis>) {
+        if before != now {
+            if let Some(at) = before {
+                self.awaited.remove(&(at, id));
+            }
+            self.awaited.extend(now.map(|at| (at, id)));
+        }
     }
 
     /// The wrong thing, see `Fault::DeadlineSkippedAtRecovery`.
@@ -83,12 +106,13 @@ impl OrderShard {
             return;
         };
         let (was_pending, was_open) = (order.status == OrderStatus::Pending, order.is_open());
-        let keys = order.keys.len();
+        let (keys, awaited) = (order.keys.len(), order.awaits());
         order.apply(event, at);
         for kept in &order.keys[keys..] {
             keep(&mut self.keys, id, order.buyer, kept);
         }
         let (deadline, seq, is_open) = (order.deadline, order.seq, order.is_open());
+        let awaits = order.awaits();
         if let Some(of_buyer) = self.by_buyer.get_mut(&order.buyer) {
             of_buyer.pending -= usize::from(was_pending);
             of_buyer.open -= usize::from(was_open && !is_open);
@@ -96,14 +120,18 @@ impl OrderShard {
         if was_pending {
             self.deadlines.remove(&(deadline, id));
         }
+        self.await_confirmation(id, awaited, awaits);
         // No event leaves an order pending.
         self.resting.push(id, seq);
     }
 
-    /// Takes orders out of memory.
+    /// Takes orders out of memory. When they are confirmed by themselves stays.
     pub(super) fn remove(&mut self, ids: impl IntoIterator<Item = OrderId>) -> usize {
         let gone = ids.into_iter().filter_map(|id| self.orders.remove(&id).map(|order| (id, order)));
         let gone: HashMap<_, _> = gone.collect();
+        if planted(Fault::AwaitedForgottenAtRest) {
+            self.awaited.retain(|(_, id)| !gone.contains_key(id));
+        }
         self.unindex(&gone);
         shrink(&mut self.orders);
         shrink(&mut self.by_buyer);

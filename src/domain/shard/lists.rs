@@ -1,4 +1,4 @@
-//! What is asked of many orders at once: lists, the sweep of expired ones, and whether a buyer may go.
+//! What is asked of many orders at once: lists, and whether a buyer may go.
 
 use super::super::effect::{Effect, Effects, OrdersOf, Outcome, Resting};
 use super::super::ids::{AccountNo, Millis, OrderId, Ticket};
@@ -6,9 +6,6 @@ use super::super::message::{AccountMsg, Cred, OrderMsg, Send};
 use super::super::refusal::Refusal;
 use super::{OrderShard, Work, refused};
 use crate::planted::{Fault, planted};
-
-/// Expired orders that are canceled in one go, so that a flood of deadlines does not flood the stores.
-const EXPIRED_AT_ONCE: usize = 1_000;
 
 impl OrderShard {
     /// The orders of a buyer, or this shard's part of a store's: those in memory; those at rest are added to them.
@@ -26,7 +23,8 @@ impl OrderShard {
         if ids.len() > limit {
             return fx.push(Effect::Reply(ticket, Outcome::TooMany));
         }
-        if self.park(work, msg, self.expired_of(ids, now), fx).is_some() {
+        let due = self.due_of(work, ids, now);
+        if self.park(work, msg, due, now, fx).is_some() {
             let rows = ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order.clone())));
             let orders = rows.collect();
             fx.push(Effect::Resting(Resting::List { ticket, of, limit, orders }));
@@ -42,15 +40,6 @@ impl OrderShard {
         self.by_buyer.get(&buyer).map_or_else(Vec::new, |of_buyer| of_buyer.on_disk.iter().copied().collect())
     }
 
-    pub(super) fn sweep(&self, work: &mut Work, msg: OrderMsg, ticket: Ticket, now: Millis, fx: &mut Effects<Self>) {
-        let due = self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
-        let expired = due.take(EXPIRED_AT_ONCE).map(|(_, id)| *id).collect();
-        if self.park(work, msg, expired, fx).is_some() {
-            fx.push(Effect::Reply(ticket, Outcome::Done));
-            fx.extend(self.next_deadline().map(Effect::Deadline));
-        }
-    }
-
     /// Whether this shard has an open order of a store that is being closed, in memory or at rest. One that is being paid,
     /// confirmed or canceled is open until that is through.
     pub(super) fn open_of_store(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
@@ -58,7 +47,8 @@ impl OrderShard {
             return;
         };
         let ids = self.by_store.get(&store).map_or(&[][..], |ids| ids);
-        if self.park(work, msg, self.expired_of(ids, now), fx).is_none() {
+        let due = self.due_of(work, ids, now);
+        if self.park(work, msg, due, now, fx).is_none() {
             return;
         }
         let orders = || ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order)));
@@ -85,7 +75,8 @@ impl OrderShard {
         if let Some(waiting) = work.closing.get_mut(&buyer) {
             return waiting.push(msg);
         }
-        if self.park(work, msg, self.expired_of(self.ids_of(buyer), now), fx).is_none() {
+        let due = self.due_of(work, self.ids_of(buyer), now);
+        if self.park(work, msg, due, now, fx).is_none() {
             return;
         }
         let open = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.open);

@@ -5,10 +5,12 @@
 //! - `work`: sagas in flight and who waits;
 //! - `index`: the orders in memory, by id, buyer, store and deadline;
 //! - `keys`: idempotency keys;
+//! - `due`: what happens to orders by itself, when its time has come;
 //! - `refund`: the way back of an order that is paid;
 //! - `lists`: what is asked of many orders at once, and unregister;
 //! - `resting`: orders that come into memory and leave it, by a `queue` of who rests longest.
 
+mod due;
 mod index;
 mod keys;
 mod lists;
@@ -51,8 +53,8 @@ impl OrderShard {
             return None;
         };
         let late_is_fine = planted(Fault::LatePaymentTaken) && matches!(msg, OrderMsg::Pay { .. });
-        if order.is_expired(now) && !late_is_fine {
-            Self::expire(work, id, order, fx);
+        if !late_is_fine {
+            Self::begin_due(work, id, order, now, fx);
         }
         if let Some(saga) = work.sagas.get_mut(&id) {
             saga.waiting.push(msg.clone());
@@ -76,38 +78,6 @@ impl OrderShard {
         }
         work.begin(id, ticket, scope(order.buyer, key));
         fx.push(release(id, order, by, key, false));
-    }
-
-    /// Cancels an order whose deadline is past, unless a saga is in flight: a payment that started in time wins.
-    fn expire(work: &mut Work, id: OrderId, order: &Order, fx: &mut Effects<Self>) {
-        if !work.sagas.contains_key(&id) && judge(order.status, Command::Expire, id) != Judgement::Ignore {
-            Self::start_cancel(work, id, order, Ticket::NOBODY, By::Deadline, None, fx);
-        }
-    }
-
-    /// Parks `msg` until every one of the expired orders is canceled (or paid, if a payment was on its way).
-    /// Gives the message back if there is none.
-    fn park(&self, work: &mut Work, msg: OrderMsg, expired: Vec<OrderId>, fx: &mut Effects<Self>) -> Option<OrderMsg> {
-        if expired.is_empty() {
-            return Some(msg);
-        }
-        let part = work.next_part;
-        work.next_part += 1;
-        work.parts.insert(part, (msg, expired.len()));
-        for id in expired {
-            if let Some(order) = self.orders.get(&id) {
-                Self::expire(work, id, order, fx);
-            }
-            if let Some(saga) = work.sagas.get_mut(&id) {
-                saga.waiting.push(OrderMsg::PartEnded { part });
-            }
-        }
-        None
-    }
-
-    fn expired_of(&self, ids: &[OrderId], now: Millis) -> Vec<OrderId> {
-        let expired = |id: &&OrderId| self.orders.get(id).is_some_and(|order| order.is_expired(now));
-        ids.iter().filter(expired).copied().collect()
     }
 
     fn place(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
@@ -172,10 +142,7 @@ impl OrderShard {
             return;
         }
         if order.payment == Some(PayKind::Platform) {
-            work.begin(id, ticket, scope(order.buyer, key));
-            let credit = Credit { cause: CreditCause::Confirmation, amount: order.total, by: By::Buyer, key };
-            let credit = AccountMsg::Credit { order: id, credit };
-            return fx.push(Effect::Send(Send::Account(order.seller, credit)));
+            return Self::start_confirm(work, id, order, ticket, By::Buyer, key, fx);
         }
         fx.push(Effect::Append((id, OrderEvent::Completed { by: By::Buyer, key })));
         fx.push(Effect::Reply(ticket, Outcome::Done));
@@ -207,7 +174,7 @@ impl OrderShard {
     }
 
     fn ship(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
-        let OrderMsg::Ship { ticket, order: id, store } = msg else {
+        let OrderMsg::Ship { ticket, order: id, store, confirm_after } = msg else {
             return;
         };
         let Some(order) = self.find(work, id, &msg, now, fx) else {
@@ -217,7 +184,11 @@ impl OrderShard {
             return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
         if go(order, Command::Ship, id, ticket, fx) {
-            fx.push(Effect::Append((id, OrderEvent::Shipped { confirm_by: None })));
+            // Who was paid directly has the money: it makes no difference to him.
+            let is_awaited = order.payment == Some(PayKind::Platform) || planted(Fault::DirectlyPaidIsAwaited);
+            let confirm_by = confirm_after.filter(|_| is_awaited).map(|after| now.saturating_add(after));
+            fx.push(Effect::Append((id, OrderEvent::Shipped { confirm_by })));
+            fx.extend(confirm_by.map(Effect::Deadline));
             fx.push(Effect::Reply(ticket, Outcome::Done));
         }
     }
@@ -240,7 +211,7 @@ impl OrderShard {
         }
     }
 
-    /// A read answers from the state, also while a saga is in flight; only an expired order is canceled first.
+    /// A read answers from the state, also while a saga is in flight; only what is due happens first.
     fn read(&self, work: &mut Work, msg: OrderMsg, now: Millis, fx: &mut Effects<Self>) {
         let (ticket, id, user, is_seller) = match msg {
             OrderMsg::Status { ticket, order, user } => (ticket, order, user, false),
@@ -253,7 +224,7 @@ impl OrderShard {
         if user != if is_seller { order.seller } else { order.buyer } {
             return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
-        if order.is_expired(now) {
+        if order.is_expired(now) || work.is_overdue(id, order, now) {
             let _ = self.find(work, id, &msg, now, fx);
             return;
         }
@@ -371,12 +342,18 @@ impl Entity for OrderShard {
             OrderMsg::Released { order, by, key } => {
                 self.close(work, order, OrderEvent::Canceled { by, key }, fx);
             }
+            OrderMsg::NotCredited { order, refusal } => {
+                if work.is_for_nobody(order) {
+                    work.pause(order, now);
+                }
+                work.end(order, Outcome::Refused(refusal), fx);
+            }
             OrderMsg::NotHeld { order, refusal }
-            | OrderMsg::NotCredited { order, refusal }
             | OrderMsg::NotReleased { order, refusal }
             | OrderMsg::NotTakenBack { order, refusal } => work.end(order, Outcome::Refused(refusal), fx),
             OrderMsg::Confirm { .. } => self.confirm(work, msg, now, fx),
             OrderMsg::Ship { .. } => self.ship(work, msg, now, fx),
+            OrderMsg::ExtendReceipt { .. } => self.extend_receipt(work, msg, now, fx),
             OrderMsg::Cancel { .. } => self.cancel(work, msg, now, fx),
             OrderMsg::Refund { .. } => self.refund(work, msg, now, fx),
             OrderMsg::Status { .. } | OrderMsg::Look { .. } => self.read(work, msg, now, fx),
@@ -384,7 +361,8 @@ impl Entity for OrderShard {
                 Some(found) => fx.push(Effect::Reply(ticket, Outcome::Buyer(found.buyer))),
                 None => Self::load(work, order, msg, fx),
             },
-            OrderMsg::Loaded { order, unreadable } => self.loaded(work, order, unreadable, fx),
+            OrderMsg::Loaded { order, unreadable } => self.loaded(work, order, unreadable, now, fx),
+            OrderMsg::Overdue { order, part } => self.overdue_loaded(work, order, part, now, fx),
             OrderMsg::OfBuyer { .. } | OrderMsg::OfStore { .. } => self.list(work, msg, now, fx),
             OrderMsg::Count { ticket, buyer } => {
                 let (in_memory, orders) = (self.ids_of(buyer).len(), self.on_disk_of(buyer));
@@ -406,14 +384,7 @@ impl Entity for OrderShard {
             OrderMsg::Due => self.sweep(work, msg, Ticket::NOBODY, now, fx),
             OrderMsg::Sweep { ticket } => self.sweep(work, msg, ticket, now, fx),
             OrderMsg::Flush => work.flush(fx),
-            OrderMsg::PartEnded { part } => {
-                if let Some((_, left)) = work.parts.get_mut(&part) {
-                    *left -= 1;
-                    if *left == 0 {
-                        fx.extend(work.parts.remove(&part).map(|(msg, _)| Effect::Again(msg)));
-                    }
-                }
-            }
+            OrderMsg::PartEnded { part } => work.part_ended(part, fx),
         }
     }
 

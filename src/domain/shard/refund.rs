@@ -243,7 +243,10 @@ mod tests {
         shop.pay(PayKind::Platform);
         let stranger = OrderMsg::Refund { ticket: Ticket(2), order: id(), user: SELLER, key: None };
         assert_eq!(shop.ask(stranger), "518");
-        assert_eq!(shop.ask(OrderMsg::Ship { ticket: Ticket(3), order: id(), store: STORE }), "Done");
+        assert_eq!(
+            shop.ask(OrderMsg::Ship { ticket: Ticket(3), order: id(), store: STORE, confirm_after: None }),
+            "Done"
+        );
         assert_eq!(shop.refund(), "521");
         assert_eq!((shop.balances(), shop.shelf()), ([0, 0], (1, 2)));
     }

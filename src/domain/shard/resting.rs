@@ -121,14 +121,18 @@ impl OrderShard {
     }
 
     /// The order was taken in, or it does not exist.
-    pub(super) fn loaded(&self, work: &mut Work, id: OrderId, unreadable: bool, fx: &mut Effects<Self>) {
+    pub(super) fn loaded(&self, work: &mut Work, id: OrderId, unreadable: bool, now: Millis, fx: &mut Effects<Self>) {
         let waiting = work.loading.remove(&id).unwrap_or_default();
         if self.orders.contains_key(&id) {
             return fx.extend(waiting.into_iter().map(Effect::Again));
         }
-        fx.extend(waiting.iter().map(|msg| match unreadable {
-            true => Effect::Reply(caller(msg), Outcome::Unreadable),
-            false => refused(caller(msg), Refusal::NoOrder(id.to_string())),
+        fx.extend(waiting.iter().map(|msg| match (msg, unreadable) {
+            (OrderMsg::Overdue { part, .. }, _) => {
+                work.pause(id, now);
+                Effect::Again(OrderMsg::PartEnded { part: *part })
+            }
+            (msg, true) => Effect::Reply(caller(msg), Outcome::Unreadable),
+            (msg, false) => refused(caller(msg), Refusal::NoOrder(id.to_string())),
         }));
     }
 }
@@ -144,6 +148,7 @@ pub(super) fn caller(msg: &OrderMsg) -> Ticket {
         | OrderMsg::Refund { ticket, .. }
         | OrderMsg::Status { ticket, .. }
         | OrderMsg::Look { ticket, .. }
+        | OrderMsg::ExtendReceipt { ticket, .. }
         | OrderMsg::Buyer { ticket, .. } => *ticket,
         // No other message waits for that.
         _ => Ticket::NOBODY,
@@ -319,13 +324,13 @@ mod tests {
         assert!(!work.is_quiet());
         fx.clear();
         shard.bring_back(id(1), order(OrderStatus::Paid));
-        shard.loaded(&mut work, id(1), false, &mut fx);
+        shard.loaded(&mut work, id(1), false, 0, &mut fx);
         assert!(matches!(fx[..], [Effect::Again(_), Effect::Again(_)]), "{fx:?}");
         assert!(work.is_quiet());
 
         fx.clear();
         OrderShard::load(&mut work, id(2), OrderMsg::Buyer { ticket: Ticket(3), order: id(2) }, &mut fx);
-        shard.loaded(&mut work, id(2), false, &mut fx);
+        shard.loaded(&mut work, id(2), false, 0, &mut fx);
         let [_, Effect::Reply(Ticket(3), Outcome::Refused(refusal))] = &fx[..] else { panic!("{fx:?}") };
         assert_eq!(refusal.code(), 518);
     }

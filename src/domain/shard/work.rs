@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::effect::{Effect, Effects, Outcome};
 use super::super::event::Evidence;
-use super::super::ids::{AccountNo, OrderId, Ticket};
+use super::super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::super::key::Scope;
 use super::super::message::{Address, OrderMsg, Send};
 use super::OrderShard;
@@ -27,6 +27,10 @@ pub struct Work {
     pub(super) next_part: u64,
     /// Sorted, so that it is dropped in an order that can be repeated.
     pub(super) settled: BTreeMap<Address, Vec<Evidence>>,
+    /// Orders that could not be confirmed by themselves, and when that is tried again.
+    pub(super) paused: BTreeMap<OrderId, Millis>,
+    /// A `Due` waits for what is due; another one would find no more.
+    pub(super) sweeping: bool,
     /// Orders that are being brought into memory, with the commands that wait for them.
     pub(super) loading: HashMap<OrderId, Vec<OrderMsg>>,
     /// Idempotency keys whose command is in flight, or that are looked up on disk, with the commands that wait.
@@ -58,6 +62,11 @@ impl Work {
             self.keys.entry(key).or_default();
         }
         self.sagas.insert(order, Saga { ticket, key, waiting: Vec::new() });
+    }
+
+    /// Whether the order's saga began by itself, for nobody.
+    pub(super) fn is_for_nobody(&self, order: OrderId) -> bool {
+        self.sagas.get(&order).is_some_and(|saga| saga.ticket == Ticket::NOBODY)
     }
 
     /// Ends a saga: answers its caller and lets those who waited go on.
