@@ -7,7 +7,12 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use bookstore::disk::RealDisk;
+use bookstore::internals::domain::{EVENT_VERSION, Record, StoreEvent, StoreNo, decode, encode};
+use bookstore::internals::journal::{FileLog, FileLogOptions, Frame, LogStore, encode_frame};
+use bookstore::{Config, Credential, Engine, NewBook, NewLine};
 use common::files::{content, copy, files, flip, killed_shop};
 use common::{Done, Server, bookstore, bookstore_fed};
 use tempfile::TempDir;
@@ -179,4 +184,42 @@ fn what_cannot_be_checked_is_not_called_sound() {
     assert!(String::from_utf8_lossy(&done.stderr).contains("snapshots"));
     let named = common::tool::command(&[&"check"]).env("BOOKSTORE_DATA_DIR", "elsewhere").output().unwrap();
     assert!(String::from_utf8_lossy(&named.stderr).contains("elsewhere"), "{named:?}");
+}
+
+/// No checksum is wrong, but the shop contradicts itself: a store is closed, and an order of it is open.
+#[test]
+fn an_open_order_in_a_closed_store_is_found() {
+    let parent = TempDir::new().unwrap();
+    let dir = parent.path().join("data");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut config = Config::directory(&dir);
+        (config.password_params.memory_kib, config.password_params.iterations) = (8, 1);
+        let engine = Engine::open(config).await.unwrap();
+        engine.register("seller", "pw").await.unwrap();
+        engine.create_store("seller", Credential::Trusted, "store").await.unwrap();
+        let book = NewBook { id: "b", price: 1, document: "{}" };
+        engine.add_book("seller", Credential::Trusted, "store", book, 5).await.unwrap();
+        let lines = [NewLine { book_id: "b", count: 1 }];
+        engine.new_order("seller", Credential::Trusted, "store", &lines).await.unwrap();
+    });
+    drop(runtime);
+    check(&dir).ok().says("sound");
+    let (mut seq, mut at) = (0, 0);
+    let visit = &mut |frame: Frame<'_>| {
+        if let Record::Store(_, of_store, when, _) = decode(frame.kind, frame.version, frame.payload).unwrap() {
+            (seq, at) = (of_store, when);
+        }
+        Ok(())
+    };
+    let options = FileLogOptions { segment_bytes: 64 << 20 };
+    let (mut log, found) = FileLog::open(Arc::new(RealDisk), &dir.join("journal"), options, 0, visit).unwrap();
+    let (mut payload, mut body) = (Vec::new(), Vec::new());
+    let kind = encode(&StoreEvent::Closed, StoreNo(1), seq + 1, at, &mut payload);
+    let (lsn, epoch) = (found.last_lsn + 1, found.last_epoch + 1);
+    encode_frame(&mut body, &Frame { lsn, epoch, kind, version: EVENT_VERSION, payload: &payload });
+    log.append(lsn, 1, epoch, &body).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    check(&dir).ends_with_status(1).says("1 contradictions: orders that are open in a closed store");
 }

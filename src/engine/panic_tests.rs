@@ -257,3 +257,43 @@ async fn a_panic_beside_the_changes_ends_the_engine() {
         assert!(why.contains("panicked"), "{why}");
     }
 }
+
+/// While a store closes: it is closed or it is open, whoever panics, and its owner's account knows which.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_while_a_store_closes_leaves_it_open_or_closed() {
+    let (mut answered, mut stopped) = (0, 0);
+    for kind in ["account", "store", "order shard"] {
+        for point in POINTS {
+            for passes in [0, 1, 16] {
+                let disk = MemoryDisk::new();
+                let engine = Engine::open(config(&disk)).await.unwrap();
+                shop(&engine).await;
+                engine.core.system.trap.set(kind, point, passes);
+                let closing = tokio::time::timeout(Duration::from_secs(20), engine.close_store("seller", T, "store"));
+                let outcome = closing.await.expect("a caller waits for ever");
+                match &outcome {
+                    Ok(()) => {}
+                    Err(Error::OutcomeUnknown(_)) => stopped += 1,
+                    Err(Error::Refused(refusal)) => {
+                        assert!(refusal.to_string().contains("nothing was done"), "{refusal}");
+                        answered += 1;
+                        engine.close_store("seller", T, "store").await.unwrap();
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+                drop(engine);
+                let engine = Engine::open(config(&disk)).await.unwrap();
+                let report = engine.audit().await.unwrap();
+                assert_eq!(report.contradictions, 0, "{kind} {point:?} {passes}: {report:?}");
+                if !matches!(outcome, Err(Error::OutcomeUnknown(_))) {
+                    assert_eq!(report.closed_stores, 1, "{kind} {point:?} {passes}");
+                }
+                let lines = [NewLine { book_id: "book", count: 1 }];
+                let order = engine.new_order("buyer-0", T, "store", &lines).await;
+                assert_eq!(order.is_ok(), report.closed_stores == 0, "{order:?}");
+            }
+        }
+    }
+    println!("{answered} panics answered with 530, {stopped} ended the engine");
+    assert!(answered > 1 && stopped > 5, "{answered} {stopped}");
+}
