@@ -14,6 +14,9 @@ pub(crate) enum Scenario {
     Paid,
     /// new_order alone: one request. The orders stay pending.
     NewOrder,
+    /// new_order, pay_to_platform, ship: three requests. The server confirms the orders by itself: the audit waits for
+    /// that, so start it with a short `--auto-confirm`.
+    Shipped,
 }
 
 impl fmt::Display for Scenario {
@@ -21,6 +24,7 @@ impl fmt::Display for Scenario {
         out.pad(match self {
             Self::Paid => "paid",
             Self::NewOrder => "new-order",
+            Self::Shipped => "shipped",
         })
     }
 }

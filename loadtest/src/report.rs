@@ -116,6 +116,7 @@ impl fmt::Display for Report {
         let what = match self.scenario {
             Scenario::Paid => "paid orders",
             Scenario::NewOrder => "orders",
+            Scenario::Shipped => "shipped orders",
         };
         writeln!(
             out,

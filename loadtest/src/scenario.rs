@@ -113,6 +113,10 @@ pub(crate) struct Plan {
     pub(crate) orders: Vec<PreparedOrder>,
     /// For each buyer the request that pays an order, with room for the order id.
     payments: Vec<Prepared>,
+    /// The same to the platform.
+    to_platform: Vec<Prepared>,
+    /// For each store the request that ships an order, with room for the order id.
+    shippings: Vec<Prepared>,
     /// Whether requests carry an idempotency key.
     pub(crate) keys: bool,
     /// Makes keys different from those of other runs on the same server.
@@ -168,12 +172,16 @@ impl Plan {
             buyers,
             orders: Vec::new(),
             payments: Vec::new(),
+            to_platform: Vec::new(),
+            shippings: Vec::new(),
             keys: load.keys,
             run: ns_since_1970() as u64 ^ u64::from(std::process::id()).rotate_right(16),
             orders_sent: AtomicU64::new(0),
         };
         plan.orders = (0..ORDERS_PREPARED).map(|_| plan.prepare_order(load, &mut random)).collect();
-        plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
+        let payments = |path| plan.buyers.iter().map(|buyer| plan.prepare_payment(path, buyer)).collect();
+        (plan.payments, plan.to_platform) = (payments("/buyer/payment"), payments("/buyer/pay_to_platform"));
+        plan.shippings = plan.stores.iter().map(|store| plan.prepare_shipping(store)).collect();
         plan
     }
 
@@ -199,11 +207,18 @@ impl Plan {
         }
     }
 
-    fn prepare_payment(&self, buyer: &User) -> Prepared {
+    fn prepare_payment(&self, path: &str, buyer: &User) -> Prepared {
         let room = "0".repeat(ORDER_ID_BYTES);
         let (id, password) = (json!(buyer.id), json!(buyer.password));
         let body = format!(r#"{{"user_id":{id},"password":{password},"order_id":"{room}"}}"#);
-        Prepared::new(&self.target, self.mode, "/buyer/payment", None, self.keys, &body)
+        Prepared::new(&self.target, self.mode, path, None, self.keys, &body)
+    }
+
+    fn prepare_shipping(&self, store: &Store) -> Prepared {
+        let room = "0".repeat(ORDER_ID_BYTES);
+        let (id, store_id) = (json!(store.owner.id), json!(store.id));
+        let body = format!(r#"{{"user_id":{id},"store_id":{store_id},"order_id":"{room}"}}"#);
+        Prepared::new(&self.target, self.mode, "/seller/ship", Some(&store.owner.token), false, &body)
     }
 
     /// Writes a prepared order into `request`, which is reused from call to call. Each has a key of its own: who does not
@@ -220,11 +235,25 @@ impl Plan {
 
     /// Writes the request that pays `order_id` into `request`, as above; its key is that id.
     pub(crate) fn payment_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        self.payments[buyer].write(order_id, request);
-        // The order id is the last field: behind it come a quote and a brace.
-        let start = request.len() - ORDER_ID_BYTES - 2;
-        request[start..start + ORDER_ID_BYTES].copy_from_slice(order_id);
+        fill_in(&self.payments[buyer], order_id, request);
     }
+
+    /// Writes the request that pays `order_id` to the platform into `request`, as above.
+    pub(crate) fn platform_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
+        fill_in(&self.to_platform[buyer], order_id, request);
+    }
+
+    /// Writes the request that ships `order_id` into `request`. It has no key: once it is done it is refused.
+    pub(crate) fn shipping_request(&self, store: usize, order_id: &OrderId, request: &mut Vec<u8>) {
+        fill_in(&self.shippings[store], order_id, request);
+    }
+}
+
+/// Writes a request about an order, whose id is its key and its last field: behind it come a quote and a brace.
+fn fill_in(prepared: &Prepared, order_id: &OrderId, request: &mut Vec<u8>) {
+    prepared.write(order_id, request);
+    let start = request.len() - ORDER_ID_BYTES - 2;
+    request[start..start + ORDER_ID_BYTES].copy_from_slice(order_id);
 }
 
 async fn fill_store(api: &mut Api, store: &mut Store) -> Result<(), Failure> {
@@ -404,11 +433,13 @@ pub(crate) mod tests {
             buyers: vec![user("b0"), user("b1")],
             orders,
             payments: Vec::new(),
+            to_platform: Vec::new(),
+            shippings: Vec::new(),
             keys: true,
             run: 0xabc,
             orders_sent: AtomicU64::new(16),
         };
-        plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment(buyer)).collect();
+        plan.payments = plan.buyers.iter().map(|buyer| plan.prepare_payment("/buyer/payment", buyer)).collect();
         plan
     }
 
