@@ -16,6 +16,9 @@ pub(crate) enum Scenario {
     NewOrder,
     /// new_order, payment, and refund_order of the same order: three requests, after which all is as it was.
     Refunded,
+    /// new_order, pay_to_platform, ship: three requests. The server confirms the orders by itself: the audit waits for
+    /// that, so start it with a short `--auto-confirm`.
+    Shipped,
 }
 
 impl fmt::Display for Scenario {
@@ -24,6 +27,7 @@ impl fmt::Display for Scenario {
             Self::Paid => "paid",
             Self::NewOrder => "new-order",
             Self::Refunded => "refunded",
+            Self::Shipped => "shipped",
         })
     }
 }

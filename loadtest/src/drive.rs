@@ -69,6 +69,7 @@ impl Counts {
             Pending::Order(index) => self.tally.ordered[index] += 1,
             Pending::Payment(index) => self.tally.paid[index] += 1,
             Pending::Refund(index) => self.tally.refunded[index] += 1,
+            Pending::Shipping(index) => self.tally.shipped[index] += 1,
         }
     }
 
@@ -77,6 +78,7 @@ impl Counts {
             Pending::Order(index) => self.tally.ordered_unknown[index] += 1,
             Pending::Payment(index) => self.tally.paid_unknown[index] += 1,
             Pending::Refund(index) => self.tally.refunded_unknown[index] += 1,
+            Pending::Shipping(index) => self.tally.shipped_unknown[index] += 1,
         }
     }
 
@@ -86,6 +88,7 @@ impl Counts {
             Pending::Order(_) => self.new_order_us.saturating_record(us),
             Pending::Payment(_) => self.payment_us.saturating_record(us),
             Pending::Refund(_) => self.refund_us.saturating_record(us),
+            Pending::Shipping(_) => {}
         }
     }
 
@@ -112,7 +115,9 @@ pub(crate) async fn drive(
     let start = Instant::now() + load.warmup;
     let window = Window { start, end: start + pace.duration };
     let give_up = tokio::time::Instant::from_std(window.end + load.timeout);
-    let counts = Arc::new(Mutex::new(Counts::new(plan.orders.len())?));
+    let mut counts = Counts::new(plan.orders.len())?;
+    counts.tally.to_platform = scenario == Scenario::Shipped;
+    let counts = Arc::new(Mutex::new(counts));
     let connections: Vec<_> = (0..u64::from(pace.connections))
         .map(|number| {
             let random = Random::new(load.seed ^ (number << 32));
@@ -151,6 +156,7 @@ enum Pending {
     Order(usize),
     Payment(usize),
     Refund(usize),
+    Shipping(usize),
 }
 
 /// What the server said, or did not say.
@@ -192,10 +198,16 @@ impl Connection {
             let index = self.random.index(self.plan.orders.len());
             let (mut now, order_id) = self.new_order(index, began).await;
             let mut done = order_id.is_some();
-            if let (Some(order_id), Scenario::Paid | Scenario::Refunded) = (order_id, self.scenario) {
+            if let (Some(order_id), Scenario::Paid | Scenario::Refunded | Scenario::Shipped) = (order_id, self.scenario)
+            {
                 (now, done) = self.on_order(Pending::Payment(index), &order_id, now).await;
-                if done && self.scenario == Scenario::Refunded {
-                    (now, done) = self.on_order(Pending::Refund(index), &order_id, now).await;
+                let next = match self.scenario {
+                    Scenario::Refunded => Some(Pending::Refund(index)),
+                    Scenario::Shipped => Some(Pending::Shipping(index)),
+                    Scenario::Paid | Scenario::NewOrder => None,
+                };
+                if let Some(next) = next.filter(|_| done) {
+                    (now, done) = self.on_order(next, &order_id, now).await;
                 }
             }
             if done && self.measured(now) {
@@ -219,16 +231,25 @@ impl Connection {
         (now, order_id)
     }
 
-    /// Pays or refunds.
+    /// Pays, refunds or ships.
     async fn on_order(&mut self, pending: Pending, order_id: &OrderId, began: Instant) -> (Instant, bool) {
         self.pending = Some(pending);
-        let buyer = |index: usize| self.plan.orders[index].buyer;
+        let (plan, request) = (&self.plan, &mut self.request);
+        let buyer = |index: usize| plan.orders[index].buyer;
         match pending {
             Pending::Order(_) => {}
-            Pending::Payment(index) => self.plan.payment_request(buyer(index), order_id, &mut self.request),
-            Pending::Refund(index) => self.plan.refund_request(buyer(index), order_id, &mut self.request),
+            Pending::Payment(index) if self.scenario == Scenario::Shipped => {
+                plan.platform_request(buyer(index), order_id, request);
+            }
+            Pending::Payment(index) => plan.payment_request(buyer(index), order_id, request),
+            Pending::Refund(index) => plan.refund_request(buyer(index), order_id, request),
+            Pending::Shipping(index) => plan.shipping_request(plan.orders[index].store, order_id, request),
         }
-        let (outcome, error, _) = self.exchange().await;
+        let (mut outcome, error, _) = self.exchange().await;
+        // Shipping has no key and needs none: nobody else ships this order, so who is told that it is shipped did it.
+        if matches!((pending, &outcome), (Pending::Shipping(_), Outcome::Refused(529))) {
+            outcome = Outcome::Acknowledged;
+        }
         let now = Instant::now();
         if self.book(&outcome, error, began, now).await { (now, true) } else { (Instant::now(), false) }
     }

@@ -119,6 +119,7 @@ impl fmt::Display for Report {
             Scenario::Paid => "paid orders",
             Scenario::NewOrder => "orders",
             Scenario::Refunded => "refunded orders",
+            Scenario::Shipped => "shipped orders",
         };
         writeln!(
             out,

@@ -115,6 +115,10 @@ pub(crate) struct Plan {
     payments: Vec<Prepared>,
     /// For each buyer the request that wants the money back, the same.
     refunds: Vec<Prepared>,
+    /// The same to the platform.
+    to_platform: Vec<Prepared>,
+    /// For each store the request that ships an order, with room for the order id.
+    shippings: Vec<Prepared>,
     /// Whether requests carry an idempotency key.
     pub(crate) keys: bool,
     /// Makes keys different from those of other runs on the same server.
@@ -171,6 +175,8 @@ impl Plan {
             orders: Vec::new(),
             payments: Vec::new(),
             refunds: Vec::new(),
+            to_platform: Vec::new(),
+            shippings: Vec::new(),
             keys: load.keys,
             run: ns_since_1970() as u64 ^ u64::from(std::process::id()).rotate_right(16),
             orders_sent: AtomicU64::new(0),
@@ -182,7 +188,10 @@ impl Plan {
 
     fn prepare_on_orders(&mut self) {
         let prepare = |path: &str| self.buyers.iter().map(|buyer| self.prepare_on_order(path, buyer)).collect();
-        (self.payments, self.refunds) = (prepare("/buyer/payment"), prepare("/buyer/refund_order"));
+        let (payments, refunds) = (prepare("/buyer/payment"), prepare("/buyer/refund_order"));
+        let to_platform = prepare("/buyer/pay_to_platform");
+        self.shippings = self.stores.iter().map(|store| self.prepare_shipping(store)).collect();
+        (self.payments, self.refunds, self.to_platform) = (payments, refunds, to_platform);
     }
 
     fn prepare_order(&self, load: &Load, random: &mut Random) -> PreparedOrder {
@@ -214,6 +223,13 @@ impl Plan {
         Prepared::new(&self.target, self.mode, path, None, self.keys, &body)
     }
 
+    fn prepare_shipping(&self, store: &Store) -> Prepared {
+        let room = "0".repeat(ORDER_ID_BYTES);
+        let (id, store_id) = (json!(store.owner.id), json!(store.id));
+        let body = format!(r#"{{"user_id":{id},"store_id":{store_id},"order_id":"{room}"}}"#);
+        Prepared::new(&self.target, self.mode, "/seller/ship", Some(&store.owner.token), false, &body)
+    }
+
     /// Writes a prepared order into `request`, which is reused from call to call. Each has a key of its own: who does not
     /// hear of it may send the same bytes again.
     pub(crate) fn order_request(&self, index: usize, request: &mut Vec<u8>) {
@@ -228,20 +244,30 @@ impl Plan {
 
     /// Writes the request that pays `order_id` into `request`, as above; its key is that id.
     pub(crate) fn payment_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        Self::on_order(&self.payments[buyer], order_id, request);
+        fill_in(&self.payments[buyer], order_id, request);
     }
 
     /// As the payment, for the refund of `order_id`.
     pub(crate) fn refund_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        Self::on_order(&self.refunds[buyer], order_id, request);
+        fill_in(&self.refunds[buyer], order_id, request);
     }
 
-    fn on_order(prepared: &Prepared, order_id: &OrderId, request: &mut Vec<u8>) {
-        prepared.write(order_id, request);
-        // The order id is the last field: behind it come a quote and a brace.
-        let start = request.len() - ORDER_ID_BYTES - 2;
-        request[start..start + ORDER_ID_BYTES].copy_from_slice(order_id);
+    /// Writes the request that pays `order_id` to the platform into `request`, as above.
+    pub(crate) fn platform_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
+        fill_in(&self.to_platform[buyer], order_id, request);
     }
+
+    /// Writes the request that ships `order_id` into `request`. It has no key: once it is done it is refused.
+    pub(crate) fn shipping_request(&self, store: usize, order_id: &OrderId, request: &mut Vec<u8>) {
+        fill_in(&self.shippings[store], order_id, request);
+    }
+}
+
+/// Writes a request about an order, whose id is its key and its last field: behind it come a quote and a brace.
+fn fill_in(prepared: &Prepared, order_id: &OrderId, request: &mut Vec<u8>) {
+    prepared.write(order_id, request);
+    let start = request.len() - ORDER_ID_BYTES - 2;
+    request[start..start + ORDER_ID_BYTES].copy_from_slice(order_id);
 }
 
 async fn fill_store(api: &mut Api, store: &mut Store) -> Result<(), Failure> {
@@ -440,6 +466,8 @@ pub(crate) mod tests {
             orders,
             payments: Vec::new(),
             refunds: Vec::new(),
+            to_platform: Vec::new(),
+            shippings: Vec::new(),
             keys: true,
             run: 0xabc,
             orders_sent: AtomicU64::new(16),

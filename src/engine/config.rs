@@ -43,7 +43,7 @@ pub struct Limits {
     /// Account and store actors alive at once; beyond it the longest idle ones go to sleep. Default 50,000.
     pub live_actors_max: usize,
     /// Orders at rest (not pending, no step under way) that stay in memory; beyond it the longest unchanged ones are
-    /// written to disk. Default 200,000, about 60 MB.
+    /// written to disk. Default 200,000, about 70 MB.
     pub resting_orders_max: usize,
     /// An actor without a message for this long goes to sleep, and an order at rest leaves memory for the disk; in
     /// whole seconds, looked at once a second. Default 60 s.

@@ -297,3 +297,47 @@ async fn a_panic_while_a_store_closes_leaves_it_open_or_closed() {
     println!("{answered} panics answered with 530, {stopped} ended the engine");
     assert!(answered > 1 && stopped > 5, "{answered} {stopped}");
 }
+
+/// A seller's account that fails on the credit of an order that confirms itself: nothing was done, nobody asks it again
+/// at once, and the order is neither lost nor held up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_the_way_of_a_confirmation_by_itself_holds_nobody_up() {
+    let mut config = config(&MemoryDisk::new());
+    config.auto_confirm = Some(Duration::from_millis(300));
+    let engine = Engine::open(config).await.unwrap();
+    shop(&engine).await;
+    engine.add_funds("buyer-0", T, 100).await.unwrap();
+    let lines = [NewLine { book_id: "book", count: 1 }];
+    let mut orders = Vec::new();
+    for _ in 0..2 {
+        let order = engine.new_order("buyer-0", T, "store", &lines).await.unwrap().to_string();
+        engine.pay_to_platform("buyer-0", &order, T).await.unwrap();
+        engine.ship("seller", T, "store", &order).await.unwrap();
+        orders.push(order);
+    }
+    // Nothing but the first credit comes to an account now.
+    let trap = &engine.core.system.trap;
+    trap.set("account", Point::Judged, 0);
+    let head = || engine.core.system.journal.head();
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while trap.is_set() || engine.balance("seller", T).await.unwrap() != PRICE {
+        assert!(std::time::Instant::now() < end, "it does not come to that");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(engine.not_ready(), None);
+    let mut stands = Vec::new();
+    for order in &orders {
+        stands.push(engine.order_status("buyer-0", order, T).await.unwrap());
+    }
+    stands.sort_by_key(|status| *status as u8);
+    assert_eq!(stands, [OrderStatus::Shipped, OrderStatus::Completed]);
+    let before = head();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(head(), before, "something is done over and over");
+    for order in &orders {
+        let confirmed = engine.confirm("buyer-0", order, T).await;
+        assert!(matches!(&confirmed, Ok(()) | Err(Error::Refused(Refusal::OrderConfirmed(_)))), "{confirmed:?}");
+    }
+    assert_eq!(engine.balance("seller", T).await.unwrap(), 2 * PRICE);
+    assert!(engine.audit().await.unwrap().is_conserved());
+}
