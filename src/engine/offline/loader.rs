@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::building::Building;
+use super::given::{check, check_not_negative, old_id};
 use super::hashing::{Hashed, Hashing};
 use super::output::{Output, Rows};
 use super::rows::{LoadAccount, LoadError, LoadLine, LoadOptions, LoadOrder, LoadPassword, LoadReport};
@@ -20,17 +21,15 @@ use crate::catalog::Outline;
 use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Blob, BookNo, By, DEPOSITS_MAX, Entity, Evidence, Fen, Line, Millis,
-    ORDER_COUNT_BITS, ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Receipt, Refusal, Secret,
-    Store, StoreEvent, StoreNo, encode_row,
+    ORDER_COUNT_BITS, ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Receipt, Secret, Store,
+    StoreEvent, StoreNo, encode_row,
 };
 use crate::engine::chunks::chunk;
-use crate::engine::{Error, NewBook, Progress, check_id};
+use crate::engine::{NewBook, Progress};
 
 /// The most books in a store and lines in an order: what an engine can be set to at most.
 const STORE_BOOKS_MAX: usize = 100_000;
 const ORDER_LINES_MAX: usize = 10_000;
-
-const OLD_ORDER_ID_BYTES_MAX: usize = 1_024;
 
 /// Clocks differ: an order may be this much ahead of ours.
 const AHEAD_MS_MAX: Millis = 86_400_000;
@@ -588,25 +587,4 @@ fn secret(hash: &crate::auth::PasswordHash) -> Secret {
 fn next_number(given: usize, field: &'static str) -> Result<u32, LoadError> {
     let number = u32::try_from(given + 1).ok().filter(|number| *number < u32::MAX);
     number.ok_or_else(|| LoadError::row(field, "there are 4 billion already"))
-}
-
-fn old_id(id: &str) -> Result<u128, LoadError> {
-    if id.is_empty() || id.len() > OLD_ORDER_ID_BYTES_MAX {
-        return Err(LoadError::row("order_id", "must be 1 to 1,024 bytes"));
-    }
-    let hash = blake3::hash(id.as_bytes());
-    Ok(u128::from_le_bytes(std::array::from_fn(|place| hash.as_bytes()[place])))
-}
-
-/// The contract's rule for ids.
-fn check(field: &'static str, id: &str) -> Result<(), LoadError> {
-    match check_id(field, id) {
-        Err(Error::Refused(Refusal::Invalid { why, .. })) => Err(LoadError::row(field, why)),
-        Err(error) => Err(LoadError::row(field, error.to_string())),
-        Ok(()) => Ok(()),
-    }
-}
-
-fn check_not_negative(field: &'static str, value: i64) -> Result<(), LoadError> {
-    if value < 0 { Err(LoadError::row(field, "must be 0 or more")) } else { Ok(()) }
 }

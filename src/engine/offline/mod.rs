@@ -11,6 +11,7 @@
 
 mod building;
 mod check;
+mod given;
 mod hashing;
 #[cfg(feature = "server")]
 mod inspect;
