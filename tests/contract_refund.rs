@@ -73,6 +73,13 @@ fn money_and_copies_come_back_from_the_seller_or_the_platform() {
         for is in ["is_paid", "is_shipped", "is_received", "order_completed"] {
             assert_eq!(element[is], false, "{is}");
         }
+        // That it was paid, and how, is not forgotten.
+        let whole = shop.client.buyer_order(&shop.buyer, &order).ok().body["order"].clone();
+        assert_eq!(whole["paid_to"], if how == PAYMENT { "seller" } else { "platform" });
+        for step in ["placed", "paid", "canceled"] {
+            assert_eq!(whole["history"][step]["by"], "buyer", "{step}");
+        }
+        assert!(whole["history"]["shipped"].is_null() && whole["history"]["confirmed"].is_null());
         // It is over: nothing moves it any more.
         shop.client.refund(&shop.buyer, &order).refused(521, &order);
         shop.client.cancel(&shop.buyer, &order).refused(521, &order);
