@@ -80,7 +80,7 @@ impl Episode {
         let limits = Limits {
             lines: 4 + dice.roll(24) as usize,
             pending: 3 + dice.roll(20) as usize,
-            listed: 10 + dice.roll(300) as usize,
+            listed: 3 + dice.roll(60) as usize,
             confirms: dice.roll(4) > 0,
         };
         config.auto_confirm = limits.confirms.then_some(CONFIRM_AFTER);

@@ -44,7 +44,10 @@ impl Sim {
         if is_closed(&store) && dice.chance(700) {
             return None;
         }
-        if dice.chance(12) {
+        // Most often one that nobody waits for, since others stay open.
+        let mut of_store = self.shadow.orders.values().filter(|order| order.store == store);
+        let is_quiet = of_store.all(|order| matches!(order.seen, OrderStatus::Completed | OrderStatus::Canceled));
+        if dice.chance(if is_quiet { 60 } else { 8 }) {
             return Some(Command::CloseStore { user: owner, store });
         }
         let books: Vec<Arc<str>> =
