@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -396,14 +396,16 @@ async fn a_dropped_call_happens_whole_or_not_at_all() {
 async fn audits_and_snapshots_in_the_middle_of_traffic() {
     let shop = Shop::open(300, 12, 5_000, |config| config.snapshot_interval = Duration::from_millis(50)).await;
     let going = Arc::new(AtomicBool::new(true));
+    let audits = Arc::new(AtomicU32::new(0));
     let watcher = tokio::spawn({
-        let (engine, going) = (shop.engine.clone(), going.clone());
+        let (engine, going, done) = (shop.engine.clone(), going.clone(), audits.clone());
         async move {
             let mut audits = 0;
             while going.load(Ordering::Relaxed) {
                 audit(&engine).await;
                 engine.snapshot().await.unwrap();
                 audits += 1;
+                done.store(audits, Ordering::Relaxed);
                 // An audit whose caller goes away lets the others in again.
                 polled(audits % 7, engine.audit()).await;
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -412,17 +414,20 @@ async fn audits_and_snapshots_in_the_middle_of_traffic() {
         }
     });
     race(12, |buyer| {
-        let engine = shop.engine.clone();
+        let (engine, audits) = (shop.engine.clone(), audits.clone());
         async move {
             let mut dice = Dice::new(buyer);
-            for _ in 0..80 {
+            let mut traded = 0;
+            // However slow the machine is, some audits have traffic about them from their beginning to their end.
+            while traded < 80 || audits.load(Ordering::Relaxed) < 3 && traded < 100_000 {
                 must_be_refused(trade(&engine, buyer, &mut dice).await);
+                traded += 1;
             }
         }
     })
     .await;
     going.store(false, Ordering::Relaxed);
-    assert!(watcher.await.unwrap() > 1);
+    assert!(watcher.await.unwrap() >= 3);
     shop.check_and_reopen().await;
 }
 
