@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -396,7 +396,7 @@ async fn a_dropped_call_happens_whole_or_not_at_all() {
 async fn audits_and_snapshots_in_the_middle_of_traffic() {
     let shop = Shop::open(300, 12, 5_000, |config| config.snapshot_interval = Duration::from_millis(50)).await;
     let going = Arc::new(AtomicBool::new(true));
-    let audits = Arc::new(AtomicU32::new(0));
+    let audits = Arc::new(AtomicU64::new(0));
     let watcher = tokio::spawn({
         let (engine, going, done) = (shop.engine.clone(), going.clone(), audits.clone());
         async move {
