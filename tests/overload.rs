@@ -200,6 +200,43 @@ fn every_shape_of_a_request_is_refused_alike() {
     });
 }
 
+/// What stands in a body is never answered as a request, whatever was said of lengths before, and wherever reads end.
+#[test]
+fn a_body_is_not_taken_for_a_request() {
+    let server = Server::start(&SLOW_COMMITS);
+    register(&server);
+    let post = |path: &str, body: &[u8]| request("POST", path, &[], body);
+    let like_a_head = b"content-length: 40\n";
+    let inner = post("/buyer/add_funds", b"{}");
+    let outer = post("/nowhere", &inner);
+    beside_a_crowd(&server, || {
+        for round in 0..30 {
+            let mut conn = server.connect();
+            let pause = || std::thread::sleep(Duration::from_millis(2));
+            let first = post("/nowhere", like_a_head);
+            let head_bytes = first.len() - like_a_head.len();
+            conn.send(&first[..head_bytes]).unwrap();
+            pause();
+            conn.send(like_a_head).unwrap();
+            assert_eq!(conn.response().unwrap().status, 404);
+            conn.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            assert_eq!(conn.response().unwrap().status, 200);
+            // A head of 40 bytes, as the first body said, so that what follows would stand at a beginning.
+            let head = format!("POST /{} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", "y", inner.len());
+            let head = head.replacen("/y", &format!("/{}", "y".repeat(1 + 40usize.saturating_sub(head.len()))), 1);
+            conn.send(head.as_bytes()).unwrap();
+            pause();
+            conn.send(&inner).unwrap();
+            assert_eq!(conn.response().unwrap().status, 404, "round {round}");
+            // One answer, and the next belongs to the next request.
+            conn.send(&outer).unwrap();
+            assert_eq!(conn.response().unwrap().status, 404, "round {round}");
+            let status = deposit(&mut conn).status;
+            assert!(status == 200 || status == 503, "{status}");
+        }
+    });
+}
+
 #[test]
 fn it_can_be_switched_off() {
     let server = Server::start(&[&SLOW_COMMITS[..], &["--engine-delay-max", "0s"]].concat());

@@ -13,13 +13,26 @@ use crate::actors::Sweep;
 use crate::journal::{self, Durability};
 use crate::priority;
 
-/// Does work that takes a core for long and that no caller waits for, on a thread of its own with low priority: on the
-/// runtime's threads, and on those beside it that read and hash for callers, it would take half of what is left to the
-/// callers. `None` if it panicked.
-pub(super) async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+/// Whether somebody waits for what is done in the background.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// A caller does, or the end of the engine.
+    Awaited,
+    /// Nobody: it may take as long as it takes.
+    Idle,
+}
+
+/// Does work that takes a core for long, on a thread of its own. What nobody waits for has a low priority: otherwise it
+/// would take half of what a saturated core leaves to callers. `None` if it panicked.
+pub(super) async fn in_background<T: Send + 'static>(
+    urgency: Urgency,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (done, result) = oneshot::channel();
     let work = move || {
-        priority::lower();
+        if urgency == Urgency::Idle {
+            priority::lower();
+        }
         // Who does not want it any more has gone.
         let _ = done.send(work());
     };
@@ -134,7 +147,7 @@ async fn snapshot_now_and_then(core: Arc<Core>) {
         // A snapshot needs room of its own; the journal's segments wait until there is some.
         if (due || large) && !core.disk_low.load(Ordering::Relaxed) {
             // A failure is logged and counted where it happens; the next try comes with the next interval.
-            failed = core.take_snapshot(true).await.is_err();
+            failed = core.take_snapshot(true, Urgency::Idle).await.is_err();
             last = Instant::now();
         }
     }

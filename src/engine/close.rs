@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
+use super::background::Urgency;
 use super::{Core, Engine, Result, Storage};
 use crate::journal::Durability;
 
@@ -107,7 +108,7 @@ impl Core {
         self.system.pause_deadlines();
         let mut ended = self.quiesce().await;
         if ended.is_ok() && !matches!(self.config.storage, Storage::Memory) {
-            match self.take_snapshot(true).await {
+            match self.take_snapshot(true, Urgency::Awaited).await {
                 Ok(_) => {}
                 // Without a journal the last snapshot is all there is.
                 Err(error) if self.config.durability == Durability::Snapshot => ended = Err(error),

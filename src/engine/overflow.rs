@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::background::in_background;
+use super::background::{Urgency, in_background};
 use super::leaving::{Round, RoundStep};
 use super::{Core, Engine, Error, Result};
 use crate::domain::{Leaving, Order, OrderId, OrderShard, SHARDS};
@@ -63,7 +63,7 @@ impl Engine {
         core.check_disk()?;
         let before = core.overflow.left();
         if !matches!(core.config.storage, super::Storage::Memory) {
-            while core.round(Duration::ZERO, 0).await? {}
+            while core.round(Duration::ZERO, 0, Urgency::Awaited).await? {}
         }
         Ok(core.overflow.left() - before)
     }
@@ -78,7 +78,7 @@ impl Core {
     /// True if there is more to do at once.
     pub(super) async fn overflow_round(self: &Arc<Self>) -> bool {
         let limits = &self.config.limits;
-        match self.round(limits.idle_after, limits.resting_orders_max).await {
+        match self.round(limits.idle_after, limits.resting_orders_max, Urgency::Idle).await {
             Ok(more) => {
                 tokio::time::sleep(PACE).await;
                 more
@@ -87,14 +87,14 @@ impl Core {
         }
     }
 
-    async fn round(self: &Arc<Self>, idle: Duration, keep: usize) -> Result<bool> {
+    async fn round(self: &Arc<Self>, idle: Duration, keep: usize, urgency: Urgency) -> Result<bool> {
         // In a task of its own: what was named must be given back, whether or not the caller waits.
         let core = self.clone();
-        let task = self.system.runtime.spawn(async move { core.round_alone(idle, keep).await });
+        let task = self.system.runtime.spawn(async move { core.round_alone(idle, keep, urgency).await });
         task.await.unwrap_or_else(|_| Err(self.unknown()))
     }
 
-    async fn round_alone(self: Arc<Self>, idle: Duration, keep: usize) -> Result<bool> {
+    async fn round_alone(self: Arc<Self>, idle: Duration, keep: usize, urgency: Urgency) -> Result<bool> {
         let mut waiting = self.overflow.alone.lock().await;
         let unlogged = self.config.durability == Durability::Snapshot;
         let at_most = if unlogged { NAMED_AT_ONCE_UNLOGGED } else { NAMED_AT_ONCE };
@@ -130,7 +130,7 @@ impl Core {
                     let rows = self.system.change_shard(shard, show).await.ok_or_else(|| self.unknown())?;
                     round.shown(shard, &asked, rows);
                 }
-                RoundStep::Write(rows, upto) => round.written(self.write_rows(rows, upto).await?),
+                RoundStep::Write(rows, upto) => round.written(self.write_rows(rows, upto, urgency).await?),
                 RoundStep::Leave(shard, named, written) => {
                     let leave = move |shard: &mut OrderShard, work: &mut _| shard.leave(work, named, &written);
                     let left = self.system.change_shard(shard, leave).await.ok_or_else(|| self.unknown())?;
@@ -155,9 +155,9 @@ impl Core {
         }
     }
 
-    async fn write_rows(&self, rows: Vec<(OrderId, Order)>, upto: Lsn) -> Result<HashSet<OrderId>> {
+    async fn write_rows(&self, rows: Vec<(OrderId, Order)>, upto: Lsn, urgency: Urgency) -> Result<HashSet<OrderId>> {
         let resting = self.system.resting.clone();
-        match in_background(move || resting.write(&rows, upto)).await {
+        match in_background(urgency, move || resting.write(&rows, upto)).await {
             Some(Ok(written)) => Ok(written),
             Some(Err(error)) => {
                 self.system.resting_failed(&error);

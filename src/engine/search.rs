@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::background::in_background;
+use super::background::{Urgency, in_background};
 use super::{Core, Engine, Error, FoundBook, Result, Search, SearchPage, Stats};
 use crate::actors::Then;
 use crate::catalog::{Library, Listed, Outline, Place, Stored, Unread, shown};
@@ -115,7 +115,10 @@ pub(super) async fn rebuild(core: Arc<Core>, listed: Vec<Listed>) {
     let search = &core.search;
     for chunk in listed.chunks(REBUILD_CHUNK) {
         let (shared, chunk) = (core.clone(), chunk.to_vec());
-        match in_background(move || shared.search.library.take_in(&shared.documents, &chunk)).await {
+        // Until it is through there is no search at all.
+        let rebuilding =
+            in_background(Urgency::Awaited, move || shared.search.library.take_in(&shared.documents, &chunk));
+        match rebuilding.await {
             Some(Ok(unread)) => unread.iter().for_each(|book| core.report_unread(book)),
             Some(Err(ColdError::Closed)) => return,
             Some(Err(error)) => {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::background::in_background;
+use super::background::{Urgency, in_background};
 use super::chunks::{self, Part, chunk};
 use super::image::Image;
 use super::walk::{self, Walk, Wanted, WriteError, Writing, clean_up};
@@ -96,7 +96,10 @@ impl Engine {
         if self.core.system.answers.is_draining() {
             return Err(Error::Draining);
         }
-        self.core.take_snapshot(false).await.map(|report| report.unwrap_or_else(SnapshotReport::nothing))
+        self.core
+            .take_snapshot(false, Urgency::Awaited)
+            .await
+            .map(|report| report.unwrap_or_else(SnapshotReport::nothing))
     }
 }
 
@@ -109,13 +112,21 @@ impl SnapshotReport {
 impl Core {
     /// `only_if_changed`: `None` if nothing was journaled since the newest. In a task of its own: a caller who goes
     /// away must not leave a half-made one behind that the next one stumbles over.
-    pub(super) async fn take_snapshot(self: &Arc<Self>, only_if_changed: bool) -> Result<Option<SnapshotReport>> {
+    pub(super) async fn take_snapshot(
+        self: &Arc<Self>,
+        only_if_changed: bool,
+        urgency: Urgency,
+    ) -> Result<Option<SnapshotReport>> {
         let core = self.clone();
-        let task = self.system.runtime.spawn(async move { core.take_snapshot_alone(only_if_changed).await });
+        let task = self.system.runtime.spawn(async move { core.take_snapshot_alone(only_if_changed, urgency).await });
         task.await.unwrap_or_else(|_| Err(self.unknown()))
     }
 
-    async fn take_snapshot_alone(self: Arc<Self>, only_if_changed: bool) -> Result<Option<SnapshotReport>> {
+    async fn take_snapshot_alone(
+        self: Arc<Self>,
+        only_if_changed: bool,
+        urgency: Urgency,
+    ) -> Result<Option<SnapshotReport>> {
         let mut newest = self.snapshots.newest.lock().await;
         if self.system.answers.is_failed() {
             return Err(self.unknown());
@@ -124,7 +135,7 @@ impl Core {
             return Ok(None);
         }
         let start = Instant::now();
-        match self.write_snapshot().await {
+        match self.write_snapshot(urgency).await {
             Ok((mut report, lsn)) => {
                 *newest = Some(lsn);
                 report.took = start.elapsed();
@@ -145,14 +156,14 @@ impl Core {
         }
     }
 
-    async fn write_snapshot(self: &Arc<Self>) -> std::result::Result<(SnapshotReport, Lsn), String> {
+    async fn write_snapshot(self: &Arc<Self>, urgency: Urgency) -> std::result::Result<(SnapshotReport, Lsn), String> {
         let bytes_at_start = self.system.journal.stats().bytes;
         let (sink, events) = channel();
         let start_lsn = self.system.journal.tap(sink);
         // Bounded, so that a slow disk slows the walk and not the memory.
         let (rows, chunks) = mpsc::channel::<(u8, Vec<u8>)>(4);
         let core = self.clone();
-        let writer = tokio::spawn(in_background(move || core.write_chunks(start_lsn, chunks, &events)));
+        let writer = tokio::spawn(in_background(urgency, move || core.write_chunks(start_lsn, chunks, &events)));
         let walked = self.walk(&rows).await;
         drop(rows);
         let written = writer.await.map_err(|error| error.to_string())?.ok_or("writing it was cut short")?;

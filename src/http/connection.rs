@@ -35,7 +35,7 @@ const HEADER_SLACK_BYTES: usize = 64 << 10;
 /// What is read of one connection before others have their turn, in bytes and in reads. hyper goes on for as long as
 /// bytes come, and there are bodies that it reads one byte at a time; the runtime's own budget of reads is larger, and
 /// what uses it up leaves nothing for the timeouts of the same task.
-const TURN_BYTES_MAX: usize = 256 << 10;
+const TURN_BYTES_MAX: usize = 64 << 10;
 const TURN_READS_MAX: usize = 32;
 /// How long a goodbye may take, and how much is read during it.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -76,6 +76,8 @@ pub(super) struct Conn {
     caller: Caller,
     /// An answer was given although the client may still be sending: do not slam the door.
     linger: AtomicBool,
+    /// The request that comes now was judged by the turnstile and has room.
+    admitted: AtomicBool,
     /// A head said in two ways where its body ends, so what follows is not taken for a request.
     distrusted: AtomicBool,
     /// What was read in this turn.
@@ -93,6 +95,7 @@ impl Conn {
             shared,
             caller,
             linger: AtomicBool::new(false),
+            admitted: AtomicBool::new(false),
             distrusted: AtomicBool::new(false),
             turn_bytes: AtomicUsize::new(0),
             turn_reads: AtomicUsize::new(0),
@@ -110,6 +113,11 @@ impl Conn {
     /// Whether nobody can say any more where a request ends.
     pub(super) fn is_distrusted(&self) -> bool {
         self.distrusted.load(Ordering::Relaxed)
+    }
+
+    /// There is room for the request that is being read.
+    pub(super) fn admit(&self) {
+        self.admitted.store(true, Ordering::Relaxed);
     }
 
     /// Where the client came in.
@@ -183,7 +191,8 @@ async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<
     let mut reply = if conn.is_distrusted() {
         service::refuse_ambiguous(&conn.shared, conn.caller, &request)
     } else {
-        service::answer(&conn.shared, conn.caller, request).await
+        let is_admitted = conn.admitted.swap(false, Ordering::Relaxed);
+        service::answer(&conn.shared, conn.caller, is_admitted, request).await
     };
     if reply.close {
         conn.linger.store(true, Ordering::Relaxed);

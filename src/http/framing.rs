@@ -4,11 +4,11 @@
 //! a body the other takes for a request: request smuggling. hyper settles on one reading and does not tell that there
 //! was another (of `Transfer-Encoding` and `Content-Length` it drops the second), so it cannot be refused above it.
 //!
-//! This does not parse HTTP. It counts the two headers between one empty line and the next, wherever they stand, which
-//! costs a search for line ends. A body with such lines in it would count, too; no JSON has them.
-//!
-//! It also knows when the next byte begins a request, as long as every head says a length and requests come one by one.
-//! There a [turnstile](super::turnstile) may answer in place of hyper.
+//! This does not parse HTTP. It counts the two headers between the beginning of a head and its empty line, which costs a
+//! search for line ends. It knows where heads begin as long as each says a length, or nothing, and no read goes beyond the
+//! end of a request; bodies are passed over then. At such a beginning a [turnstile](super::turnstile) may answer in place
+//! of hyper. Once it does not know, it counts between one empty line and the next, wherever they stand, for good: a body
+//! with such lines in it would count, too; no JSON has them.
 
 use std::io;
 use std::pin::Pin;
@@ -64,13 +64,35 @@ impl Framing {
     }
 
     /// Takes the next bytes; true when a head says more than once where its body ends.
-    fn is_ambiguous_after(&mut self, mut bytes: &[u8]) -> bool {
+    fn is_ambiguous_after(&mut self, bytes: &[u8]) -> bool {
+        let heads = match self.place {
+            Place::Start if bytes.is_empty() => return false,
+            // Nothing of what came before is a part of this head.
+            Place::Start => {
+                self.place = Place::Head;
+                self.begin_head();
+                bytes
+            }
+            Place::Body(left) => {
+                self.place = in_body(left, bytes.len());
+                self.begin_head();
+                // A body is not looked at, whatever it says.
+                bytes.get(usize::try_from(left).unwrap_or(usize::MAX)..).unwrap_or_default()
+            }
+            Place::Head | Place::Unknown => bytes,
+        };
+        self.look_for_heads(heads)
+    }
+
+    fn begin_head(&mut self) {
+        self.prefix_len = 0;
+        self.said = 0;
+        self.length = Some(0);
+    }
+
+    /// Looks at lines. Once it cannot be said where a request begins, all that comes is looked at as if it were heads.
+    fn look_for_heads(&mut self, mut bytes: &[u8]) -> bool {
         let mut ambiguous = false;
-        match self.place {
-            Place::Start if !bytes.is_empty() => self.place = Place::Head,
-            Place::Body(left) => self.place = in_body(left, bytes.len()),
-            Place::Start | Place::Head | Place::Unknown => {}
-        }
         while let Some(end) = memchr(b'\n', bytes) {
             self.keep(&bytes[..end]);
             bytes = &bytes[end + 1..];
@@ -79,9 +101,11 @@ impl Framing {
             if line.is_empty() || line == b"\r" {
                 if self.place == Place::Head {
                     self.place = self.length.map_or(Place::Unknown, |length| in_body(length, bytes.len()));
+                    if self.place != Place::Unknown {
+                        return ambiguous;
+                    }
                 }
-                self.said = 0;
-                self.length = Some(0);
+                self.begin_head();
             } else if starts_with(line, LENGTH) || starts_with(line, CODING) {
                 self.said += 1;
                 ambiguous |= self.said > 1;
@@ -130,13 +154,15 @@ pub(super) struct Watched<S> {
     conn: Arc<Conn>,
     /// Of an answer that was not hyper's: what has not been written.
     unsent: &'static [u8],
+    /// It is written, and perhaps kept back below.
+    unflushed: bool,
     /// The last write did not take all that hyper had.
     holds_back: bool,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, conn: Arc<Conn>) -> Self {
-        Watched { inner, framing: Framing::default(), conn, unsent: &[], holds_back: false }
+        Watched { inner, framing: Framing::default(), conn, unsent: &[], unflushed: false, holds_back: false }
     }
 }
 
@@ -147,9 +173,11 @@ impl<S: Stream> Watched<S> {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 sent => self.unsent = &self.unsent[sent..],
             }
-            if self.unsent.is_empty() {
-                return Pin::new(&mut self.inner).poll_flush(cx);
-            }
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(()))
     }
@@ -264,6 +292,32 @@ mod tests {
         let two = request("Content-Length: 2\r\n", "{}").repeat(2);
         assert_eq!(place_after(&two, 1), Place::Start);
         assert_eq!(place_after(&two, two.len()), Place::Unknown);
+    }
+
+    /// What a body says of lengths is nobody's head, wherever the reads end.
+    #[test]
+    fn a_body_that_looks_like_a_head_moves_nothing() {
+        let post = |length: usize| format!("POST /x HTTP/1.1\r\nContent-Length: {length}\r\n\r\n");
+        for body in [
+            "content-length: 40\n",
+            "content-length: 40",
+            "\r\ncontent-length: 4\r\n",
+            "transfer-encoding: chunked\r\n",
+        ] {
+            let mut framing = Framing::default();
+            let mut give = |text: &str| (framing.is_ambiguous_after(text.as_bytes()), framing.place);
+            assert_eq!(give(&post(body.len())), (false, Place::Body(body.len() as u64)));
+            assert_eq!(give(body), (false, Place::Start), "{body:?}");
+            assert_eq!(give("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"), (false, Place::Start), "{body:?}");
+            assert_eq!(give(&post(70)), (false, Place::Body(70)), "{body:?}");
+            assert_eq!(give(&post(2)[..30]), (false, Place::Body(40)), "a body, not a request");
+            // In one read with its head, and in pieces.
+            let whole = post(body.len()) + body;
+            for piece in 1..=whole.len() {
+                assert_eq!(place_after(&whole, piece), Place::Start, "{piece} {body:?}");
+                assert!(!ambiguous(&whole.repeat(2), whole.len()), "{body:?}");
+            }
+        }
     }
 
     /// However the bytes come.

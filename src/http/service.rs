@@ -25,12 +25,13 @@ static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What `: ` and the end of the line add to a header.
 const HEADER_LINE_BYTES: usize = 4;
 
-/// Judges a request and counts it, whoever's connection it came on.
-pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, request: Request<B>) -> Reply {
+/// Judges a request and counts it, whoever's connection it came on. `is_admitted`: it was found already that there is
+/// room for it.
+pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, is_admitted: bool, request: Request<B>) -> Reply {
     let began = Instant::now();
     let (head, body) = request.into_parts();
     let found = routes::find(head.uri.path()).filter(|(_, route)| route.is_at(caller.door));
-    let mut incoming = Incomplete { shared, head: &head, body: pin!(body), began };
+    let mut incoming = Incomplete { shared, head: &head, body: pin!(body), began, is_admitted };
     let reply = judge(&mut incoming, caller.peer, found.map(|(_, route)| route)).await;
     let reply = reply.weighed(&shared.answers, found.map_or(Failure::Nothing, |(_, route)| route.failure));
     let index = found.map_or(ROUTES.len(), |(index, _)| index);
@@ -53,6 +54,7 @@ struct Incomplete<'a, B> {
     head: &'a Parts,
     body: B,
     began: Instant,
+    is_admitted: bool,
 }
 
 async fn judge<B: Body + Unpin>(
@@ -80,7 +82,7 @@ async fn judge<B: Body + Unpin>(
     if !route.verb.takes(&head.method) {
         return refuse(request, Reply::wrong_method(route.verb.allow(), failure)).await;
     }
-    if route.verb == Verb::Post && !shared.shed.admits(&shared.engine, request.began) {
+    if route.verb == Verb::Post && !request.is_admitted && !shared.shed.admits(&shared.engine, request.began) {
         return refuse(request, Reply::shed(failure)).await;
     }
     let read = body::read(&mut request.body, body_max, &shared.budget, config.body_timeout).await;

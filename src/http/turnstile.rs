@@ -5,6 +5,10 @@
 //! and whole, is a plain `POST` of ours, and there is no room, ready-made bytes go back at once and nothing of it is kept.
 //! Whatever is out of the ordinary goes on to hyper and the router, which refuse as well.
 //!
+//! It rests on this: when hyper reads and the next byte begins a request, everything hyper was given before is answered,
+//! and written. hyper reads a next head only then, as long as every answer that is given before the end of its request's
+//! body either reads the rest of it or ends the connection, which `service.rs` sees to.
+//!
 //! The answer has no `date`: a 5xx need not have one (RFC 9110, 6.6.1).
 
 use std::sync::OnceLock;
@@ -31,7 +35,11 @@ pub(super) fn turn_away(conn: &Conn, bytes: &[u8]) -> Option<&'static [u8]> {
     let is_ordinary = route.verb == Verb::Post
         && plain.head_bytes <= config.header_bytes_max
         && bytes.len() - plain.head_bytes <= route.limit.bytes_max(config);
-    if !is_ordinary || shared.shed.admits(&shared.engine, began) {
+    if !is_ordinary {
+        return None;
+    }
+    if shared.shed.admits(&shared.engine, began) {
+        conn.admit();
         return None;
     }
     shared.metrics.record(index, 503, began.elapsed());

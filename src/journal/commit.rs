@@ -30,10 +30,20 @@ pub(super) struct Committer {
     written: Lsn,
     /// In [`Durability::Buffered`]: when what was written has to be synced.
     sync_due: Option<Instant>,
+    /// How often it goes on at once when it was woken; 0: it lets others go first.
+    goes_on_at_once: u32,
+    /// How often in a row that brought little.
+    vain_yields: u32,
 }
 
 /// A batch of so many frames has several callers behind it: then it pays to wait for more before the next sync.
 const CROWD_FRAMES: u32 = 8;
+
+/// The thread that was woken lets others go first. If that brought fewer bytes than these so many times in a row, it does
+/// not do so for the next times.
+const YIELD_BYTES_MIN: usize = 1 << 10;
+const VAIN_YIELDS_MAX: u32 = 16;
+const YIELDS_LEFT_OUT: u32 = 1_000;
 
 /// What was taken at once, and how far it has come. Each [`Committer::advance`] is one step of it, with at most one
 /// operation on the log.
@@ -152,7 +162,18 @@ impl Committer {
         options: JournalOptions,
         observer: Arc<dyn Observer>,
     ) -> Self {
-        Self { shared, log, observer, options, crowded: false, body: Vec::new(), written: last_lsn, sync_due: None }
+        Self {
+            shared,
+            log,
+            observer,
+            options,
+            crowded: false,
+            body: Vec::new(),
+            written: last_lsn,
+            sync_due: None,
+            goes_on_at_once: 0,
+            vain_yields: 0,
+        }
     }
 
     /// The thread. Returns when the journal is closed, dropped or has failed; after a failure the
@@ -231,13 +252,31 @@ impl Committer {
             }
             .unwrap_or_else(PoisonError::into_inner);
             state.asleep = false;
-            if self.sync_due.is_none() {
+            if self.goes_on_at_once == 0 {
+                let pending = state.pending.len();
                 drop(state);
                 // Who woke this thread was about to append more. Where no core is free, the system would let this one
                 // go first, again and again, and each sync would carry little.
                 thread::yield_now();
                 state = shared.state();
+                self.judge_yield(state.pending.len().saturating_sub(pending));
+            } else {
+                self.goes_on_at_once -= 1;
             }
+        }
+    }
+
+    /// `brought`: bytes that were appended while others went first. If it is little again and again they were not those
+    /// who append, or there were none; the wait may have been a slice of the system's scheduler all the same.
+    fn judge_yield(&mut self, brought: usize) {
+        if brought >= YIELD_BYTES_MIN {
+            self.vain_yields = 0;
+            return;
+        }
+        self.vain_yields += 1;
+        if self.vain_yields == VAIN_YIELDS_MAX {
+            self.vain_yields = 0;
+            self.goes_on_at_once = YIELDS_LEFT_OUT;
         }
     }
 
