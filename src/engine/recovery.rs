@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::image::{Image, Receive};
 use super::open::{Report, io};
 use super::snapshots::{Loaded, Unloadable, load};
-use super::{OpenError, Progress, Recovered};
+use super::{OpenError, Progress, Recovered, versions};
 use crate::cold::Orders;
 use crate::disk::Disk;
 use crate::domain::{Millis, OrderShard};
@@ -215,6 +215,9 @@ fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, Open
     let mut visit = |frame: journal::Frame<'_>| {
         events += 1;
         ticker.at(events);
+        if let Some(what) = versions::other_event(&frame) {
+            return Err(LogError::OtherVersion(what));
+        }
         image
             .apply(frame.kind, frame.version, frame.payload)
             .map_err(|error| LogError::Visit(format!("event {}: {error}", frame.lsn)))
@@ -228,6 +231,7 @@ fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, Open
         LogError::Io { .. } => {
             OpenError::Io { what: "the journal".into(), source: std::io::Error::other(error.to_string()) }
         }
+        LogError::OtherVersion(what) => OpenError::OtherVersion(format!("the journal: {what}")),
         error => OpenError::Damaged(error.to_string()),
     })?;
     let store: Option<Box<dyn LogStore>> = if unlogged { None } else { Some(Box::new(log)) };
