@@ -268,6 +268,9 @@ mod tests {
 
     use super::*;
     use crate::disk::MemoryDisk;
+    use crate::domain::{
+        AccountEvent, AccountNo, Blob, By, Credit, CreditCause, EVENT_VERSION, OrderId, PayKind, encode,
+    };
     use crate::engine::walk::{Walk, Wanted, Writing};
     use crate::journal::JournalOptions;
 
@@ -277,6 +280,33 @@ mod tests {
         fn advanced(&self, _durable: Lsn) {}
 
         fn failed(&self, _why: &str) {}
+    }
+
+    #[test]
+    fn money_that_was_credited_for_no_order_is_told_whatever_for() {
+        let causes = [CreditCause::Payment, CreditCause::Confirmation, CreditCause::Refund(PayKind::Platform)];
+        for cause in causes {
+            let (disk, dir) = (MemoryDisk::new(), Path::new("/shop"));
+            disk.create_dir_all(dir).unwrap();
+            let resting = Arc::new(Orders::open(&disk, &dir.join("orders.redb"), 1 << 20).unwrap());
+            let mut recovery = Recovery::nothing(&resting);
+            let order = OrderId::new(1 << 20, AccountNo(1), 1);
+            let credit = Credit { cause, amount: 5, by: By::Buyer, key: None };
+            let secret = Blob(b"hash"[..].into());
+            for (seq, event) in
+                [AccountEvent::Registered { user_id: "ann".into(), secret }, AccountEvent::Credited { order, credit }]
+                    .iter()
+                    .enumerate()
+            {
+                let mut payload = Vec::new();
+                let kind = encode(event, AccountNo(1), seq as u64 + 1, 1, &mut payload);
+                recovery.apply(kind, EVENT_VERSION, &payload).unwrap();
+            }
+            let options = JournalOptions { durability: Durability::Snapshot, ..JournalOptions::default() };
+            let (journal, _) = Journal::by_hand(None, 0, 1, options, Arc::new(Nobody)).unwrap();
+            let told = recovery.finish_sagas(&journal, 2).unwrap_err().to_string();
+            assert!(told.contains(&order.to_string()), "{cause:?}: {told}");
+        }
     }
 
     /// Found by the simulator: after a clean end everything is in the snapshot's rows and nothing is replayed. Engine time
