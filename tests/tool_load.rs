@@ -259,7 +259,15 @@ fn a_wrong_line_is_named_and_nothing_is_loaded() {
         line.as_object_mut().unwrap().remove(field);
         line
     };
+    // Clocks differ, but an order that is ahead of the service's would be paid before it was placed.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+    let ahead = json!(now + 3_600_000);
     let cases: Vec<(Value, &str)> = vec![
+        (order("n", "pending", json!({"created_time": ahead})), "created_time: must be a time after 1970 and not in"),
+        (order("n", "paid", json!({"paid_time": ahead})), "paid_time: must not be before the step before it, nor in"),
+        (order("n", "shipped", json!({"shipped_time": ahead})), "shipped_time: must not be before"),
+        (order("n", "completed", json!({"confirmed_time": ahead})), "confirmed_time: must not be before"),
+        (order("n", "canceled", json!({"canceled_time": ahead})), "canceled_time: must not be before"),
         (json!([]), "is not a JSON object"),
         (json!({}), "type: is missing"),
         (json!({"type": "user"}), "type: must be account, store, book or order"),

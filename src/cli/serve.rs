@@ -195,6 +195,9 @@ fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
                 args.data_dir()
             )
         }
+        OpenError::OtherVersion(_) => {
+            format!("nothing is wrong with it, nothing was changed; open {} with that version", args.data_dir())
+        }
         OpenError::Io { .. } => format!("check the directory {} and its disk", args.data_dir()),
     };
     Exit::failure(format!("{error}; {advice}"))

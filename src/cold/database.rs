@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{Builder, Database, ReadTransaction, ReadableDatabase, WriteTransaction};
+use redb::{Builder, Database, ReadTransaction, ReadableDatabase, TableDefinition, TableError, WriteTransaction};
 
 use super::ColdError;
 use super::backend::{Backend, Health};
@@ -16,9 +16,16 @@ use crate::disk::{Disk, OpenMode};
 /// Makes the tables of a new database.
 type Tables = fn(&WriteTransaction) -> Result<(), redb::Error>;
 
+/// Numbers by name, in each of the files.
+pub(super) const STATE: TableDefinition<'static, &str, u64> = TableDefinition::new("state");
+/// In `state`: which layout the file has. Written when it is made, and never again.
+const FORMAT: &str = "format";
+/// Of both files. Any change of a table or of what is in it makes it another one.
+const FORMAT_KNOWN: u64 = 1;
+
 /// Opens the database, or makes an empty one if the file does not exist. Says, too, whether redb
 /// had to walk the whole file, which quick repair is there to avoid. `find_tables` opens the tables
-/// that must be there.
+/// that must be there; before that the layout is judged.
 pub(super) fn open(
     disk: &dyn Disk,
     path: &Path,
@@ -48,10 +55,23 @@ pub(super) fn open(
             .set_cache_size(cache_bytes)
             .set_repair_callback(move |_| repairing.store(true, Ordering::Relaxed))
             .create_with_backend(backend)?;
-        find_tables(&database.begin_read()?)?;
-        Ok((database, repaired.load(Ordering::Relaxed)))
+        let transaction = database.begin_read()?;
+        let found = format_of(&transaction)?;
+        if found != Some(FORMAT_KNOWN) {
+            return Ok(Err(ColdError::OtherVersion { found, known: FORMAT_KNOWN }));
+        }
+        find_tables(&transaction)?;
+        drop(transaction);
+        Ok(Ok((database, repaired.load(Ordering::Relaxed))))
     });
-    opened.map_err(|fault| refuse(fault.to_string()))
+    opened.map_err(|fault| refuse(fault.to_string()))?
+}
+
+fn format_of(transaction: &ReadTransaction) -> Result<Option<u64>, redb::Error> {
+    match transaction.open_table(STATE) {
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        table => Ok(table?.get(FORMAT)?.map(|format| format.value())),
+    }
 }
 
 /// Makes an empty database under another name and then gives it its own: redb refuses a file
@@ -71,6 +91,7 @@ fn create(disk: &dyn Disk, path: &Path, make_tables: Tables) -> Result<(), ColdE
         let database = Builder::new().create_with_backend(backend)?;
         let transaction = begin_write(&database)?;
         make_tables(&transaction)?;
+        transaction.open_table(STATE)?.insert(FORMAT, FORMAT_KNOWN)?;
         transaction.commit()?;
         database.close()?;
         Ok(())

@@ -44,7 +44,7 @@ impl Documents {
     /// must. `cache_bytes` bounds redb's page cache. Blocks on the disk; starts a thread.
     ///
     /// # Errors
-    /// [`ColdError::Open`], also when the file is damaged.
+    /// [`ColdError::Open`], also when the file is damaged; [`ColdError::OtherVersion`].
     pub fn open(disk: Arc<dyn Disk>, path: &Path, cache_bytes: usize) -> Result<Self, ColdError> {
         Self::open_bounded(disk, path, cache_bytes, WAITING_BYTES_MAX)
     }

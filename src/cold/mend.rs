@@ -7,10 +7,10 @@ use std::sync::PoisonError;
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::awaited::{AWAITED, awaited_key};
-use super::database::begin_write;
+use super::database::{STATE, begin_write};
 use super::orders::{
-    COUNTS, KEYS, ORDERS, OWNERS, STATE, Trouble, UPTO, VALUE_HEADER_BYTES, WRITTEN, decode, encode, index_key,
-    keeper_key, order_key, owner_key, owners,
+    COUNTS, KEYS, ORDERS, OWNERS, Trouble, UPTO, VALUE_HEADER_BYTES, WRITTEN, decode, encode, index_key, keeper_key,
+    order_key, owner_key, owners,
 };
 use super::{ColdError, Orders};
 use crate::domain::{Order, OrderId};

@@ -69,6 +69,14 @@ pub enum ColdError {
         /// Its length.
         bytes: usize,
     },
+    /// Another version of the program made the file. Nothing is wrong with it; open it with that version.
+    #[error("{}", other_version(*found, *known))]
+    OtherVersion {
+        /// The version of its layout; `None` for one from before there were any.
+        found: Option<u64>,
+        /// The version that this program knows.
+        known: u64,
+    },
     /// What is stored is not what was put in. Restore the file from a backup; putting the same
     /// document in again mends one that is damaged alone.
     #[error("damaged: {what}")]
@@ -86,4 +94,11 @@ pub enum ColdError {
     /// The store was closed. Nothing was done.
     #[error("closed")]
     Closed,
+}
+
+fn other_version(found: Option<u64>, known: u64) -> String {
+    match found {
+        Some(found) => format!("it has layout {found}, and this program knows layout {known}"),
+        None => format!("its layout is older than layout {known}, which this program knows"),
+    }
 }

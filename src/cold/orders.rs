@@ -11,7 +11,7 @@
 //! | `keys` | buyer's number (big endian), [`Scope`] of an idempotency key | the newest order that keeps it (16 bytes, big endian), since when |
 //! | `counts` | [`OrdersOf`] | how many rows, how many of them of open orders |
 //! | `awaited` | when the order is confirmed by itself (u64, big endian), order id | nothing |
-//! | `state` | `written`; `upto` | rows written so far, overwritten ones included; the highest LSN that a row may rest on; `newest_key`: the time of the newest idempotency key |
+//! | `state` | `format`; `written`; `upto` | the layout of this file, see `database`; rows written so far, overwritten ones included; the highest LSN that a row may rest on; `newest_key`: the time of the newest idempotency key |
 //!
 //! `state` tells whether this file belongs to the snapshot and the journal beside it: see `Orders::written` and
 //! `Orders::upto`.
@@ -26,7 +26,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, ReadableT
 use super::ColdError;
 use super::awaited::{AWAITED, awaited_key};
 use super::backend::Health;
-use super::database::{self, Fault, begin_write, guarded};
+use super::database::{self, Fault, STATE, begin_write, guarded};
 use crate::disk::Disk;
 use crate::domain::{AccountNo, Kept, Millis, Order, OrderId, OrdersOf, Scope, decode_row, encode_row, is_alive};
 
@@ -34,7 +34,6 @@ pub(super) const ORDERS: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefin
 pub(super) const OWNERS: TableDefinition<'static, &[u8; 22], ()> = TableDefinition::new("owners");
 pub(super) const COUNTS: TableDefinition<'static, &[u8; 6], (u64, u64)> = TableDefinition::new("counts");
 pub(super) const KEYS: TableDefinition<'static, &[u8; 20], (u128, u64)> = TableDefinition::new("keys");
-pub(super) const STATE: TableDefinition<'static, &str, u64> = TableDefinition::new("state");
 
 pub(super) const WRITTEN: &str = "written";
 pub(super) const UPTO: &str = "upto";
@@ -143,7 +142,7 @@ impl Orders {
     /// bounds redb's page cache. Blocks on the disk.
     ///
     /// # Errors
-    /// [`ColdError::Open`], also when the file is damaged.
+    /// [`ColdError::Open`], also when the file is damaged; [`ColdError::OtherVersion`].
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, ColdError> {
         let health = Arc::new(Health::default());
         let tables = |transaction: &redb::WriteTransaction| {
@@ -152,7 +151,6 @@ impl Orders {
             transaction.open_table(COUNTS)?;
             transaction.open_table(KEYS)?;
             transaction.open_table(AWAITED)?;
-            transaction.open_table(STATE)?;
             Ok(())
         };
         let (database, repaired) = database::open(disk, path, cache_bytes, &health, tables, |transaction| {
@@ -160,7 +158,6 @@ impl Orders {
             transaction.open_table(COUNTS)?;
             transaction.open_table(KEYS)?;
             transaction.open_table(AWAITED)?;
-            transaction.open_table(STATE)?;
             transaction.open_table(ORDERS)?;
             Ok(())
         })?;

@@ -6,6 +6,9 @@ use super::event::{By, PayKind};
 use super::ids::Millis;
 use super::order::{Order, OrderStatus};
 
+/// The most that a buyer can put the confirmation off by: a loaded order may have been shipped long ago.
+pub const EXTENSION_MAX: Millis = 30 * 86_400_000;
+
 /// When a shipped order is confirmed by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -28,15 +31,26 @@ impl Order {
         self.confirm_by().filter(|_| self.status == OrderStatus::Shipped)
     }
 
-    /// Until when its confirmation is put off if its buyer asks for that: as long again as it was from the shipping on.
-    /// Else why it cannot be.
+    /// Until when its confirmation is put off if its buyer asks for that: as long again as it was from the shipping on,
+    /// at most [`EXTENSION_MAX`]. Else why it cannot be.
     pub fn extension(&self) -> Result<Millis, &'static str> {
         let receipt = self.receipt.as_ref().ok_or("the order is not confirmed by itself")?;
         if receipt.extended.is_some() {
             return Err("its confirmation was put off before");
         }
         let after = receipt.confirm_by.saturating_sub(self.shipped.unwrap_or(self.created));
-        Ok(receipt.confirm_by.saturating_add(after))
+        Ok(receipt.confirm_by.saturating_add(after.min(EXTENSION_MAX)))
+    }
+
+    /// When it took its step `place`, counted from 0, which is its placing; `None` if it has not.
+    pub fn step_at(&self, place: u32) -> Option<Millis> {
+        self.steps().into_iter().flatten().nth(place as usize)
+    }
+
+    /// When it took each of its steps, in their order.
+    fn steps(&self) -> [Option<Millis>; 5] {
+        let extended = self.receipt.as_ref().and_then(|receipt| receipt.extended);
+        [Some(self.created), self.paid, self.shipped, extended.map(|(at, _)| at), self.ended.map(|(at, _)| at)]
     }
 
     /// When it was or would be confirmed by itself; `None` if never.
@@ -46,9 +60,7 @@ impl Order {
 
     /// Why this cannot be an order's row: what it keeps of its way does not fit where it stands. `None` if it can be.
     pub fn flaw(&self) -> Option<&'static str> {
-        let extended = self.receipt.as_ref().and_then(|receipt| receipt.extended);
-        let ended = self.ended.map(|(at, _)| at);
-        let times = [Some(self.created), self.paid, self.shipped, extended.map(|(at, _)| at), ended];
+        let times = self.steps();
         let taken = times.iter().flatten();
         if !taken.clone().is_sorted() {
             return Some("its times are not in the order of its steps");
@@ -100,6 +112,16 @@ mod tests {
         order.apply(&OrderEvent::ReceiptExtended { confirm_by: 90 }, 40);
         order.apply(&OrderEvent::Completed { by: By::Deadline, key: None }, 90);
         order
+    }
+
+    #[test]
+    fn it_is_put_off_by_as_long_again_but_not_by_what_a_loaded_order_lay_before() {
+        const DAY: Millis = 86_400_000;
+        for (waits, more) in [(10 * DAY, 10 * DAY), (30 * DAY, 30 * DAY), (301 * DAY, 30 * DAY)] {
+            let mut order = order();
+            order.receipt = Some(Box::new(Receipt { confirm_by: 30 + waits, extended: None }));
+            assert_eq!(order.extension(), Ok(30 + waits + more));
+        }
     }
 
     #[test]

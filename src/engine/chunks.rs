@@ -112,6 +112,18 @@ fn read_header(payload: &[u8]) -> Result<Header, String> {
     Ok(header)
 }
 
+/// What the first chunk says of its version, if that is another one than this program knows.
+pub(super) fn other_version(kind: u8, payload: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        format: String,
+        version: u32,
+    }
+    let named: Named = rmp_serde::from_slice(payload).ok().filter(|_| kind == chunk::HEADER)?;
+    let is_other = named.format == FORMAT && named.version != VERSION;
+    is_other.then(|| format!("a {FORMAT:?} of version {}, {VERSION} is known", named.version))
+}
+
 /// Decodes the MessagePack values that a chunk holds one after the other.
 fn each<T: for<'de> Deserialize<'de>>(
     payload: &[u8],

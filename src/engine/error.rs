@@ -94,6 +94,10 @@ pub enum OpenError {
     /// backup; trying again does not help.
     #[error("the data is damaged: {0}")]
     Damaged(String),
+    /// Another version of the program made the data. Nothing is wrong with it and nothing was changed: open it with
+    /// the version that made it.
+    #[error("the data was made by another version of the program: {0}")]
+    OtherVersion(String),
     /// The file system refused: permissions, no room, a broken disk. Look at the source.
     #[error("{what}: {source}")]
     #[non_exhaustive]

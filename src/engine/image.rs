@@ -336,11 +336,13 @@ impl Image {
         closed: &mut Vec<Evidence>,
         unfinished: &mut Vec<Send>,
     ) -> Result<(), String> {
-        let status = self.status(id)?;
+        // The order was placed before any money moved for it.
+        let status =
+            self.status(id)?.ok_or_else(|| format!("money was credited for order {id}, which is not there"))?;
         let open = match credit.cause {
-            CreditCause::Payment => status == Some(OrderStatus::Pending),
-            CreditCause::Confirmation => status != Some(OrderStatus::Completed),
-            CreditCause::Refund(_) => status == Some(OrderStatus::Paid),
+            CreditCause::Payment => status == OrderStatus::Pending,
+            CreditCause::Confirmation => status != OrderStatus::Completed,
+            CreditCause::Refund(_) => status == OrderStatus::Paid,
         };
         match (open, credit.cause) {
             (false, _) => closed.push(Evidence::Credit(id, credit.cause)),

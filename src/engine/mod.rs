@@ -11,6 +11,7 @@
 //! - `load`: how busy the engine is, for who decides whether to let more in.
 //! - `overflow`: orders at rest leave memory, in the steps of `leaving`.
 //! - `offline`: work on data directories that no engine has open.
+//! - `versions`: data that another version of the program made.
 //! - `background`: ticks, sleep, snapshots by time and size, free disk.
 
 mod accounts;
@@ -39,6 +40,7 @@ mod sleep_tests;
 mod snapshots;
 mod stores;
 mod types;
+mod versions;
 mod walk;
 
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use super::overflow::Overflow;
 use super::recovery::{Data, Recovery};
 use super::search::{self, SearchIndex};
 use super::snapshots::Snapshots;
-use super::{Config, Core, Engine, IdSource, OpenError, Recovered, Storage, background};
+use super::{Config, Core, Engine, IdSource, OpenError, Recovered, Storage, background, versions};
 use crate::actors::{Answers, Clock, Observer, System};
 use crate::auth::{AuthError, AuthMemory, Hasher, PasswordError, Throttle, TokenKey, Tokens, WAITERS_MAX_DEFAULT};
 use crate::catalog::{Library, Listed, Place};
@@ -144,14 +144,17 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         _ => None,
     };
     refuse_if_files_are_missing(&*disk, &dir)?;
+    if let Some(what) = versions::other_version(&*disk, &dir) {
+        return Err(OpenError::OtherVersion(what));
+    }
     let key = match config.storage {
         Storage::Directory(_) => TokenKey::load_or_create(&dir.join("token.key")).map_err(auth)?,
         _ => TokenKey::from_bytes(random()?),
     };
     let documents = Documents::open(disk.clone(), &dir.join("documents.redb"), COLD_CACHE_BYTES)
-        .map_err(|error| OpenError::Damaged(format!("documents.redb: {error}")))?;
+        .map_err(|error| versions::cold("documents.redb", &error))?;
     let resting = Orders::open(&*disk, &dir.join("orders.redb"), COLD_CACHE_BYTES)
-        .map_err(|error| OpenError::Damaged(format!("orders.redb: {error}")))?;
+        .map_err(|error| versions::cold("orders.redb", &error))?;
     let resting = Arc::new(resting);
     for (repaired, file) in [(documents.repaired(), "documents.redb"), (resting.repaired(), "orders.redb")] {
         if repaired {

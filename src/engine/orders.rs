@@ -74,7 +74,7 @@ impl Engine {
         self.without_key().cancel_order(user_id, order_id, credential).await
     }
 
-    /// Puts off, once, when a shipped order is confirmed by itself: by as long again as it was from the shipping on. A
+    /// Puts off, once, when a shipped order is confirmed by itself: by as long again as it was from the shipping on, at most 30 days. A
     /// second time is a 530, so a caller who does not know the outcome of the first may ask again.
     ///
     /// # Errors

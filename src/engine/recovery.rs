@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::image::{Image, Receive};
 use super::open::{Report, io};
 use super::snapshots::{Loaded, Unloadable, load};
-use super::{OpenError, Progress, Recovered};
+use super::{OpenError, Progress, Recovered, versions};
 use crate::cold::Orders;
 use crate::disk::Disk;
 use crate::domain::{Millis, OrderShard};
@@ -215,6 +215,9 @@ fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, Open
     let mut visit = |frame: journal::Frame<'_>| {
         events += 1;
         ticker.at(events);
+        if let Some(what) = versions::other_event(&frame) {
+            return Err(LogError::OtherVersion(what));
+        }
         image
             .apply(frame.kind, frame.version, frame.payload)
             .map_err(|error| LogError::Visit(format!("event {}: {error}", frame.lsn)))
@@ -228,6 +231,7 @@ fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, Open
         LogError::Io { .. } => {
             OpenError::Io { what: "the journal".into(), source: std::io::Error::other(error.to_string()) }
         }
+        LogError::OtherVersion(what) => OpenError::OtherVersion(format!("the journal: {what}")),
         error => OpenError::Damaged(error.to_string()),
     })?;
     let store: Option<Box<dyn LogStore>> = if unlogged { None } else { Some(Box::new(log)) };
@@ -264,6 +268,9 @@ mod tests {
 
     use super::*;
     use crate::disk::MemoryDisk;
+    use crate::domain::{
+        AccountEvent, AccountNo, Blob, By, Credit, CreditCause, EVENT_VERSION, OrderId, PayKind, encode,
+    };
     use crate::engine::walk::{Walk, Wanted, Writing};
     use crate::journal::JournalOptions;
 
@@ -273,6 +280,33 @@ mod tests {
         fn advanced(&self, _durable: Lsn) {}
 
         fn failed(&self, _why: &str) {}
+    }
+
+    #[test]
+    fn money_that_was_credited_for_no_order_is_told_whatever_for() {
+        let causes = [CreditCause::Payment, CreditCause::Confirmation, CreditCause::Refund(PayKind::Platform)];
+        for cause in causes {
+            let (disk, dir) = (MemoryDisk::new(), Path::new("/shop"));
+            disk.create_dir_all(dir).unwrap();
+            let resting = Arc::new(Orders::open(&disk, &dir.join("orders.redb"), 1 << 20).unwrap());
+            let mut recovery = Recovery::nothing(&resting);
+            let order = OrderId::new(1 << 20, AccountNo(1), 1);
+            let credit = Credit { cause, amount: 5, by: By::Buyer, key: None };
+            let secret = Blob(b"hash"[..].into());
+            for (seq, event) in
+                [AccountEvent::Registered { user_id: "ann".into(), secret }, AccountEvent::Credited { order, credit }]
+                    .iter()
+                    .enumerate()
+            {
+                let mut payload = Vec::new();
+                let kind = encode(event, AccountNo(1), seq as u64 + 1, 1, &mut payload);
+                recovery.apply(kind, EVENT_VERSION, &payload).unwrap();
+            }
+            let options = JournalOptions { durability: Durability::Snapshot, ..JournalOptions::default() };
+            let (journal, _) = Journal::by_hand(None, 0, 1, options, Arc::new(Nobody)).unwrap();
+            let told = recovery.finish_sagas(&journal, 2).unwrap_err().to_string();
+            assert!(told.contains(&order.to_string()), "{cause:?}: {told}");
+        }
     }
 
     /// Found by the simulator: after a clean end everything is in the snapshot's rows and nothing is replayed. Engine time

@@ -34,6 +34,9 @@ pub enum LogError {
     /// Whoever was shown the frames refused one; the text is his.
     #[error("a frame of the journal was refused: {0}")]
     Visit(String),
+    /// Whoever was shown the frames knows no such version; the text is his.
+    #[error("{0}")]
+    OtherVersion(String),
     /// The batch does not continue the log. Nothing was written; the caller has a bug.
     #[error("the journal goes on with frame {expected}, not with {got}")]
     OutOfOrder {

@@ -6,7 +6,7 @@ use crate::disk::{Disk, OpenMode};
 
 use super::replay::Replay;
 use super::scan::{Scanned, Segment};
-use super::segment::{SEGMENT_HEADER_BYTES, decode_header, parse_name, segment_path};
+use super::segment::{SEGMENT_HEADER_BYTES, decode_header, other_version, parse_name, segment_path};
 use super::{Frame, LogError, Lsn, file_log};
 
 /// What a segment holds.
@@ -34,6 +34,16 @@ pub struct SegmentSummary {
 /// [`LogError::Io`]; [`LogError::Corrupt`] for a file that pretends to be a segment.
 pub fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, LogError> {
     Ok(file_log::list_segments(disk, dir)?.into_iter().map(|lsn| segment_path(dir, lsn)).collect())
+}
+
+/// The first segment in `dir` that another version of this program made, by its header, and what that says. What cannot
+/// be read is passed over: whoever reads all of it will tell.
+pub fn foreign_segment(disk: &dyn Disk, dir: &Path) -> Option<(PathBuf, String)> {
+    list_segments(disk, dir).unwrap_or_default().into_iter().find_map(|path| {
+        let mut header = [0; SEGMENT_HEADER_BYTES];
+        disk.open(&path, OpenMode::Read).ok()?.read_exact_at(0, &mut header).ok()?;
+        other_version(&header).map(|why| (path, why))
+    })
 }
 
 /// Reads one segment, batch by batch, and shows its frames in order, each verified before it is shown. `last` says that

@@ -64,13 +64,21 @@ pub(super) fn encode_header(first_lsn: Lsn) -> [u8; SEGMENT_HEADER_BYTES] {
 
 /// The first LSN that a sound header names, else what is wrong with the header.
 pub(super) fn decode_header(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Lsn, String> {
-    if bytes[..8] != MAGIC || u32_at(bytes, 24) != checksum(bytes) {
-        return Err("not a segment header".to_owned());
+    match decode_version(bytes) {
+        Some(VERSION) => Ok(u64_at(bytes, 16)),
+        Some(other) => Err(format!("segment of version {other}, {VERSION} is known")),
+        None => Err("not a segment header".to_owned()),
     }
-    match u32_at(bytes, 8) {
-        VERSION => Ok(u64_at(bytes, 16)),
-        other => Err(format!("segment of version {other}, {VERSION} is known")),
-    }
+}
+
+/// The version that a sound header names.
+fn decode_version(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Option<u32> {
+    (bytes[..8] == MAGIC && u32_at(bytes, 24) == checksum(bytes)).then(|| u32_at(bytes, 8))
+}
+
+/// What is wrong with the segment's version, if its header is sound and names another one.
+pub(super) fn other_version(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Option<String> {
+    decode_version(bytes).filter(|version| *version != VERSION).and_then(|_| decode_header(bytes).err())
 }
 
 fn checksum(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> u32 {

@@ -22,13 +22,21 @@ pub(super) fn encode_file_header() -> [u8; FILE_HEADER_BYTES] {
 }
 
 pub(super) fn check_file_header(bytes: &[u8; FILE_HEADER_BYTES]) -> Result<(), String> {
-    if bytes[..8] != MAGIC || u32_at(bytes, 12) != crc32fast::hash(&bytes[..12]) {
-        return Err("not a snapshot header".to_owned());
+    match version_of(bytes) {
+        Some(VERSION) => Ok(()),
+        Some(other) => Err(format!("snapshot of version {other}, {VERSION} is known")),
+        None => Err("not a snapshot header".to_owned()),
     }
-    match u32_at(bytes, 8) {
-        VERSION => Ok(()),
-        other => Err(format!("snapshot of version {other}, {VERSION} is known")),
-    }
+}
+
+/// The version that a sound header names.
+fn version_of(bytes: &[u8; FILE_HEADER_BYTES]) -> Option<u32> {
+    (bytes[..8] == MAGIC && u32_at(bytes, 12) == crc32fast::hash(&bytes[..12])).then(|| u32_at(bytes, 8))
+}
+
+/// What is wrong with the file's version, if its header is sound and names another one.
+pub(super) fn other_version(bytes: &[u8; FILE_HEADER_BYTES]) -> Option<String> {
+    version_of(bytes).filter(|version| *version != VERSION).and_then(|_| check_file_header(bytes).err())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

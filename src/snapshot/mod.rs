@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 pub use dir::{list_snapshots, remove_leftovers, retain, snapshot_path};
 pub use format::CHUNK_BYTES_MAX;
-pub use read::{ChunkVisitor, SnapshotSummary, read_snapshot, verify_snapshot};
+pub use read::{ChunkVisitor, SnapshotSummary, foreign_snapshot, read_snapshot, verify_snapshot};
 pub use write::{PublishedSnapshot, SnapshotWriter};
 
 /// The journal position that a snapshot stands for, as in [`crate::journal::Lsn`].

@@ -8,6 +8,7 @@ use crate::disk::{Disk, DiskFile, OpenMode};
 use super::dir::parse_name;
 use super::format::{
     CHUNK_BYTES_MAX, CHUNK_HEADER_BYTES, ChunkHeader, END_KIND, End, FILE_HEADER_BYTES, check_file_header,
+    other_version,
 };
 use super::{Lsn, SnapshotError};
 
@@ -43,6 +44,14 @@ pub fn read_snapshot(
 ) -> Result<SnapshotSummary, SnapshotError> {
     let name = path.file_name().and_then(|name| name.to_str());
     read_as(disk, path, name.and_then(parse_name), visit)
+}
+
+/// What its header says, if that is sound and names a version of the file that this program does not know. What cannot
+/// be read is passed over: whoever reads all of it will tell.
+pub fn foreign_snapshot(disk: &dyn Disk, path: &Path) -> Option<String> {
+    let mut header = [0; FILE_HEADER_BYTES];
+    Reader::open(disk, path).and_then(|mut reader| reader.fill(&mut header)).ok()?;
+    other_version(&header)
 }
 
 /// Reads the whole snapshot and says whether it is sound.

@@ -14,7 +14,7 @@ use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
 use crate::domain::{Account, DocumentHash, Order, OrderId, OrderShard, Persistent, SHARDS, Store, decode};
 use crate::engine::chunks::{self, Part};
-use crate::engine::{AuditReport, Config, Engine, OpenError, Progress, Recovered, Storage};
+use crate::engine::{AuditReport, Config, Engine, OpenError, Progress, Recovered, Storage, versions};
 use crate::journal::{self, LogError, decode_frames};
 use crate::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 
@@ -99,6 +99,9 @@ pub enum CheckError {
     /// There is neither a snapshot nor a journal in it.
     #[error("{0} holds no data to check")]
     NoData(String),
+    /// Another version of the program made it. Check it with that one.
+    #[error("the data was made by another version of the program: {0}")]
+    OtherVersion(String),
     /// Something cannot be read.
     #[error("{0}")]
     Unreadable(String),
@@ -187,6 +190,9 @@ impl Files {
         if snapshots.is_empty() && segments.is_empty() && !names.iter().any(|name| name.ends_with(".snap.damaged")) {
             return Err(CheckError::NoData(self.dir.display().to_string()));
         }
+        if let Some(what) = versions::other_version(&RealDisk, &self.dir) {
+            return Err(CheckError::OtherVersion(what));
+        }
         self.note_others(&names);
         for (_, path) in &snapshots {
             self.snapshot(path)?;
@@ -269,6 +275,9 @@ impl Files {
                 if frames.is_multiple_of(1_024) {
                     tell(Progress { stage: "journal frames", done: frames });
                 }
+                if let Some(what) = versions::other_event(&frame) {
+                    return Err(LogError::OtherVersion(what));
+                }
                 let decoded = decode(frame.kind, frame.version, frame.payload);
                 decoded.map(drop).map_err(|error| LogError::Visit(format!("event {}: {error}", frame.lsn)))
             });
@@ -308,6 +317,9 @@ impl Files {
         match error {
             LogError::Corrupt { file, offset, why } => self.report.find(&file, Some(offset), why),
             LogError::Visit(what) => self.report.find(path, None, what),
+            LogError::OtherVersion(what) => {
+                return Err(CheckError::OtherVersion(format!("{}: {what}", path.display())));
+            }
             error => return unreadable("the journal", &error),
         }
         Ok(())
@@ -359,6 +371,9 @@ impl Files {
             }
             Err(ColdError::Damaged { what }) => self.report.find(&path, None, what),
             Err(ColdError::Open { why, .. }) => self.report.find(&path, None, why),
+            Err(error @ ColdError::OtherVersion { .. }) => {
+                return Err(CheckError::OtherVersion(format!("{}: {error}", path.display())));
+            }
             Err(error) => return unreadable(&path.display().to_string(), &error),
         }
         Ok(0)
@@ -417,6 +432,7 @@ async fn recover(dir: &Path, files: &mut Files, tell: Tell) -> Result<(), CheckE
             }
             return Ok(());
         }
+        Err(OpenError::OtherVersion(what)) => return Err(CheckError::OtherVersion(what)),
         Err(error) => return unreadable("recovery", &error),
     };
     let recovered = engine.recovered();

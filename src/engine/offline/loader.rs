@@ -31,9 +31,6 @@ use crate::engine::{NewBook, Progress};
 const STORE_BOOKS_MAX: usize = 100_000;
 const ORDER_LINES_MAX: usize = 10_000;
 
-/// Clocks differ: an order may be this much ahead of ours.
-const AHEAD_MS_MAX: Millis = 86_400_000;
-
 /// Makes a data directory from rows: how a shop moves over from another system.
 ///
 /// A row may name only what came before it: a store its owner, a book its store, an order its buyer, store and books.
@@ -70,7 +67,6 @@ const AHEAD_MS_MAX: Millis = 86_400_000;
 /// ```
 pub struct Loader {
     began: Instant,
-    now_ms: Millis,
     order_ttl_ms: Millis,
     accounts: Vec<LoadedAccount>,
     account_numbers: HashMap<Arc<str>, AccountNo>,
@@ -112,13 +108,10 @@ impl Loader {
     /// [`LoadError::Io`], also if there is something in `dir`; [`LoadError::Failed`].
     pub fn begin(dir: &Path, options: LoadOptions) -> Result<Loader, LoadError> {
         options.password_params.validate().map_err(LoadError::failed)?;
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let now_ms = now.map_or(0, |since| since.as_millis() as Millis);
         let building = Building::begin(dir)?;
-        let output = Output::create(&building.dir, now_ms)?;
+        let output = Output::create(&building.dir, now_ms())?;
         Ok(Loader {
             began: Instant::now(),
-            now_ms,
             order_ttl_ms: options.order_ttl.as_millis() as Millis,
             accounts: Vec::new(),
             account_numbers: HashMap::new(),
@@ -336,7 +329,9 @@ impl Loader {
         total: Fen,
     ) -> Result<Order, LoadError> {
         let (status, created) = (order.status, order.created_ms);
-        if created == 0 || created > self.now_ms + AHEAD_MS_MAX {
+        // What comes next to the order is at the service's time, which must not be before that.
+        let latest = now_ms();
+        if created == 0 || created > latest {
             return Err(LoadError::row("created_time", "must be a time after 1970 and not in the future"));
         }
         let was_paid = match status {
@@ -359,7 +354,6 @@ impl Loader {
         let seq = 1 + u32::from(was_paid) + u32::from(shipped) + u32::from(is_over);
         let deadline = order.deadline_ms.unwrap_or_else(|| created.saturating_add(self.order_ttl_ms));
         let times = &order.times;
-        let latest = self.now_ms + AHEAD_MS_MAX;
         // The time of each step is that of the one before it, or later.
         let mut before = created;
         let mut step = |field, taken: bool, time: Option<Millis>| match time {
@@ -577,6 +571,11 @@ impl LoadedAccount {
         (account.stores, account.closed_stores) = (self.stores, self.closed_stores);
         Ok(account.encode())
     }
+}
+
+fn now_ms() -> Millis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as Millis)
 }
 
 fn secret(hash: &crate::auth::PasswordHash) -> Secret {

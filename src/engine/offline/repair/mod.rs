@@ -43,6 +43,9 @@ pub enum RepairError {
     /// There is neither a snapshot nor a journal in it.
     #[error("{0} holds no data to repair")]
     NoData(String),
+    /// Another version of the program made it. Nothing is known of what it lacks; repair it with that version.
+    #[error("the data was made by another version of the program: {0}")]
+    OtherVersion(String),
     /// Something cannot be read or written. If the disk itself is broken, copy what it still gives to another one, and
     /// repair the copy.
     #[error("{0}")]
@@ -153,6 +156,7 @@ impl Repair {
                     Some(format!("what is left does not fit together: {what}; restore a backup"));
                 return Ok(());
             }
+            Err(OpenError::OtherVersion(what)) => return Err(RepairError::OtherVersion(what)),
             Err(error) => return unreadable("recovery", &error),
         };
         let (head, promised) = (engine.stats().journal_head, self.plan.report.last_lsn);
@@ -178,6 +182,7 @@ fn of_check(error: CheckError) -> RepairError {
     match error {
         CheckError::Locked { dir, holder } => RepairError::Locked { dir, holder },
         CheckError::NoData(dir) => RepairError::NoData(dir),
+        CheckError::OtherVersion(what) => RepairError::OtherVersion(what),
         CheckError::Unreadable(why) => RepairError::Unreadable(why),
     }
 }

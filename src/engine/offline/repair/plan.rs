@@ -13,6 +13,7 @@ use crate::disk::{Disk, OverlayDisk};
 use crate::domain::{Account, AccountEvent, AccountNo, Order, OrderId, Persistent, Record, Store, decode};
 use crate::engine::chunks::{self, Part};
 use crate::engine::offline::Finding;
+use crate::engine::versions;
 use crate::journal::{self, Chain, Change, Frame, LogError, Lsn, Survey, decode_frames};
 use crate::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 
@@ -93,6 +94,9 @@ pub(super) fn plan(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Plan, RepairError
     let names = disk.list(dir).or_else(|error| unreadable(&dir.display().to_string(), &error))?;
     let journal = dir.join("journal");
     let no_segments = disk.list(&journal).map_or(true, |names| !names.iter().any(|name| name.ends_with(".seg")));
+    if let Some(what) = versions::other_version(&**disk, dir) {
+        return Err(RepairError::OtherVersion(what));
+    }
     let mut report = RepairReport::default();
     let snapshots = read_snapshots(&**disk, dir, &mut report)?;
     let set_aside_before = names.iter().any(|name| name.contains(".snap."));
@@ -102,13 +106,21 @@ pub(super) fn plan(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Plan, RepairError
     let orders = open_orders(disk, dir, &mut report)?;
     let newest_snapshot = snapshots.iter().map(|snapshot| snapshot.lsn).max().unwrap_or(0);
     let synced = newest_snapshot.max(orders.upto());
+    let mut other_version = None;
     let mut judge = |frame: &Frame<'_>| {
+        if other_version.is_none() {
+            other_version = versions::other_event(frame);
+        }
         decode(frame.kind, frame.version, frame.payload).map(drop).map_err(|error| error.to_string())
     };
     let survey = journal::survey(&**disk, &journal, synced, &mut judge).or_else(|error| match error {
         LogError::Corrupt { .. } => Err(RepairError::Impossible(error.to_string())),
         error => unreadable("the journal", &error),
     })?;
+    // Its checksum is right, so it is no damage that could be cut out.
+    if let Some(what) = other_version {
+        return Err(RepairError::OtherVersion(what));
+    }
     let mut planner = Planner { disk: disk.clone(), dir, report, snapshots, survey, set_aside_before, synced };
     planner.tell_holes();
     planner.plan(&orders)
@@ -192,6 +204,9 @@ impl Planner<'_> {
         let found = Documents::open(overlay, &path, CACHE_BYTES).and_then(|documents| documents.verify(&mut |_, _| {}));
         let damaged = match found {
             Ok(damaged) => damaged,
+            Err(error @ ColdError::OtherVersion { .. }) => {
+                return Err(RepairError::OtherVersion(format!("documents.redb: {error}")));
+            }
             Err(ColdError::Open { why, .. } | ColdError::Damaged { what: why }) => {
                 self.report.refused = Some(format!("documents.redb: {why}; {stays}"));
                 vec![why]
@@ -435,6 +450,7 @@ fn open_orders(disk: &Arc<dyn Disk>, dir: &Path, report: &mut RepairReport) -> R
             find(why.clone());
             Ok(OrdersFile::Unreadable(why))
         }
+        Err(error @ ColdError::OtherVersion { .. }) => Err(RepairError::OtherVersion(format!("orders.redb: {error}"))),
         Err(error) => unreadable("orders.redb", &error),
     }
 }

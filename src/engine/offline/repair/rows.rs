@@ -16,15 +16,13 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::cold::{ColdError, Orders, RestingRow, RowState};
-use crate::domain::{Kept, Millis, Order, OrderEvent, OrderId, Record, Scope};
+use crate::domain::{Kept, Order, OrderEvent, OrderId, Record, Scope};
 use crate::journal::Lsn;
 
 /// What snapshot and kept journal know of orders.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     orders: HashMap<OrderId, KnownOrder>,
-    /// The time of the newest event.
-    newest: Millis,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -42,8 +40,6 @@ impl Known {
     }
 
     pub(super) fn event(&mut self, record: &Record) {
-        let (Record::Account(_, _, at, _) | Record::Store(_, _, at, _) | Record::Order(_, _, at, _)) = record;
-        self.newest = self.newest.max(*at);
         if let Record::Order(id, seq, _, event) = record {
             let known = self.orders.entry(*id).or_default();
             known.seq = known.seq.max(u32::try_from(*seq).unwrap_or(u32::MAX));
@@ -147,10 +143,7 @@ impl RowChanges {
                 self.changes.push((id, None));
             }
             Fate::Back(seq, inferred) => {
-                // A key that stays with an event that is undone would tell a client that it happened.
-                let newest = known.newest.max(end.taken_ms);
-                let stays = |kept: &Kept| kept.at <= newest && !end.undone.keys.contains(&(id, kept.key.scope()));
-                let before = order.rewound(seq, stays);
+                let before = order.rewound(seq, |kept| stays(id, &order, seq, kept, end.undone));
                 match before {
                     Some(_) => self.rewound.push(id),
                     None => self.removed.push(id),
@@ -162,6 +155,13 @@ impl RowChanges {
             }
         }
     }
+}
+
+/// Whether a key came with one of the first `seq` events. One that stays with an event that is undone would tell a client
+/// that it happened. Which event it came with only its time says: so of two in the same ms none stays, and the client
+/// hears how the order stands now.
+fn stays(id: OrderId, order: &Order, seq: u32, kept: &Kept, undone: &Undone) -> bool {
+    order.step_at(seq).is_none_or(|undone_at| kept.at < undone_at) && !undone.keys.contains(&(id, kept.key.scope()))
 }
 
 fn fate(id: OrderId, order: &Order, upto: Lsn, known: &Known, end: &End<'_>) -> Fate {
@@ -187,7 +187,7 @@ fn fate(id: OrderId, order: &Order, upto: Lsn, known: &Known, end: &End<'_>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{AccountNo, By, Facts, PayKind, StoreNo};
+    use crate::domain::{AccountNo, By, Facts, Key, Operation, PayKind, StoreNo};
 
     const TAKEN_MS: u64 = 1_700_000_000_000;
 
@@ -207,6 +207,23 @@ mod tests {
         ];
         way.iter().take(seq as usize - 1).for_each(|event| order.apply(event, 1));
         order
+    }
+
+    /// The refund came in the same ms as the payment: the client who asks again must not be told that it was done.
+    #[test]
+    fn a_key_goes_with_its_event_even_if_the_one_before_it_is_of_the_same_time() {
+        let key = |text| Key::new(Operation::RefundOrder, text, []);
+        let (pay, refund) = (key("pay"), key("refund"));
+        let of = |paid, canceled| {
+            let mut order = order(1);
+            order.apply(&OrderEvent::Paid { kind: PayKind::Platform, key: Some(pay) }, paid);
+            order.apply(&OrderEvent::Canceled { by: By::Buyer, key: Some(refund) }, canceled);
+            let undone = Undone::default();
+            let before = order.rewound(2, |kept| stays(id(1), &order, 2, kept, &undone)).unwrap();
+            (before.kept(pay.scope()).is_some(), before.kept(refund.scope()).is_some())
+        };
+        assert_eq!(of(5, 6), (true, false));
+        assert_eq!(of(5, 5), (false, false));
     }
 
     #[test]

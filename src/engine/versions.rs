@@ -1,0 +1,43 @@
+//! Data that another version of the program made: nothing is wrong with it, but this one cannot read it. Told before
+//! anything else is said of it, or it would be called damaged, and a repair would cut it out.
+
+use std::path::Path;
+
+use crate::cold::ColdError;
+use crate::disk::Disk;
+use crate::domain::EVENT_VERSION;
+use crate::journal::{Frame, foreign_segment};
+use crate::snapshot::{SnapshotError, foreign_snapshot, list_snapshots, read_snapshot};
+
+use super::OpenError;
+use super::chunks;
+
+/// A snapshot or a segment of another version, by their headers alone, and what says so. What cannot be read is passed
+/// over: whoever reads all of it will tell.
+pub(super) fn other_version(disk: &dyn Disk, dir: &Path) -> Option<String> {
+    if let Some((path, why)) = foreign_segment(disk, &dir.join("journal")) {
+        return Some(format!("{}: {why}", path.display()));
+    }
+    list_snapshots(disk, dir).unwrap_or_default().into_iter().find_map(|(_, path)| {
+        let mut why = foreign_snapshot(disk, &path);
+        let _ = read_snapshot(disk, &path, &mut |kind, payload| {
+            why = why.take().or(chunks::other_version(kind, payload));
+            Err(SnapshotError::Visit("the first chunk is enough".to_owned()))
+        });
+        why.map(|why| format!("{}: {why}", path.display()))
+    })
+}
+
+/// What is wrong with a frame's version, if it is another one. The frame is sound: its checksum is right.
+pub(super) fn other_event(frame: &Frame<'_>) -> Option<String> {
+    let (lsn, version) = (frame.lsn, frame.version);
+    (version != EVENT_VERSION).then(|| format!("event {lsn} is of version {version}, {EVENT_VERSION} is known"))
+}
+
+/// Why a file of redb cannot be opened.
+pub(super) fn cold(file: &str, error: &ColdError) -> OpenError {
+    match error {
+        ColdError::OtherVersion { .. } => OpenError::OtherVersion(format!("{file}: {error}")),
+        error => OpenError::Damaged(format!("{file}: {error}")),
+    }
+}

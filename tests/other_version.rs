@@ -1,0 +1,135 @@
+//! Data that another version of the program made is told as such by `serve`, `check` and `repair`, whichever file says
+//! so, and stays as it is: it is not damaged, and nothing of it may be cut out.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use bookstore::internals::journal::{BATCH_HEADER_BYTES, FRAME_HEADER_BYTES};
+use common::bookstore;
+use common::files::{content, copy, files, killed_shop};
+use redb::{Database, TableDefinition};
+
+const STATE: TableDefinition<'static, &str, u64> = TableDefinition::new("state");
+const SEGMENT_HEADER_BYTES: usize = 32;
+
+#[track_caller]
+fn refused_by_all(dir: &Path, file: &str) {
+    let before = content(dir);
+    for tool in ["check", "repair"] {
+        bookstore(&[&tool, &dir]).ends_with_status(75).says("made by another version of the program").says(file);
+    }
+    bookstore(&[&"repair", &dir, &"--yes"]).ends_with_status(75).says("another version");
+    assert!(before == content(dir), "a tool changed something");
+    let done = bookstore(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &dir]).ends_with_status(1);
+    done.says("made by another version of the program").says(file).says("open");
+    for (path, bytes) in content(dir) {
+        // redb keeps house when it opens a file, and the lock names its last holder.
+        let is_kept = !path.ends_with("lock") && path.extension().is_none_or(|ending| ending != "redb");
+        assert!(!is_kept || before.get(&path) == Some(&bytes), "a start changed {}", path.display());
+    }
+}
+
+fn change_state(path: &Path, change: impl Fn(&mut redb::Table<'_, &'static str, u64>)) {
+    let database = Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    change(&mut transaction.open_table(STATE).unwrap());
+    transaction.commit().unwrap();
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> usize {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
+}
+
+fn put(bytes: &mut [u8], at: usize, value: u32) {
+    bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Gives every frame of a segment another version, or only those of the last batch; all checksums are right.
+fn reversion(segment: &Path, version: u8, only_last: bool) {
+    let mut bytes = fs::read(segment).unwrap();
+    let (mut at, mut batch) = (SEGMENT_HEADER_BYTES, 0);
+    while bytes.get(at..at + 4).is_some_and(|magic| magic == b"BKJB") {
+        let end = at + BATCH_HEADER_BYTES + u32_at(&bytes, at + 4);
+        if !only_last || bytes.get(end..end + 4).is_none_or(|magic| magic != b"BKJB") {
+            let mut frame = at + BATCH_HEADER_BYTES;
+            while frame < end {
+                let next = frame + FRAME_HEADER_BYTES + u32_at(&bytes, frame + 4);
+                bytes[frame + 21] = version;
+                let checksum = crc32fast::hash(&bytes[frame + 4..next]);
+                put(&mut bytes, frame, checksum);
+                frame = next;
+            }
+            let mut hasher = crc32fast::Hasher::new();
+            [at..at + 32, at + 36..end].into_iter().for_each(|part| hasher.update(&bytes[part]));
+            put(&mut bytes, at + 32, hasher.finalize());
+        }
+        (at, batch) = (end, batch + 1);
+    }
+    assert!(batch > 1, "too few batches");
+    fs::write(segment, bytes).unwrap();
+}
+
+#[test]
+fn what_another_version_made_is_no_damage() {
+    let shop = killed_shop();
+    let dir = shop.server.data_dir();
+
+    for file in ["orders.redb", "documents.redb"] {
+        let (_parent, older) = copy(&dir);
+        change_state(&older.join(file), |state| drop(state.remove("format").unwrap()));
+        refused_by_all(&older, file);
+
+        let (_parent, newer) = copy(&dir);
+        change_state(&newer.join(file), |state| drop(state.insert("format", 2).unwrap()));
+        refused_by_all(&newer, file);
+    }
+
+    // As a build from before left it: a table is not there that is needed now, and no word of a layout.
+    let (_parent, older) = copy(&dir);
+    let database = Database::open(older.join("orders.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.delete_table(TableDefinition::<&[u8; 24], ()>::new("awaited")).unwrap();
+    transaction.open_table(STATE).unwrap().remove("format").unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    refused_by_all(&older, "orders.redb");
+
+    for only_last in [false, true] {
+        let (_parent, older) = copy(&dir);
+        reversion(&files(&older, ".seg").pop().unwrap(), 2, only_last);
+        refused_by_all(&older, "is of version 2");
+    }
+
+    // Beside a hole the repair reads frame by frame.
+    let (_parent, holed) = copy(&dir);
+    let segment = files(&holed, ".seg").pop().unwrap();
+    reversion(&segment, 2, true);
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES + FRAME_HEADER_BYTES] ^= 0x10;
+    fs::write(&segment, bytes).unwrap();
+    bookstore(&[&"repair", &holed, &"--yes"]).ends_with_status(75).says("another version").says("is of version 2");
+
+    let (_parent, newer) = copy(&dir);
+    let segment = files(&newer, ".seg").pop().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    put(&mut bytes, 8, 2);
+    let mut hasher = crc32fast::Hasher::new();
+    [0..24, 28..SEGMENT_HEADER_BYTES].into_iter().for_each(|part| hasher.update(&bytes[part]));
+    put(&mut bytes, 24, hasher.finalize());
+    fs::write(&segment, bytes).unwrap();
+    refused_by_all(&newer, "segment of version 2");
+
+    // A snapshot, by the header of its file.
+    let (_parent, newer) = copy(&dir);
+    let snapshot = files(&newer, ".snap").pop().unwrap();
+    let mut bytes = fs::read(&snapshot).unwrap();
+    put(&mut bytes, 8, 2);
+    let checksum = crc32fast::hash(&bytes[..12]);
+    put(&mut bytes, 12, checksum);
+    fs::write(&snapshot, bytes).unwrap();
+    refused_by_all(&newer, "snapshot of version 2");
+}
