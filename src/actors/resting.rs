@@ -52,9 +52,11 @@ impl System {
             Answered::Reply(ticket, outcome) => self.answers.reply(ticket, outcome, &self.journal),
             Answered::Tell(shard, msg) => self.to_shard(shard, Mail::Msg(msg)),
             Answered::Loaded(id, found, msg) => {
-                let take_in = move |shard: &mut OrderShard, _: &mut _| {
-                    if let Some(order) = found {
-                        shard.bring_back(id, order);
+                let take_in = move |shard: &mut OrderShard, work: &mut _| {
+                    if let Some(order) = found
+                        && !shard.bring_back(work, id, order)
+                    {
+                        tracing::warn!(%id, "the time to confirm this order by itself was noted wrongly");
                     }
                     Some(msg)
                 };
