@@ -483,7 +483,7 @@ mod tests {
         while !running.work.is_quiet() {
             let mut next = Vec::new();
             for load in std::mem::take(&mut loads) {
-                let Effect::Resting(Resting::Load(order)) = load else { continue };
+                let Effect::Resting(Resting::LoadOverdue(order)) = load else { continue };
                 next.extend(running.tell(OrderMsg::Loaded { order, unreadable: true }, 180));
             }
             waves += 1;
@@ -534,7 +534,7 @@ mod tests {
         let mut running = Running::new(0..0);
         running.shard.awaits_at_rest(id(1), 150);
         let load = running.tell(OrderMsg::Due, 150);
-        assert!(matches!(load[..], [Effect::Resting(Resting::Load(_))]), "{load:?}");
+        assert!(matches!(load[..], [Effect::Resting(Resting::LoadOverdue(_))]), "{load:?}");
         // It cannot be read: later, perhaps.
         let unread = running.tell(OrderMsg::Loaded { order: id(1), unreadable: true }, 160);
         assert_eq!(deadlines(&unread), [160 + PAUSE_MS]);

@@ -125,7 +125,10 @@ impl OrderShard {
     pub(super) fn load(work: &mut Work, id: OrderId, msg: OrderMsg, fx: &mut Effects<Self>) {
         let waiting = work.loading.entry(id).or_default();
         if waiting.is_empty() {
-            fx.push(Effect::Resting(Resting::Load(id)));
+            fx.push(Effect::Resting(match msg {
+                OrderMsg::Overdue { .. } => Resting::LoadOverdue(id),
+                _ => Resting::Load(id),
+            }));
         }
         waiting.push(msg);
     }
