@@ -22,22 +22,29 @@ impl System {
         match self.resting.view() {
             Ok(view) => {
                 let (system, asked) = (self.clone(), Instant::now());
+                let for_nobody = matches!(question, Resting::LoadOverdue(_));
                 self.runtime.spawn(async move {
-                    // Never closed.
+                    // Neither is ever closed. A flood of these stands in a queue of its own, and not before callers.
+                    let _first = match for_nobody {
+                        true => Some(system.readers_for_nobody.clone().acquire_owned().await),
+                        false => None,
+                    };
                     let _turn = system.readers.clone().acquire_owned().await;
                     let reader = system.clone();
                     let read = move || reader.answer_resting(question, Some(&view));
                     if system.runtime.spawn_blocking(read).await.is_err_and(|error| error.is_panic()) {
                         system.fail("the reader of orders at rest panicked".into());
                     }
-                    system.reads_us.fetch_add(asked.elapsed().as_micros() as u64, Ordering::Relaxed);
+                    if !for_nobody {
+                        system.reads_us.fetch_add(asked.elapsed().as_micros() as u64, Ordering::Relaxed);
+                    }
                 });
             }
             Err(error) => self.resting_failed(&error),
         }
     }
 
-    /// How long questions about orders on disk took, in sum.
+    /// How long questions of callers about orders on disk took, in sum.
     #[cfg(feature = "server")]
     pub(crate) fn reads(&self) -> Duration {
         Duration::from_micros(self.reads_us.load(Ordering::Relaxed))
@@ -52,9 +59,11 @@ impl System {
             Answered::Reply(ticket, outcome) => self.answers.reply(ticket, outcome, &self.journal),
             Answered::Tell(shard, msg) => self.to_shard(shard, Mail::Msg(msg)),
             Answered::Loaded(id, found, msg) => {
-                let take_in = move |shard: &mut OrderShard, _: &mut _| {
-                    if let Some(order) = found {
-                        shard.bring_back(id, order);
+                let take_in = move |shard: &mut OrderShard, work: &mut _| {
+                    if let Some(order) = found
+                        && !shard.bring_back(work, id, order)
+                    {
+                        tracing::warn!(%id, "the time to confirm this order by itself was noted wrongly");
                     }
                     Some(msg)
                 };
@@ -90,7 +99,7 @@ pub enum Answered {
 /// Also says what could not be read; nothing was done then.
 pub fn answer(question: Resting, view: Option<&View>) -> (Answered, Option<ColdError>) {
     match question {
-        Resting::Load(order) => {
+        Resting::Load(order) | Resting::LoadOverdue(order) => {
             let (found, trouble) = split(view.map_or(Ok(None), |view| view.get(order)));
             let loaded = OrderMsg::Loaded { order, unreadable: trouble.is_some() };
             (Answered::Loaded(order, found.flatten(), loaded), trouble)

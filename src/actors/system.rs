@@ -19,6 +19,9 @@ use crate::journal::Journal;
 /// Threads that read orders at rest at once.
 const READERS_MAX: usize = 64;
 
+/// Of these, those that read for no caller.
+const READERS_FOR_NOBODY_MAX: usize = 8;
+
 /// Told what was applied, before anybody is told of it: keeps indexes and memories true.
 pub(crate) trait Observer: std::marker::Send + Sync {
     /// An event of an account was applied.
@@ -39,7 +42,9 @@ pub(crate) struct System {
     pub(crate) resting: Arc<Orders>,
     /// Of the runtime's threads for blocking work, those that may read them at once: others need some, too.
     pub(super) readers: Arc<Semaphore>,
-    /// Sum of the times of their questions, from the moment they were asked, in µs.
+    /// Those that may do so for no caller; they need one of `readers` as well.
+    pub(crate) readers_for_nobody: Arc<Semaphore>,
+    /// Sum of the times of callers' questions, from the moment they were asked, in µs.
     pub(super) reads_us: AtomicU64,
     /// The runtime that the engine was opened on. A caller may be on another one, which may end before the engine.
     pub(crate) runtime: tokio::runtime::Handle,
@@ -75,6 +80,7 @@ impl System {
             observer,
             resting,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            readers_for_nobody: Arc::new(Semaphore::new(READERS_FOR_NOBODY_MAX)),
             reads_us: AtomicU64::new(0),
             shards: OnceLock::new(),
             earliest: AtomicU64::new(u64::MAX),

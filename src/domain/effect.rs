@@ -91,6 +91,8 @@ pub enum OrdersOf {
 pub enum Resting {
     /// Take the order into memory; [`OrderMsg::Loaded`] follows.
     Load(OrderId),
+    /// The same, for nobody: its time to be confirmed by itself has come.
+    LoadOverdue(OrderId),
     /// Answer with the given orders, which are in memory, and all others at rest; more than `limit` are counted only.
     List { ticket: Ticket, of: OrdersOf, limit: usize, orders: Vec<(OrderId, Order)> },
     /// Answer with the number of the buyer's orders: `in_memory` ones, of which the given ones may be on disk as well,

@@ -193,6 +193,8 @@ pub enum OrderMsg {
     Flush,
     /// An order that shall be confirmed by itself was taken into memory; `part` waits for that.
     Overdue { order: OrderId, part: u64 },
+    /// A message that had to wait for what was due when it was asked, and is judged as of then.
+    AsOf { asked: Millis, msg: Box<OrderMsg> },
     /// A saga that `part` waited for has ended.
     PartEnded { part: u64 },
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Config, Credential, Engine, NewBook, NewLine, Storage};
+use super::{Config, Credential, Engine, NewBook, NewLine, OrderStatus, Storage};
 use crate::actors::Sweep;
 use crate::disk::MemoryDisk;
 
@@ -120,4 +120,49 @@ async fn a_hundred_thousand_races_of_sleep_and_wake_lose_no_message() {
     drop(engine);
     let engine = Engine::open(config(&disk)).await.unwrap();
     assert_eq!(must_hold(&engine).await, before, "what was replayed is not what was there");
+}
+
+/// Orders that are overdue are read for nobody: however many wait for that, callers are not behind them, and it is not
+/// counted as their waiting.
+#[cfg(feature = "server")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_do_not_wait_behind_overdue_orders() {
+    let mut config = config(&MemoryDisk::new());
+    config.limits.resting_orders_max = 0;
+    config.auto_confirm = Some(Duration::from_secs(4));
+    let engine = Engine::open(config).await.unwrap();
+    for user in ["seller", "buyer"] {
+        engine.register(user, "pw").await.unwrap();
+    }
+    engine.create_store("seller", T, "store").await.unwrap();
+    let book = NewBook { id: "book", price: 10, document: "{}" };
+    engine.add_book("seller", T, "store", book, 2).await.unwrap();
+    engine.add_funds("buyer", T, 20).await.unwrap();
+    let mut orders = Vec::new();
+    for _ in 0..2 {
+        let lines = [NewLine { book_id: "book", count: 1 }];
+        let order = engine.new_order("buyer", T, "store", &lines).await.unwrap().to_string();
+        engine.pay_to_platform("buyer", &order, T).await.unwrap();
+        orders.push(order);
+    }
+    engine.ship("seller", T, "store", &orders[0]).await.unwrap();
+    let shipped = std::time::Instant::now();
+    let system = &engine.core.system;
+    let no_turn = system.readers_for_nobody.clone().acquire_many_owned(8).await.unwrap();
+    assert_eq!(system.readers_for_nobody.available_permits(), 0);
+    tokio::time::sleep(Duration::from_millis(5_500).saturating_sub(shipped.elapsed())).await;
+    // The overdue one stands and waits; the other one is read.
+    let before = system.reads();
+    assert_eq!(engine.order_status("buyer", &orders[1], T).await.unwrap(), OrderStatus::Paid);
+    // It is counted just after the answer.
+    while system.reads() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let counted = system.reads();
+    assert_eq!(engine.balance("seller", T).await.unwrap(), 0);
+    drop(no_turn);
+    while engine.balance("seller", T).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(system.reads(), counted);
 }

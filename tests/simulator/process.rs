@@ -327,7 +327,7 @@ impl Process {
             Mail::Order(msg) => msg,
             Mail::Loaded(id, found, msg) => {
                 if let Some(order) = found {
-                    shard.bring_back(id, order);
+                    shard.bring_back(work, id, order);
                 }
                 msg
             }

@@ -85,6 +85,16 @@ impl OrderShard {
         }
     }
 
+    /// Whether this is noted as the time at which an order is confirmed by itself.
+    pub(super) fn is_noted(&self, id: OrderId, at: Millis) -> bool {
+        self.awaited.contains(&(at, id))
+    }
+
+    /// Drops whatever is noted of an order's time. Looks through all, so only for what was noted wrongly.
+    pub(super) fn forget_time(&mut self, id: OrderId) {
+        self.awaited.retain(|(_, other)| *other != id);
+    }
+
     /// The time at which an order is confirmed by itself has changed.
     fn await_confirmation(&mut self, id: OrderId, before: Option<Millis>, now: Option<Millis>) {
         if before != now {

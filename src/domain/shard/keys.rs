@@ -339,7 +339,7 @@ mod tests {
         for order in old {
             shard.remove([id(0)]);
             assert_eq!(told(&shard, &mut work, pay(1, 1, key("k", b"1")), now), ["1: Kept"]);
-            shard.bring_back(id(0), order);
+            shard.bring_back(&work, id(0), order);
             assert_eq!(told(&shard, &mut work, pay(1, 1, key("k", b"1")), now), ["1: Kept"]);
         }
         shard.remove([id(1)]);

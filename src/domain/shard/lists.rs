@@ -23,8 +23,7 @@ impl OrderShard {
         if ids.len() > limit {
             return fx.push(Effect::Reply(ticket, Outcome::TooMany));
         }
-        let due = self.due_of(work, ids, now);
-        if self.park(work, msg, due, now, fx).is_some() {
+        if self.settle_due(work, msg, ids, now, fx).is_some() {
             let rows = ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order.clone())));
             let orders = rows.collect();
             fx.push(Effect::Resting(Resting::List { ticket, of, limit, orders }));
@@ -47,8 +46,7 @@ impl OrderShard {
             return;
         };
         let ids = self.by_store.get(&store).map_or(&[][..], |ids| ids);
-        let due = self.due_of(work, ids, now);
-        if self.park(work, msg, due, now, fx).is_none() {
+        if self.settle_due(work, msg, ids, now, fx).is_none() {
             return;
         }
         let orders = || ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order)));
@@ -75,8 +73,7 @@ impl OrderShard {
         if let Some(waiting) = work.closing.get_mut(&buyer) {
             return waiting.push(msg);
         }
-        let due = self.due_of(work, self.ids_of(buyer), now);
-        if self.park(work, msg, due, now, fx).is_none() {
+        if self.settle_due(work, msg, self.ids_of(buyer), now, fx).is_none() {
             return;
         }
         let open = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.open);

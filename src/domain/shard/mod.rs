@@ -120,7 +120,10 @@ impl OrderShard {
             PayKind::Direct => Command::Pay,
             PayKind::Platform => Command::PayToPlatform,
         };
-        if !go(order, command, id, ticket, fx) {
+        // Its cancellation failed: it is too late all the same.
+        let is_late = order.is_expired(now) && !planted(Fault::LatePaymentTaken);
+        let status = if is_late { OrderStatus::Canceled } else { order.status };
+        if !go_from(status, command, id, ticket, fx) {
             return;
         }
         work.begin(id, ticket, scope(order.buyer, key));
@@ -224,7 +227,7 @@ impl OrderShard {
         if user != if is_seller { order.seller } else { order.buyer } {
             return fx.push(refused(ticket, Refusal::NoOrder(id.to_string())));
         }
-        if order.is_expired(now) || work.is_overdue(id, order, now) {
+        if work.is_due(id, order, now) {
             let _ = self.find(work, id, &msg, now, fx);
             return;
         }
@@ -288,7 +291,11 @@ fn scope(buyer: AccountNo, key: Option<Key>) -> Option<(AccountNo, Scope)> {
 
 /// Asks the table; a refusal is answered.
 fn go(order: &Order, command: Command, id: OrderId, ticket: Ticket, fx: &mut Effects<OrderShard>) -> bool {
-    match judge(order.status, command, id) {
+    go_from(order.status, command, id, ticket, fx)
+}
+
+fn go_from(status: OrderStatus, command: Command, id: OrderId, ticket: Ticket, fx: &mut Effects<OrderShard>) -> bool {
+    match judge(status, command, id) {
         Judgement::Go(_) => true,
         Judgement::Refuse(refusal) => {
             fx.push(refused(ticket, refusal));
@@ -342,15 +349,15 @@ impl Entity for OrderShard {
             OrderMsg::Released { order, by, key } => {
                 self.close(work, order, OrderEvent::Canceled { by, key }, fx);
             }
-            OrderMsg::NotCredited { order, refusal } => {
+            OrderMsg::NotCredited { order, refusal } | OrderMsg::NotReleased { order, refusal } => {
                 if work.is_for_nobody(order) {
                     work.pause(order, now);
                 }
                 work.end(order, Outcome::Refused(refusal), fx);
             }
-            OrderMsg::NotHeld { order, refusal }
-            | OrderMsg::NotReleased { order, refusal }
-            | OrderMsg::NotTakenBack { order, refusal } => work.end(order, Outcome::Refused(refusal), fx),
+            OrderMsg::NotHeld { order, refusal } | OrderMsg::NotTakenBack { order, refusal } => {
+                work.end(order, Outcome::Refused(refusal), fx)
+            }
             OrderMsg::Confirm { .. } => self.confirm(work, msg, now, fx),
             OrderMsg::Ship { .. } => self.ship(work, msg, now, fx),
             OrderMsg::ExtendReceipt { .. } => self.extend_receipt(work, msg, now, fx),
@@ -384,7 +391,8 @@ impl Entity for OrderShard {
             OrderMsg::Due => self.sweep(work, msg, Ticket::NOBODY, now, fx),
             OrderMsg::Sweep { ticket } => self.sweep(work, msg, ticket, now, fx),
             OrderMsg::Flush => work.flush(fx),
-            OrderMsg::PartEnded { part } => work.part_ended(part, fx),
+            OrderMsg::AsOf { asked, msg } => self.handle(work, *msg, asked, fx),
+            OrderMsg::PartEnded { part } => work.part_ended(part, now, fx),
         }
     }
 

@@ -71,11 +71,21 @@ impl OrderShard {
         rows
     }
 
-    /// Takes in an order that was at rest. Its row stays on disk.
-    pub fn bring_back(&mut self, id: OrderId, order: Order) {
+    /// Takes in an order that was at rest. Its row stays on disk. False if the time at which it is confirmed by itself
+    /// was noted wrongly; then the row's counts.
+    pub fn bring_back(&mut self, work: &Work, id: OrderId, order: Order) -> bool {
         let buyer = order.buyer;
+        let for_its_time = |waiting: &Vec<_>| waiting.iter().any(|msg| matches!(msg, OrderMsg::Overdue { .. }));
+        let noted_well = match order.awaits() {
+            Some(at) => self.is_noted(id, at),
+            None => !work.loading.get(&id).is_some_and(for_its_time),
+        };
+        if !noted_well {
+            self.forget_time(id);
+        }
         self.insert(id, order);
         self.on_disk(id, buyer);
+        noted_well
     }
 
     /// Says that any order that may rest may be on disk as well: who recovers does not know. `keys`: so may idempotency
@@ -115,7 +125,10 @@ impl OrderShard {
     pub(super) fn load(work: &mut Work, id: OrderId, msg: OrderMsg, fx: &mut Effects<Self>) {
         let waiting = work.loading.entry(id).or_default();
         if waiting.is_empty() {
-            fx.push(Effect::Resting(Resting::Load(id)));
+            fx.push(Effect::Resting(match msg {
+                OrderMsg::Overdue { .. } => Resting::LoadOverdue(id),
+                _ => Resting::Load(id),
+            }));
         }
         waiting.push(msg);
     }
@@ -307,7 +320,7 @@ mod tests {
         shard.leave(&work, named, &HashSet::from([id(0), id(1), id(2)]));
         // One changed while it was written and stays.
         assert_eq!(both(&shard), [id(1)]);
-        shard.bring_back(id(0), order(OrderStatus::Paid));
+        shard.bring_back(&work, id(0), order(OrderStatus::Paid));
         assert_eq!(both(&shard), [id(0), id(1)]);
         shard.all_may_be_on_disk(None);
         assert_eq!(both(&shard), [id(0), id(1), id(3)]);
@@ -323,7 +336,7 @@ mod tests {
         assert!(matches!(fx[..], [Effect::Resting(Resting::Load(_))]), "{fx:?}");
         assert!(!work.is_quiet());
         fx.clear();
-        shard.bring_back(id(1), order(OrderStatus::Paid));
+        shard.bring_back(&work, id(1), order(OrderStatus::Paid));
         shard.loaded(&mut work, id(1), false, 0, &mut fx);
         assert!(matches!(fx[..], [Effect::Again(_), Effect::Again(_)]), "{fx:?}");
         assert!(work.is_quiet());

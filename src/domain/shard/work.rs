@@ -27,10 +27,14 @@ pub struct Work {
     pub(super) next_part: u64,
     /// Sorted, so that it is dropped in an order that can be repeated.
     pub(super) settled: BTreeMap<Address, Vec<Evidence>>,
-    /// Orders that could not be confirmed by themselves, and when that is tried again.
+    /// Orders that could not be canceled or confirmed by themselves, and when that is tried again.
     pub(super) paused: BTreeMap<OrderId, Millis>,
     /// A `Due` waits for what is due; another one would find no more.
     pub(super) sweeping: bool,
+    /// Who waits for that: lists, and the like.
+    pub(super) behind: Vec<OrderMsg>,
+    /// All up to here that are to be confirmed by themselves are paused.
+    pub(super) skipped: Option<(Millis, OrderId)>,
     /// Orders that are being brought into memory, with the commands that wait for them.
     pub(super) loading: HashMap<OrderId, Vec<OrderMsg>>,
     /// Idempotency keys whose command is in flight, or that are looked up on disk, with the commands that wait.
@@ -52,6 +56,7 @@ impl Work {
         self.sagas.is_empty()
             && self.closing.is_empty()
             && self.parts.is_empty()
+            && self.behind.is_empty()
             && self.loading.is_empty()
             && self.keys.is_empty()
     }
