@@ -148,18 +148,21 @@ impl Sender<'_> {
         }
         let path = if kind == 1 { "/buyer/payment" } else { "/buyer/pay_to_platform" };
         self.change(path, None, &on_order(&order))?;
+        // The changes may be all made before the next one.
+        let directly = if kind == 1 { total } else { 0 };
         ledger.balance -= total;
+        ledger.paid += directly;
         ledger.orders.insert(order.clone(), "paid");
         if self.dice.roll(4) == 0 {
             self.change("/buyer/refund_order", None, &on_order(&order))?;
             ledger.balance += total;
+            ledger.paid -= directly;
             ledger.orders.insert(order, "canceled");
             return Some(());
         }
-        ledger.paid += if kind == 1 { total } else { 0 };
         self.change("/buyer/confirm_receipt_and_pay_toseller", None, &on_order(&order))?;
         ledger.orders.insert(order, "completed");
-        ledger.paid += if kind == 1 { 0 } else { total };
+        ledger.paid += total - directly;
         Some(())
     }
 }
