@@ -115,8 +115,8 @@ impl Sim {
             (_, false) => 0,
         };
         let mut orders: Vec<OrderId> = self.shadow.orders.keys().skip(skip).copied().collect();
-        // Few orders stay paid for long, and of others nothing comes back.
-        if (94..97).contains(&roll) && dice.chance(800) {
+        // Few orders stay paid for long; of others nothing comes back, and few of them are shipped and waited for.
+        if (85..89).contains(&roll) && dice.chance(600) || (94..97).contains(&roll) && dice.chance(800) {
             let paid = self.shadow.orders.iter().filter(|(_, order)| order.seen == OrderStatus::Paid);
             orders = paid.map(|(id, _)| *id).collect();
         }
