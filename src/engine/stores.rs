@@ -126,14 +126,8 @@ impl Engine {
         book_id: &str,
         delta: i64,
     ) -> Result<()> {
-        check_id("store_id", store_id)?;
-        check_id("book_id", book_id)?;
-        let (store, user) = self.own_store(user_id, credential, store_id).await?;
-        let message = |ticket| {
-            let book_id = book_id.into();
-            Send::Store(store, StoreMsg::AddStock { ticket, user, book_id, delta })
-        };
-        self.change_store(store_id, 0, None, message).await
+        let message = |ticket, user, book_id| StoreMsg::AddStock { ticket, user, book_id, delta };
+        self.change_book(user_id, credential, store_id, book_id, message).await
     }
 
     /// Sets the price of a copy, in fen. Orders that were placed keep theirs. The new price is in the document that
@@ -153,15 +147,11 @@ impl Engine {
         book_id: &str,
         price: Fen,
     ) -> Result<()> {
-        check_id("store_id", store_id)?;
-        check_id("book_id", book_id)?;
+        // Fields are judged in their order: the ids before the price.
+        check_book(store_id, book_id)?;
         check_not_negative("price", price)?;
-        let (store, user) = self.own_store(user_id, credential, store_id).await?;
-        let message = |ticket| {
-            let book_id = book_id.into();
-            Send::Store(store, StoreMsg::SetPrice { ticket, user, book_id, price })
-        };
-        self.change_store(store_id, 0, None, message).await
+        let message = |ticket, user, book_id| StoreMsg::SetPrice { ticket, user, book_id, price };
+        self.change_book(user_id, credential, store_id, book_id, message).await
     }
 
     /// Takes a book out of sale: it is not ordered (515) and not found any more when this returns. Orders that were
@@ -201,6 +191,20 @@ impl Engine {
         self.set_listed(user_id, credential, store_id, book_id, true).await
     }
 
+    /// A change of a book by the owner of its store.
+    async fn change_book(
+        &self,
+        user_id: &str,
+        credential: Credential<'_>,
+        store_id: &str,
+        book_id: &str,
+        message: impl FnOnce(Ticket, AccountNo, Arc<str>) -> StoreMsg,
+    ) -> Result<()> {
+        check_book(store_id, book_id)?;
+        let (store, user) = self.own_store(user_id, credential, store_id).await?;
+        self.change_store(store_id, 0, None, |ticket| Send::Store(store, message(ticket, user, book_id.into()))).await
+    }
+
     async fn set_listed(
         &self,
         user_id: &str,
@@ -209,14 +213,8 @@ impl Engine {
         book_id: &str,
         listed: bool,
     ) -> Result<()> {
-        check_id("store_id", store_id)?;
-        check_id("book_id", book_id)?;
-        let (store, user) = self.own_store(user_id, credential, store_id).await?;
-        let message = |ticket| {
-            let book_id = book_id.into();
-            Send::Store(store, StoreMsg::SetListed { ticket, user, book_id, listed })
-        };
-        self.change_store(store_id, 0, None, message).await
+        let message = |ticket, user, book_id| StoreMsg::SetListed { ticket, user, book_id, listed };
+        self.change_book(user_id, credential, store_id, book_id, message).await
     }
 
     /// Marks a paid order of this store as shipped. With [`Config::auto_confirm`](crate::Config::auto_confirm) one that
@@ -394,6 +392,11 @@ impl Drop for Slot {
             self.system.stores.discard(self.store.0);
         }
     }
+}
+
+fn check_book(store_id: &str, book_id: &str) -> Result<()> {
+    check_id("store_id", store_id)?;
+    check_id("book_id", book_id)
 }
 
 fn check_not_negative(field: &'static str, value: i64) -> Result<()> {
