@@ -10,6 +10,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::args::{LogFormat, Mode, ServeArgs};
 use super::exit::Exit;
@@ -49,10 +52,12 @@ fn init_log(format: LogFormat) {
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO);
     // It would be told on stderr, which is what could not be written; and that panics.
     let log = log.log_internal_errors(false);
+    // ractor keeps a span for each actor and enters it for each message. We log nothing inside, so it would only cost.
+    let wanted = Targets::new().with_default(tracing::Level::INFO).with_target("ractor", tracing::Level::WARN);
     // It fails only when there is one already, in a test's process.
     let _ = match format {
-        LogFormat::Text => log.with_ansi(false).try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => log.with_ansi(false).finish().with(wanted).try_init(),
+        LogFormat::Json => log.json().finish().with(wanted).try_init(),
     };
 }
 

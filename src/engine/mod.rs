@@ -344,12 +344,19 @@ fn check_id(field: &'static str, id: &str) -> Result<()> {
         "must not be empty"
     } else if id.len() > ID_BYTES_MAX {
         "must be at most 256 bytes"
-    } else if id.chars().any(char::is_control) {
+    } else if has_control(id) {
         "must not contain control characters"
     } else {
         return Ok(());
     };
     Err(Error::Refused(Refusal::invalid(field, why)))
+}
+
+/// Whether there is a control character in a text.
+pub(crate) fn has_control(text: &str) -> bool {
+    // Most ids are printable ASCII, which is seen without decoding characters, many bytes at a time.
+    let is_plain = text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
+    !is_plain && text.chars().any(char::is_control)
 }
 
 /// The contract's rule for passwords: 1 to 1,024 bytes.

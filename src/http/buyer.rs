@@ -5,11 +5,17 @@ use std::borrow::Cow;
 use super::answer::Reply;
 use super::call::{Call, Handled};
 use super::fields::{Common, NewOrder, id, integer, lines, optional_id, parse, password};
+use super::hot;
 use super::orders::OrderList;
 use crate::domain::Refusal;
 use crate::engine::{Error, NewLine};
 
 pub(super) async fn new_order(call: Call<'_>) -> Handled {
+    if let Some(order) = hot::new_order(call.body, call.shared.config.order_lines_max) {
+        let changes = call.changes()?;
+        let order_id = changes.new_order(order.user_id, call.by_token(), order.store_id, &order.lines).await?;
+        return Ok(Reply::ok_order(order_id));
+    }
     let body: NewOrder<'_> = parse(call.body)?;
     let user_id = id(body.user_id, "user_id")?;
     let store_id = id(body.store_id, "store_id")?;
@@ -27,6 +33,16 @@ pub(super) struct OrderFields<'a> {
 }
 
 pub(super) fn order_fields(body: &[u8]) -> Result<OrderFields<'_>, Refusal> {
+    let Some(fields) = hot::of_order(body) else { return order_fields_with_care(body) };
+    Ok(OrderFields {
+        user_id: fields.user_id.into(),
+        order_id: fields.order_id.into(),
+        password: fields.password.into(),
+    })
+}
+
+/// Field by field, so that a refusal names the first bad one.
+pub(super) fn order_fields_with_care(body: &[u8]) -> Result<OrderFields<'_>, Refusal> {
     let body: Common<'_> = parse(body)?;
     Ok(OrderFields {
         user_id: id(body.user_id, "user_id")?,

@@ -12,12 +12,12 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::domain::Refusal;
-use crate::engine::KEYWORD_BYTES_MAX;
+use crate::engine::{KEYWORD_BYTES_MAX, has_control};
 
 /// Bytes of an id.
-const ID_BYTES_MAX: usize = 256;
+pub(super) const ID_BYTES_MAX: usize = 256;
 /// Bytes of a password.
-const PASSWORD_BYTES_MAX: usize = 1_024;
+pub(super) const PASSWORD_BYTES_MAX: usize = 1_024;
 /// Digits of a `count` that is sent as a string.
 const COUNT_DIGITS_MAX: usize = 18;
 /// Levels of lists and objects in a `book_info`. Clients' JSON readers have such a limit, too.
@@ -153,7 +153,7 @@ pub(crate) fn id<'a>(raw: Raw<'a>, field: &'static str) -> Extracted<Cow<'a, str
     if id.len() > ID_BYTES_MAX {
         return Err(Refusal::invalid(field, format!("must be at most {ID_BYTES_MAX} bytes long")));
     }
-    if id.chars().any(char::is_control) {
+    if has_control(&id) {
         return Err(Refusal::invalid(field, "must not contain control characters"));
     }
     Ok(id)

@@ -106,7 +106,9 @@ impl Framing {
                     }
                 }
                 self.begin_head();
-            } else if starts_with(line, LENGTH) || starts_with(line, CODING) {
+            } else if matches!(line[0], b'c' | b'C' | b't' | b'T')
+                && (starts_with(line, LENGTH) || starts_with(line, CODING))
+            {
                 self.said += 1;
                 ambiguous |= self.said > 1;
                 self.length = if self.said == 1 { length_of(line) } else { None };

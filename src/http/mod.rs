@@ -38,6 +38,7 @@
 //! - `routes`: **the** table of routes. Router, metrics, failure values and `openapi` all read it.
 //! - `auth`, `seller`, `buyer`, `search`, `ops`: the handlers.
 //! - `fields`: typed extraction of a body's fields; each failure names its field.
+//! - `hot`: the same for the busiest routes, in one pass, when there is nothing to refuse.
 //! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
 //! - `client`: the other end, for the command line.
 //! - `metrics`: counters without locks, and their Prometheus text.
@@ -52,6 +53,7 @@ mod connection;
 mod dispatch;
 pub(crate) mod fields;
 mod framing;
+mod hot;
 mod io;
 mod json;
 mod metrics;
