@@ -1,7 +1,7 @@
 //! The ceiling: hyper and JSON with no bookstore behind them.
 //!
-//! It uses the same HTTP settings as the real server, reads the whole body, parses a new_order into the same kind
-//! of typed struct and answers what the contract answers. It keeps nothing, so its stock and balances never move:
+//! It uses the same HTTP settings as the real server, reads the whole body, parses a new_order or a payment into the
+//! same kind of typed struct and answers what the contract answers. It keeps nothing, so its stock and balances never move:
 //! an audit of it must fail.
 
 use std::io::Write;
@@ -78,6 +78,17 @@ struct Line {
     count: i64,
 }
 
+/// The body of payment.
+#[derive(Deserialize)]
+struct Payment {
+    user_id: String,
+    order_id: String,
+    password: String,
+}
+
+/// What has no fields of its own answers this.
+const OK: &str = r#"{"code":200,"message":"ok"}"#;
+
 async fn handle(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
@@ -97,10 +108,23 @@ fn answer(path: &str, body: &[u8]) -> (StatusCode, Bytes) {
             fixed(r#"{"code":200,"message":"ok","stock_level":0}"#)
         }
         "/buyer/query_balance" => fixed(r#"{"code":200,"message":"ok","balance":0}"#),
-        "/auth/register" | "/seller/create_store" | "/seller/add_book" | "/buyer/add_funds" | "/buyer/payment" => {
-            fixed(r#"{"code":200,"message":"ok"}"#)
-        }
+        "/buyer/payment" => payment(body),
+        "/auth/register" | "/seller/create_store" | "/seller/add_book" | "/buyer/add_funds" => fixed(OK),
         _ => (StatusCode::NOT_FOUND, Bytes::from_static(br#"{"code":404,"message":"not found"}"#)),
+    }
+}
+
+fn invalid() -> StatusCode {
+    StatusCode::from_u16(530).expect("530 is a number a status may have")
+}
+
+fn payment(body: &[u8]) -> (StatusCode, Bytes) {
+    let sound = serde_json::from_slice::<Payment>(body).is_ok_and(|payment| {
+        !payment.user_id.is_empty() && !payment.order_id.is_empty() && !payment.password.is_empty()
+    });
+    match sound {
+        true => (StatusCode::OK, Bytes::from_static(OK.as_bytes())),
+        false => (invalid(), Bytes::from_static(br#"{"code":530,"message":"invalid parameter"}"#)),
     }
 }
 
@@ -113,8 +137,7 @@ fn new_order(body: &[u8]) -> (StatusCode, Bytes) {
             && order.books.iter().all(|line| !line.id.is_empty() && line.count > 0)
     });
     if !sound {
-        let status = StatusCode::from_u16(530).expect("530 is a number a status may have");
-        return (status, Bytes::from_static(br#"{"code":530,"message":"invalid parameter","order_id":""}"#));
+        return (invalid(), Bytes::from_static(br#"{"code":530,"message":"invalid parameter","order_id":""}"#));
     }
     let number = ORDERS.fetch_add(1, Ordering::Relaxed);
     let (high, low) = (number >> 48, number & 0xffff_ffff_ffff);
@@ -142,6 +165,9 @@ mod tests {
         for body in ["", "[]", r#"{"user_id":"u","store_id":"s","books":[{"id":"b","count":0}]}"#] {
             assert_eq!(answer("/buyer/new_order", body.as_bytes()).0.as_u16(), 530, "{body}");
         }
+        let payment = |body: &str| answer("/buyer/payment", body.as_bytes()).0.as_u16();
+        assert_eq!(payment(r#"{"user_id":"u","order_id":"o","password":"p"}"#), 200);
+        assert_eq!(payment(r#"{"user_id":"u","order_id":"o"}"#), 530);
         assert_eq!(answer("/nowhere", b"").0.as_u16(), 404);
     }
 }

@@ -67,7 +67,7 @@ pub(crate) async fn run(args: &GeneratedArgs) -> Result<bool, Failure> {
     let directory = TemporaryDirectory::new(&args.temp_dir)?;
     let data = directory.path().join("data");
     let began = Instant::now();
-    build(&args.server.binary, &args.generate, &data).await?;
+    build(&args.server.program.path()?, &args.generate, &data).await?;
     let built = began.elapsed();
     let began = Instant::now();
     let server = Server::start_real(&args.server, &data, &[], args.start_timeout).await?;

@@ -1,6 +1,7 @@
 //! What the figures were measured on, and the CPU time of a process. Linux only where `/proc` is read: elsewhere
 //! those figures are left out.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -104,17 +105,62 @@ fn processor() -> Option<String> {
 
 /// CPU time that all threads of a process have used so far, in steps of 10 ms; `None` if it cannot be read.
 pub(crate) fn cpu_time(pid: u32) -> Option<Duration> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    Some(Stat::read(pid)?.own)
 }
 
-/// User and system time of a `/proc/PID/stat`. The name, in brackets, may hold blanks and brackets itself.
-fn parse_stat(text: &str) -> Option<Duration> {
-    let (_, behind_name) = text.rsplit_once(')')?;
-    // Behind the name comes field 3; user and system time are fields 14 and 15.
-    let mut times = behind_name.split_ascii_whitespace().skip(11);
-    let user: u64 = times.next()?.parse().ok()?;
-    let system: u64 = times.next()?.parse().ok()?;
-    Some(Duration::from_millis(user.checked_add(system)?.checked_mul(MS_PER_TICK)?))
+/// The same of these processes and of everything that they have started, ended or not; `None` if it cannot be read, or
+/// one of them is gone.
+pub(crate) fn tree_cpu_time(roots: &[u32]) -> Option<Duration> {
+    let all: BTreeMap<u32, Stat> = fs::read_dir("/proc")
+        .ok()?
+        .filter_map(|entry| {
+            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            Some((pid, Stat::read(pid)?))
+        })
+        .collect();
+    tree_sum(&all, roots)
+}
+
+/// What ended and was waited for stands in its parent's account.
+fn tree_sum(all: &BTreeMap<u32, Stat>, roots: &[u32]) -> Option<Duration> {
+    let mut sum = Duration::ZERO;
+    let mut open: Vec<u32> = roots.to_vec();
+    while let Some(pid) = open.pop() {
+        let stat = all.get(&pid)?;
+        sum += stat.own + stat.ended;
+        open.extend(all.iter().filter(|(_, stat)| stat.parent == pid).map(|(pid, _)| *pid));
+    }
+    Some(sum)
+}
+
+/// What a `/proc/PID/stat` says.
+#[derive(PartialEq, Debug)]
+struct Stat {
+    parent: u32,
+    /// User and system time.
+    own: Duration,
+    /// The same of children that have ended, and of theirs.
+    ended: Duration,
+}
+
+impl Stat {
+    fn read(pid: u32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The name, in brackets, may hold blanks and brackets itself.
+    fn parse(text: &str) -> Option<Self> {
+        let (_, behind_name) = text.rsplit_once(')')?;
+        // Behind the name comes field 3. The parent is field 4; the times are fields 14 to 17.
+        let mut fields = behind_name.split_ascii_whitespace().skip(1);
+        let parent = fields.next()?.parse().ok()?;
+        let mut times = fields.skip(9).map(|field| field.parse::<u64>().ok());
+        let mut two = || {
+            let ticks = times.next()??.checked_add(times.next()??)?;
+            Some(Duration::from_millis(ticks.checked_mul(MS_PER_TICK)?))
+        };
+        Some(Self { parent, own: two()?, ended: two()? })
+    }
 }
 
 /// Bytes of memory that a process has resident; `None` if they cannot be read.
@@ -200,9 +246,27 @@ mod tests {
     #[test]
     fn cpu_time_of_a_name_with_brackets() {
         let stat = "12 (a) b) S 1 2 3 4 5 6 7 8 9 10 150 50 7 8 20 0 9 0 100";
-        assert_eq!(parse_stat(stat), Some(Duration::from_secs(2)));
-        assert_eq!(parse_stat("12 (a) S 1"), None);
-        assert_eq!(parse_stat(""), None);
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(Stat::parse(stat), Some(Stat { parent: 1, own: seconds(2.0), ended: seconds(0.15) }));
+        assert_eq!(Stat::parse("12 (a) S 1"), None);
+        assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn a_tree_of_processes_counts_each_once() {
+        let stat =
+            |parent, own, ended| Stat { parent, own: Duration::from_secs(own), ended: Duration::from_secs(ended) };
+        let all = BTreeMap::from([
+            (1, stat(0, 1_000, 0)),
+            (2, stat(1, 1, 10)),
+            (3, stat(2, 100, 0)),
+            (4, stat(3, 200, 0)),
+            (5, stat(1, 5_000, 0)),
+        ]);
+        assert_eq!(tree_sum(&all, &[2]), Some(Duration::from_secs(311)));
+        assert_eq!(tree_sum(&all, &[3, 5]), Some(Duration::from_secs(5_300)));
+        assert_eq!(tree_sum(&all, &[6]), None);
+        assert!(tree_cpu_time(&[std::process::id()]).is_some());
     }
 
     #[test]

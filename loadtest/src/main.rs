@@ -16,7 +16,7 @@
 //! - `machine`: cores, CPU time of a process, the cost of a disk sync.
 //! - `bare`: the ceiling: hyper and JSON with no bookstore behind it.
 //! - `server`: servers that are started as children, and their temporary directories.
-//! - `compare`: bare and the real server in turns, in one run.
+//! - `compare`: bare, the real server, PostgreSQL and Redis in turns, in one run.
 //! - `snapshot`: latency with and without snapshots running.
 //! - `pinned`: server and generator with a core each.
 //! - `overload`: twice what the server can do, and whether it stays on its feet.
@@ -72,7 +72,7 @@ enum Command {
     Run(run::RunArgs),
     /// Serve the contract's routes with nothing behind them: the ceiling to compare with.
     Bare(bare::BareArgs),
-    /// Measure a bookstore binary beside the bare server, in turns, in one run.
+    /// Measure a bookstore binary beside a bare server, PostgreSQL, Redis, and axum with PostgreSQL, in turns, in one run.
     Compare(compare::CompareArgs),
     /// Build a data directory of made-up users, stores and orders, start a server on it, and load that.
     Generated(generated::GeneratedArgs),
@@ -96,7 +96,12 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(Failure::from)
-        .and_then(|runtime| runtime.block_on(dispatch(cli.command)));
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(dispatch(cli.command));
+            // What still sleeps on a thread of its own is not waited for.
+            runtime.shutdown_background();
+            outcome
+        });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

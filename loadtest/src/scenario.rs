@@ -430,7 +430,7 @@ impl Random {
     }
 
     /// `count` different indices below `len`.
-    fn distinct(&mut self, count: usize, len: usize) -> Vec<usize> {
+    pub(crate) fn distinct(&mut self, count: usize, len: usize) -> Vec<usize> {
         let mut picked = Vec::with_capacity(count);
         while picked.len() < count.min(len) {
             let index = self.index(len);

@@ -19,6 +19,10 @@ use crate::scenario::Api;
 
 /// Pause between two looks at `/readyz`.
 const READY_PAUSE: Duration = Duration::from_millis(50);
+/// How long a server that was killed may take to be gone.
+const END_WAIT: Duration = Duration::from_secs(5);
+/// How often the removal of a directory is tried, for what a program that was killed may still have been writing.
+const REMOVALS: u32 = 20;
 
 /// What an answer of the real server promises.
 #[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
@@ -42,15 +46,41 @@ impl Durability {
 /// Which server is started, and how: flags that the subcommands share which start one.
 #[derive(Args, Clone)]
 pub(crate) struct ServerArgs {
-    /// The bookstore binary.
-    #[arg(long = "server", value_name = "PATH")]
-    pub(crate) binary: PathBuf,
+    #[command(flatten)]
+    pub(crate) program: Program,
     /// What its answers promise.
     #[arg(long, value_enum, default_value = "sync")]
     pub(crate) durability: Durability,
+}
+
+/// The bookstore binary and its flags.
+#[derive(Args, Clone)]
+pub(crate) struct Program {
+    /// The bookstore binary; if not given, `bookstore` beside this program.
+    #[arg(long = "server", value_name = "PATH")]
+    path: Option<PathBuf>,
     /// One more flag for the server; may be given several times (`--server-arg=--flag=value`).
     #[arg(long, allow_hyphen_values = true)]
-    pub(crate) server_arg: Vec<String>,
+    server_arg: Vec<String>,
+}
+
+impl Program {
+    /// Where the binary is.
+    pub(crate) fn path(&self) -> Result<PathBuf, Failure> {
+        if let Some(path) = &self.path {
+            return Ok(path.clone());
+        }
+        let path = beside_this("bookstore")?;
+        match path.is_file() {
+            true => Ok(path),
+            false => Err(format!("{} is not there: `cargo build --release`, or --server PATH", path.display()).into()),
+        }
+    }
+}
+
+/// The path of a program in the directory of this one.
+pub(crate) fn beside_this(name: &str) -> Result<PathBuf, Failure> {
+    Ok(std::env::current_exe()?.with_file_name(name))
 }
 
 /// A server that runs as a child and ends with this value.
@@ -77,9 +107,9 @@ impl Server {
         first: &[String],
         timeout: Duration,
     ) -> Result<Self, Failure> {
-        let mut command = Command::new(&args.binary);
+        let mut command = Command::new(args.program.path()?);
         command.args(["serve", "--listen", "127.0.0.1:0", "--durability", args.durability.word(), "--data-dir"]);
-        command.arg(data_dir).args(first).args(&args.server_arg);
+        command.arg(data_dir).args(first).args(&args.program.server_arg);
         let deadline = Instant::now() + timeout;
         let server = Self::start(command, deadline).await?;
         let mut api = Api::new(server.target.clone());
@@ -92,7 +122,8 @@ impl Server {
         Ok(server)
     }
 
-    async fn start(mut command: Command, deadline: Instant) -> Result<Self, Failure> {
+    /// Starts a command that says where it listens.
+    pub(crate) async fn start(mut command: Command, deadline: Instant) -> Result<Self, Failure> {
         let name = command.as_std().get_program().to_string_lossy().into_owned();
         let mut child = command
             .stdin(Stdio::null())
@@ -115,6 +146,18 @@ impl Server {
     /// Kills the child and waits until it is gone, so that its directory can be removed.
     pub(crate) async fn stop(mut self) -> Result<(), Failure> {
         Ok(self.child.kill().await?)
+    }
+}
+
+impl Drop for Server {
+    /// Waits as well, so that its directory can be removed.
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.start_kill();
+        let deadline = std::time::Instant::now() + END_WAIT;
+        while matches!(self.child.try_wait(), Ok(None)) && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -157,6 +200,12 @@ impl TemporaryDirectory {
 
 impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
+        for _ in 1..REMOVALS {
+            if fs::remove_dir_all(&self.path).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         if let Err(error) = fs::remove_dir_all(&self.path) {
             eprintln!("loadtest: cannot remove {}: {error}", self.path.display());
         }
