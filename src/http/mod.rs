@@ -40,6 +40,7 @@
 //! - `fields`: typed extraction of a body's fields; each failure names its field.
 //! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
 //! - `client`: the other end, for the command line.
+//! - `stages`: single stages of a request, for the benches.
 //! - `metrics`: counters without locks, and their Prometheus text.
 
 mod answer;
@@ -68,6 +69,7 @@ mod service;
 mod shared;
 mod shed;
 mod socket;
+pub(crate) mod stages;
 mod tls;
 mod tower;
 mod turnstile;
