@@ -15,7 +15,7 @@ mod common;
 use std::time::Instant;
 
 use bookstore::{Durability, Engine};
-use common::{BUYERS, each, fill, group, open, order, paid_order, temporary};
+use common::{BUYERS, CALLERS, each, fill, group, open, order, paid_order, temporary};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::runtime::Runtime;
 
@@ -46,7 +46,7 @@ fn orders(criterion: &mut Criterion) {
         let mut group = group(criterion, name);
         group.throughput(Throughput::Elements(1));
         for (mode, engine) in [("memory", &memory), ("sync", &sync)] {
-            for callers in [1, 64] {
+            for callers in CALLERS {
                 group.bench_function(BenchmarkId::new(mode, format!("{callers}_callers")), |bencher| {
                     bencher.iter_custom(|count| timed(engine, callers, count, paid));
                 });

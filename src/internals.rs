@@ -31,8 +31,14 @@ pub mod cold {
 pub mod engine {
     pub use crate::engine::{
         Chunk, Data, IdSource, Named, Receive, Recovery, Round, RoundStep, Tally, Walk, Wanted, WriteError, Writing,
-        clean_up, encode_orders, ids_of,
+        clean_up, encode_orders, hop, ids_of,
     };
+}
+
+/// Single stages of a request: see `src/http/stages.rs`.
+#[cfg(feature = "server")]
+pub mod http {
+    pub use crate::http::stages::*;
 }
 
 /// Faults on purpose: see `src/planted.rs`.

@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Asked wherever a fault can be planted.
     ("planted", &[]),
     // Hands the inside to benches and tests.
-    ("internals", &["actors", "cold", "engine", "journal", "planted", "snapshot"]),
+    ("internals", &["actors", "cold", "engine", "http", "journal", "planted", "snapshot"]),
 ];
 
 /// These know bytes only. (`cold` names a document by its hash, which is the domain's.)

@@ -77,26 +77,26 @@ pub async fn fill(engine: &Engine, buyers: u64) {
     .await;
 }
 
+/// Callers at once.
+pub const CALLERS: [u64; 3] = [1, 64, 1_024];
+
 /// `count` calls by `callers` at once; each caller waits for one call before the next.
-pub async fn each<F>(
-    engine: &Engine,
-    callers: u64,
-    count: u64,
-    call: impl Fn(Engine, u64) -> F + Clone + Send + 'static,
-) where
+pub async fn each<S, F>(shared: &S, callers: u64, count: u64, call: impl Fn(S, u64) -> F + Clone + Send + 'static)
+where
+    S: Clone + Send + 'static,
     F: Future<Output = ()> + Send,
 {
     let next = Arc::new(AtomicU64::new(0));
     let mut tasks = Vec::new();
     for _ in 0..callers.min(count) {
-        let (engine, next, call) = (engine.clone(), next.clone(), call.clone());
+        let (shared, next, call) = (shared.clone(), next.clone(), call.clone());
         tasks.push(tokio::spawn(async move {
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 if number >= count {
                     break;
                 }
-                call(engine.clone(), number).await;
+                call(shared.clone(), number).await;
             }
         }));
     }

@@ -34,13 +34,7 @@ impl Flags {
     }
 
     pub(crate) fn durability(&mut self, default: Durability) -> Result<Durability, Failure> {
-        match self.text("durability").as_deref() {
-            None => Ok(default),
-            Some("sync") => Ok(Durability::Sync),
-            Some("buffered") => Ok(Durability::Buffered),
-            Some("snapshot") => Ok(Durability::Snapshot),
-            Some(other) => Err(format!("--durability {other}: not sync, buffered or snapshot").into()),
-        }
+        self.text("durability").map_or(Ok(default), |name| durability(&name))
     }
 
     /// Refuses what nobody asked for.
@@ -49,5 +43,15 @@ impl Flags {
             None => Ok(()),
             Some((name, _)) => Err(format!("unknown flag --{name}; --help lists them").into()),
         }
+    }
+}
+
+/// A durability by its name.
+pub(crate) fn durability(name: &str) -> Result<Durability, Failure> {
+    match name {
+        "sync" => Ok(Durability::Sync),
+        "buffered" => Ok(Durability::Buffered),
+        "snapshot" => Ok(Durability::Snapshot),
+        other => Err(format!("--durability {other}: not sync, buffered or snapshot").into()),
     }
 }

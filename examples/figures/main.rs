@@ -9,6 +9,7 @@
 
 mod dormant;
 mod flags;
+mod grow;
 mod history;
 mod machine;
 mod paid;
@@ -59,6 +60,12 @@ pictures   resident bytes with and without the books' pictures
 search     p50, p99 and p99.9 of a search, bytes of its index, time to rebuild it after an open
   --books 10000  --searches 20000  --callers 1
 
+grow       paid orders a second and CPU time of each as the shop grows, each size beside a small one in turns
+  --of all|users,stores,hot,lines,history  --durability sync|snapshot (both by default)
+  --users 10000,100000,1000000,10000000  --stores 100,4,1000,10000  --lines 1,5,10,100  --orders 0,1000000,4000000
+  --callers 1024  --rounds 3  --seconds 2  --warm-up 0.5
+  --build-only     makes the shops and leaves them;  --from DIR  takes those, and makes what is missing
+
 All take --dir DIR: an existing directory on the disk to measure; what is built in it is removed again.
 The default is figures-PID in the directory for temporary files of the build, target/.
 ";
@@ -93,6 +100,7 @@ fn run(command: &str, mut flags: Flags) -> Result<(), Failure> {
         history::CHILD => runtime.block_on(history::child(flags)),
         "pictures" => runtime.block_on(pictures::run(flags)),
         pictures::CHILD => runtime.block_on(pictures::child(flags)),
+        "grow" => runtime.block_on(grow::run(flags)),
         "search" => runtime.block_on(search::run(flags)),
         "snapshot" => runtime.block_on(snapshot::run(flags)),
         "" | "help" | "--help" | "-h" => {

@@ -11,10 +11,10 @@ use crate::machine::quantile;
 use crate::{Failure, machine, shop};
 
 /// What the callers shall do now.
-mod phase {
-    pub(super) const WARM_UP: u8 = 0;
-    pub(super) const MEASURE: u8 = 1;
-    pub(super) const END: u8 = 2;
+pub(crate) mod phase {
+    pub(crate) const WARM_UP: u8 = 0;
+    pub(crate) const MEASURE: u8 = 1;
+    pub(crate) const END: u8 = 2;
 }
 
 /// Funds of a buyer in fen: more than can be spent.

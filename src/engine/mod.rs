@@ -11,6 +11,7 @@
 //! - `load`: how busy the engine is, for who decides whether to let more in.
 //! - `overflow`: orders at rest leave memory, in the steps of `leaving`.
 //! - `offline`: work on data directories that no engine has open.
+//! - `stages`: single stages of a call, for the benches.
 //! - `versions`: data that another version of the program made.
 //! - `background`: ticks, sleep, snapshots by time and size, free disk.
 
@@ -38,6 +39,7 @@ mod search;
 #[cfg(test)]
 mod sleep_tests;
 mod snapshots;
+mod stages;
 mod stores;
 mod types;
 mod versions;
@@ -65,6 +67,7 @@ pub(crate) use load::Load;
 pub use open::Progress;
 pub use recovery::{Data, Recovery};
 pub use search::{KEYWORD_BYTES_MAX, PAGE_SIZE_MAX};
+pub use stages::hop;
 pub use types::{
     AuditReport, BookView, By, Credential, FoundBook, LineView, NewBook, NewLine, OrderDetails, OrderId, OrderStatus,
     OrderStep, OrderView, PayKind, Recovered, Search, SearchPage, SnapshotReport, Stats,

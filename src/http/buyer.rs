@@ -16,13 +16,31 @@ pub(super) async fn new_order(call: Call<'_>) -> Handled {
         let order_id = changes.new_order(order.user_id, call.by_token(), order.store_id, &order.lines).await?;
         return Ok(Reply::ok_order(order_id));
     }
-    let body: NewOrder<'_> = parse(call.body)?;
-    let user_id = id(body.user_id, "user_id")?;
-    let store_id = id(body.store_id, "store_id")?;
-    let books = lines(body.books, call.shared.config.order_lines_max, call.is_compat())?;
-    let lines: Vec<NewLine<'_>> = books.iter().map(|(book_id, count)| NewLine { book_id, count: *count }).collect();
-    let order_id = call.changes()?.new_order(&user_id, call.by_token(), &store_id, &lines).await?;
+    let wanted = new_order_fields(call.body, call.shared.config.order_lines_max, call.is_compat())?;
+    let lines: Vec<NewLine<'_>> =
+        wanted.books.iter().map(|(book_id, count)| NewLine { book_id, count: *count }).collect();
+    let order_id = call.changes()?.new_order(&wanted.user_id, call.by_token(), &wanted.store_id, &lines).await?;
     Ok(Reply::ok_order(order_id))
+}
+
+/// The fields of `new_order`.
+pub(super) struct NewOrderFields<'a> {
+    pub(super) user_id: Cow<'a, str>,
+    pub(super) store_id: Cow<'a, str>,
+    pub(super) books: Vec<(Cow<'a, str>, i64)>,
+}
+
+pub(super) fn new_order_fields(
+    body: &[u8],
+    lines_max: usize,
+    may_be_empty: bool,
+) -> Result<NewOrderFields<'_>, Refusal> {
+    let body: NewOrder<'_> = parse(body)?;
+    Ok(NewOrderFields {
+        user_id: id(body.user_id, "user_id")?,
+        store_id: id(body.store_id, "store_id")?,
+        books: lines(body.books, lines_max, may_be_empty)?,
+    })
 }
 
 /// The fields of every route that is about one order of a user.

@@ -126,26 +126,18 @@ impl<'de> Deserialize<'de> for Lines<'de> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{buyer, fields};
+    use super::super::buyer;
     use super::*;
 
     const LINES_MAX: usize = 4;
 
-    /// What the careful way makes of a body of `new_order`.
-    fn carefully(body: &[u8]) -> Option<(String, String, Vec<(String, i64)>)> {
-        let order: fields::NewOrder<'_> = fields::parse(body).ok()?;
-        let user_id = fields::id(order.user_id, "user_id").ok()?.into_owned();
-        let store_id = fields::id(order.store_id, "store_id").ok()?.into_owned();
-        let lines = fields::lines(order.books, LINES_MAX, false).ok()?;
-        Some((user_id, store_id, lines.into_iter().map(|(id, count)| (id.into_owned(), count)).collect()))
-    }
-
     /// Whether the quick way takes it; if so it must give what the careful way gives.
     fn is_taken(body: &str) -> bool {
-        let careful = carefully(body.as_bytes());
-        let Some(order) = new_order(body.as_bytes(), LINES_MAX) else { return false };
-        let lines = order.lines.iter().map(|line| (line.book_id.to_owned(), line.count)).collect();
-        assert_eq!(Some((order.user_id.to_owned(), order.store_id.to_owned(), lines)), careful, "{body}");
+        let careful = buyer::new_order_fields(body.as_bytes(), LINES_MAX, false).ok();
+        let Some(quick) = new_order(body.as_bytes(), LINES_MAX) else { return false };
+        let lines = quick.lines.iter().map(|line| (line.book_id.into(), line.count)).collect();
+        let careful = careful.map(|fields| (fields.user_id, fields.store_id, fields.books));
+        assert_eq!(Some((quick.user_id.into(), quick.store_id.into(), lines)), careful, "{body}");
         true
     }
 

@@ -41,6 +41,7 @@
 //! - `hot`: the same for the busiest routes, in one pass, when there is nothing to refuse.
 //! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
 //! - `client`: the other end, for the command line.
+//! - `stages`: single stages of a request, for the benches.
 //! - `metrics`: counters without locks, and their Prometheus text.
 
 mod answer;
@@ -70,6 +71,7 @@ mod service;
 mod shared;
 mod shed;
 mod socket;
+pub(crate) mod stages;
 mod tls;
 mod tower;
 mod turnstile;

@@ -1,0 +1,29 @@
+//! Single stages of a request, each by itself, for this crate's own benches; reachable through `internals` only.
+
+use hyper::Response;
+
+use super::answer::{Reply, ResponseBody};
+use super::buyer::{new_order_fields, order_fields};
+use super::hot;
+use crate::domain::OrderId;
+
+/// Reads the body of a `new_order` in mode `strict`; its number of lines, or `None` if it is refused.
+pub fn parse_new_order(body: &[u8], lines_max: usize) -> Option<usize> {
+    let quick = hot::new_order(body, lines_max).map(|order| order.lines.len());
+    quick.or_else(|| new_order_fields(body, lines_max, false).ok().map(|fields| fields.books.len()))
+}
+
+/// Reads the body of a `payment`; the bytes of its order id, or `None` if it is refused.
+pub fn parse_payment(body: &[u8]) -> Option<usize> {
+    order_fields(body).ok().map(|fields| fields.order_id.len())
+}
+
+/// The answer to a `new_order`.
+pub fn answer_new_order(id: OrderId) -> Response<ResponseBody> {
+    Reply::ok_order(id).into_response()
+}
+
+/// The answer to a `payment`.
+pub fn answer_payment() -> Response<ResponseBody> {
+    Reply::ok().into_response()
+}
