@@ -159,7 +159,7 @@ fn build(dir: &Path, size: Size) -> Result<(), Failure> {
     let hash = shop::cheap_hash()?;
     let mut loader = Loader::begin(dir, LoadOptions::default())?;
     let account = |user_id: &str, loader: &mut Loader| {
-        loader.account(&LoadAccount { user_id, password: LoadPassword::Hash(hash.clone()), balance: FUNDS })
+        loader.account(&LoadAccount { user_id, password: LoadPassword::Hash(hash), balance: FUNDS })
     };
     for number in 0..size.users {
         account(&shop::buyer(number), &mut loader)?;
