@@ -36,6 +36,8 @@ use crate::server::{Program, TemporaryDirectory};
 
 /// Below this, in µs, a sync did not reach a disk.
 const SYNC_US_PLAUSIBLE: u64 = 5;
+/// How long each number of clients is tried at most.
+const TRIAL: Duration = Duration::from_secs(2);
 /// Of the JSON file: raised when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
 
@@ -138,6 +140,9 @@ async fn measure_all(args: &CompareArgs) -> Result<bool, Failure> {
     for Skipped { contender, why } in &skipped {
         println!("skipped: {contender}: {why}");
     }
+    if contenders.is_empty() {
+        return Err("nothing of it can be measured here".into());
+    }
     if contenders.iter().any(|contender| contender.durability().is_some()) {
         // Better now than after the others.
         args.program.path()?;
@@ -224,8 +229,9 @@ impl Run<'_> {
             (Some(clients), _) | (None, Some(clients)) => clients,
             (None, None) => {
                 paid += cluster.bench(CLIENTS[0], args.load.warmup).await?.paid;
-                for clients in CLIENTS {
-                    let bench = cluster.bench(clients, args.duration).await?;
+                // Up and down again, so that nobody's only chance is the first or the last.
+                for clients in CLIENTS.into_iter().chain(CLIENTS.into_iter().rev()) {
+                    let bench = cluster.bench(clients, args.duration.min(TRIAL)).await?;
                     println!("pgbench with {clients} clients: {:.0} paid orders/s", bench.paid_per_second);
                     paid += bench.paid;
                     self.trials.push(bench);
