@@ -259,7 +259,7 @@ impl Run<'_> {
         let binary = self.installed.redis.as_ref().ok_or("Redis is not there")?;
         let (args, shop) = (self.args, Shop::new(&self.args.load)?);
         let redis = Redis::start(binary, &args.temp_dir, fsync, args.start_timeout).await?;
-        let measured = redis.measure(shop, &args.load, args.duration).await?;
+        let measured = redis.measure(&shop, &args.load, args.duration).await?;
         let cpu_us = measured.server_cores.filter(|_| measured.paid_per_second > 0.0);
         let cpu_us = cpu_us.map(|cores| cores * 1e6 / measured.paid_per_second);
         Ok(Sample {
