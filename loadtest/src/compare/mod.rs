@@ -78,7 +78,8 @@ pub(crate) struct CompareArgs {
     /// redis-server; if not given, it is looked for in PATH.
     #[arg(long, value_name = "PATH")]
     redis: Option<PathBuf>,
-    /// The axum server; if not given, `axum-postgres` beside this program.
+    /// The axum server; if not given, `axum-postgres` beside this program. Built from the root of the repository with
+    /// `cargo build --release --manifest-path loadtest/axum-postgres/Cargo.toml --target-dir target`.
     #[arg(long, value_name = "PATH")]
     axum: Option<PathBuf>,
     /// Its connections to PostgreSQL.
