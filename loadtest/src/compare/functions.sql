@@ -1,8 +1,11 @@
 -- An order and its payment as two functions, a transaction each: no statement travels but the call.
 
+-- Ids in sequence, which keep to one end of an index: with random ones it was slower.
+CREATE SEQUENCE order_numbers CACHE 100;
+
 CREATE FUNCTION new_order(buyer text, store text, book_ids text[], counts bigint[]) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
-    new_id uuid := gen_random_uuid();
+    new_id uuid := lpad(to_hex(nextval('order_numbers')), 32, '0')::uuid;
     line record;
     line_price bigint;
     line_prices bigint[] := '{}';

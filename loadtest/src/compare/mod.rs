@@ -36,6 +36,8 @@ use crate::server::{Program, TemporaryDirectory};
 
 /// Below this, in µs, a sync did not reach a disk.
 const SYNC_US_PLAUSIBLE: u64 = 5;
+/// How long each number of clients is tried at most.
+const TRIAL: Duration = Duration::from_secs(2);
 /// Of the JSON file: raised when a field changes its meaning or goes.
 const SCHEMA: u32 = 1;
 
@@ -76,7 +78,8 @@ pub(crate) struct CompareArgs {
     /// redis-server; if not given, it is looked for in PATH.
     #[arg(long, value_name = "PATH")]
     redis: Option<PathBuf>,
-    /// The axum server; if not given, `axum-postgres` beside this program.
+    /// The axum server; if not given, `axum-postgres` beside this program. Built from the root of the repository with
+    /// `cargo build --release --manifest-path loadtest/axum-postgres/Cargo.toml --target-dir target`.
     #[arg(long, value_name = "PATH")]
     axum: Option<PathBuf>,
     /// Its connections to PostgreSQL.
@@ -137,6 +140,9 @@ async fn measure_all(args: &CompareArgs) -> Result<bool, Failure> {
     let (contenders, skipped) = choose(args, &installed);
     for Skipped { contender, why } in &skipped {
         println!("skipped: {contender}: {why}");
+    }
+    if contenders.is_empty() {
+        return Err("nothing of it can be measured here".into());
     }
     if contenders.iter().any(|contender| contender.durability().is_some()) {
         // Better now than after the others.
@@ -224,8 +230,9 @@ impl Run<'_> {
             (Some(clients), _) | (None, Some(clients)) => clients,
             (None, None) => {
                 paid += cluster.bench(CLIENTS[0], args.load.warmup).await?.paid;
-                for clients in CLIENTS {
-                    let bench = cluster.bench(clients, args.duration).await?;
+                // Up and down again, so that nobody's only chance is the first or the last.
+                for clients in CLIENTS.into_iter().chain(CLIENTS.into_iter().rev()) {
+                    let bench = cluster.bench(clients, args.duration.min(TRIAL)).await?;
                     println!("pgbench with {clients} clients: {:.0} paid orders/s", bench.paid_per_second);
                     paid += bench.paid;
                     self.trials.push(bench);
@@ -253,7 +260,7 @@ impl Run<'_> {
         let binary = self.installed.redis.as_ref().ok_or("Redis is not there")?;
         let (args, shop) = (self.args, Shop::new(&self.args.load)?);
         let redis = Redis::start(binary, &args.temp_dir, fsync, args.start_timeout).await?;
-        let measured = redis.measure(shop, &args.load, args.duration).await?;
+        let measured = redis.measure(&shop, &args.load, args.duration).await?;
         let cpu_us = measured.server_cores.filter(|_| measured.paid_per_second > 0.0);
         let cpu_us = cpu_us.map(|cores| cores * 1e6 / measured.paid_per_second);
         Ok(Sample {

@@ -11,17 +11,20 @@ local books = {}
 for at = 5, #ARGV, 2 do books[#books + 1] = ARGV[at] end
 local level = redis.call('HMGET', levels, unpack(books))
 local price = redis.call('HMGET', prices, unpack(books))
-local total, lines = 0, {}
+local total, lines, left = 0, {}, {}
 for i = 1, #books do
     if not level[i] then return redis.error_reply('515 non exist book id') end
     local count = tonumber(ARGV[4 + 2 * i])
-    if tonumber(level[i]) < count then return redis.error_reply('517 stock level low') end
+    local rest = tonumber(level[i]) - count
+    if rest < 0 then return redis.error_reply('517 stock level low') end
     total = total + count * tonumber(price[i])
     lines[i] = books[i] .. ' ' .. count .. ' ' .. price[i]
+    left[2 * i - 1] = books[i]
+    left[2 * i] = string.format('%d', rest)
 end
 if account[1] ~= ARGV[4] then return redis.error_reply('401 authorization fail') end
 if tonumber(account[2]) < total then return redis.error_reply('519 not sufficient funds') end
-for i = 1, #books do redis.call('HINCRBY', levels, books[i], -tonumber(ARGV[4 + 2 * i])) end
+redis.call('HSET', levels, unpack(left))
 -- As text, or large numbers would become floats.
 total = string.format('%d', total)
 redis.call('HSET', 'order:' .. ARGV[1], 'user', ARGV[2], 'store', ARGV[3], 'state', 'paid', 'total', total,

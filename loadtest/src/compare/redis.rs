@@ -1,18 +1,19 @@
 //! Redis with an order and its payment in one Lua function, and a client that calls it.
 //!
-//! The client is part of this program and not redis-benchmark, which cannot send orders that differ in length.
+//! The client is part of this program and not redis-benchmark, which cannot send orders that differ in length. It does as
+//! that one does: a single thread takes all answers that are there before it sends the next calls. So the server finds
+//! many calls at once, and syncs its log once for all of them.
 
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use mio::{Events, Interest, Poll, Token};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::task::JoinSet;
 
 use super::process::{Daemon, meter};
 use super::shop::{self, Order, Shop};
@@ -87,32 +88,18 @@ impl Redis {
     }
 
     /// Fills the shelves, pays orders, and looks whether it is all there.
-    pub(super) async fn measure(&self, shop: Shop, load: &Load, duration: Duration) -> Result<Measured, Failure> {
+    pub(super) async fn measure(&self, shop: &Shop, load: &Load, duration: Duration) -> Result<Measured, Failure> {
         let mut connection = Connection::open(&self.socket).await?;
-        let sha = self.fill(&mut connection, &shop).await?;
-        let shop = Arc::new(shop);
-        let calls: Arc<Vec<Call>> = Arc::new(shop.orders.iter().map(|order| Call::new(&sha, order)).collect());
+        let sha = self.fill(&mut connection, shop).await?;
+        let calls: Vec<Call> = shop.orders.iter().map(|order| Call::new(&sha, order)).collect();
         let start = Instant::now() + load.warmup;
-        let (end, sent) = (start + duration, Arc::new(AtomicU64::new(0)));
+        let end = start + duration;
         let cores = meter(vec![self.daemon.pid()], load.warmup, load.warmup + duration);
-        let mut clients = JoinSet::new();
-        for number in 0..u64::from(CLIENTS) {
-            let client = Client {
-                connection: Connection::open(&self.socket).await?,
-                calls: Arc::clone(&calls),
-                random: Random::new(load.seed ^ (number << 32)),
-                sent: Arc::clone(&sent),
-            };
-            clients.spawn(client.work(start, end));
-        }
-        let mut latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?;
-        let mut paid = vec![0; shop.orders.len()];
-        while let Some(worked) = clients.join_next().await {
-            let (latencies, of_each) = worked??;
-            latency_us.add(latencies)?;
-            paid.iter_mut().zip(of_each).for_each(|(sum, more)| *sum += more);
-        }
-        let wrong = audit(&mut connection, &shop, &paid).await?;
+        let (socket, seed) = (self.socket.clone(), load.seed);
+        // Ends by itself if the server does.
+        let driven = tokio::task::spawn_blocking(move || drive(&socket, &calls, seed, start, end));
+        let (latency_us, paid) = driven.await??;
+        let wrong = audit(&mut connection, shop, &paid).await?;
         let paid_per_second = to_f64(latency_us.len()) / duration.as_secs_f64();
         Ok(Measured { paid_per_second, latency_us, server_cores: cores.await.ok().flatten(), wrong })
     }
@@ -203,39 +190,102 @@ impl Call {
 
 /// One connection of the load.
 struct Client {
-    connection: Connection,
-    calls: Arc<Vec<Call>>,
+    stream: mio::net::UnixStream,
     random: Random,
-    sent: Arc<AtomicU64>,
+    /// What has come of the answer.
+    answer: Vec<u8>,
+    /// Which call it waits for, and since when.
+    index: usize,
+    began: Instant,
 }
 
 impl Client {
-    /// Works until the end; gives the latencies of the measured time, and how often each order was paid in all.
-    async fn work(mut self, start: Instant, end: Instant) -> Result<(Histogram<u64>, Vec<u64>), Failure> {
-        let mut latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?;
-        let mut paid = vec![0; self.calls.len()];
-        let mut request = Vec::new();
-        let mut began = Instant::now();
-        while began < end {
-            let index = self.random.index(self.calls.len());
-            let call = &self.calls[index];
-            request.clone_from(&call.bytes);
-            let number = self.sent.fetch_add(1, Ordering::Relaxed);
-            let id = format!("00000000-0000-7000-{:04x}-{:012x}", number >> 48, number & 0xffff_ffff_ffff);
-            request[call.id_at..call.id_at + ORDER_ID_BYTES].copy_from_slice(id.as_bytes());
-            self.connection.exchange(&request).await?;
-            paid[index] += 1;
-            let now = Instant::now();
-            if start <= now && now < end {
-                latency_us.saturating_record(u64::try_from((now - began).as_micros()).unwrap_or(u64::MAX));
-            }
-            began = now;
+    fn open(socket: &Path, poll: &Poll, number: u64, seed: u64) -> Result<Self, Failure> {
+        let mut stream = mio::net::UnixStream::connect(socket)?;
+        poll.registry().register(&mut stream, Token(usize::try_from(number)?), Interest::READABLE)?;
+        let random = Random::new(seed ^ (number << 32));
+        Ok(Self { stream, random, answer: Vec::new(), index: 0, began: Instant::now() })
+    }
+
+    /// Sends one of the calls, for the order of this number.
+    fn send(&mut self, calls: &[Call], number: u64, request: &mut Vec<u8>) -> Result<(), Failure> {
+        self.index = self.random.index(calls.len());
+        let call = &calls[self.index];
+        request.clone_from(&call.bytes);
+        let id = format!("00000000-0000-7000-{:04x}-{:012x}", number >> 48, number & 0xffff_ffff_ffff);
+        request[call.id_at..call.id_at + ORDER_ID_BYTES].copy_from_slice(id.as_bytes());
+        self.began = Instant::now();
+        // One call a connection is under way, which always fits.
+        Ok(self.stream.write_all(request)?)
+    }
+
+    /// Reads what is there; whether the answer is whole. Any other answer than that it is done is an error.
+    fn has_answer(&mut self) -> Result<bool, Failure> {
+        let mut bytes = [0; 256];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => return Err("Redis closed the connection".into()),
+            Ok(read) => self.answer.extend_from_slice(&bytes[..read]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
-        Ok((latency_us, paid))
+        if !self.answer.ends_with(b"\r\n") {
+            return Ok(false);
+        }
+        if self.answer != b"+OK\r\n" {
+            return Err(format!("Redis answered {}", String::from_utf8_lossy(&self.answer).trim_end()).into());
+        }
+        self.answer.clear();
+        Ok(true)
     }
 }
 
-/// Speaks Redis' protocol as far as it is needed here: no lists in answers, no pipelining.
+/// Sends until the end and waits for what is under way. Gives the latencies of the measured time, and how often each
+/// order was paid in all.
+fn drive(
+    socket: &Path,
+    calls: &[Call],
+    seed: u64,
+    start: Instant,
+    end: Instant,
+) -> Result<(Histogram<u64>, Vec<u64>), Failure> {
+    let mut poll = Poll::new()?;
+    let mut clients = (0..u64::from(CLIENTS))
+        .map(|number| Client::open(socket, &poll, number, seed))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let mut latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)?;
+    let (mut paid, mut sent) = (vec![0; calls.len()], 0);
+    let (mut events, mut request) = (Events::with_capacity(clients.len()), Vec::new());
+    let mut next: Vec<usize> = (0..clients.len()).collect();
+    let mut working = clients.len();
+    while working > 0 {
+        for client in next.drain(..) {
+            clients[client].send(calls, sent, &mut request)?;
+            sent += 1;
+        }
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+        for event in &events {
+            let client = &mut clients[event.token().0];
+            if !client.has_answer()? {
+                continue;
+            }
+            paid[client.index] += 1;
+            let now = Instant::now();
+            if start <= now && now < end {
+                latency_us.saturating_record(u64::try_from((now - client.began).as_micros()).unwrap_or(u64::MAX));
+            }
+            match now < end {
+                true => next.push(event.token().0),
+                false => working -= 1,
+            }
+        }
+    }
+    Ok((latency_us, paid))
+}
+
+/// Speaks Redis' protocol as far as it is needed before and after the load: no lists in answers, no pipelining.
 struct Connection {
     stream: BufReader<UnixStream>,
     line: Vec<u8>,
