@@ -140,7 +140,7 @@ pub(crate) async fn run(mut flags: Flags) -> Result<(), Failure> {
     machine::print(work.path())?;
     for durability in durabilities {
         for axis in &axes {
-            grow(dir, axis, durability, &turns).await?;
+            grow(&Dirs { built: dir, work: work.path() }, axis, durability, &turns).await?;
         }
     }
     Ok(())
@@ -195,15 +195,50 @@ fn build(dir: &Path, size: Size) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn open(dir: &Path, size: Size, durability: Durability) -> Result<Engine, Failure> {
-    let engine = Engine::open(shop::quiet_config(&dir_of(dir, size), durability)).await?;
-    // Else its index would be built while it is measured.
-    engine.search_ready().await?;
-    Ok(engine)
+/// An engine on a copy of a shop, which is removed with it: so each begins with the shop as it was built.
+struct Opened {
+    /// Dropped first: then no file is written any more.
+    engine: Engine,
+    _copy: Copied,
+}
+
+/// Removed in the end.
+struct Copied(PathBuf);
+
+impl Opened {
+    async fn new(dirs: &Dirs<'_>, size: Size, durability: Durability) -> Result<Self, Failure> {
+        let built = dir_of(dirs.built, size);
+        let copy = Copied(dir_of(dirs.work, size).with_extension("copy"));
+        std::fs::create_dir(&copy.0)?;
+        for file in std::fs::read_dir(&built)? {
+            let file = file?;
+            if file.file_type()?.is_file() {
+                std::fs::copy(file.path(), copy.0.join(file.file_name()))?;
+            }
+        }
+        let engine = Engine::open(shop::quiet_config(&copy.0, durability)).await?;
+        // Else its index would be built while it is measured.
+        engine.search_ready().await?;
+        Ok(Opened { engine, _copy: copy })
+    }
+}
+
+impl Drop for Copied {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Where the shops are as they were built, and where they are copied to.
+struct Dirs<'a> {
+    built: &'a Path,
+    work: &'a Path,
 }
 
 /// Measures each point beside the first, in turns, on engines that are open at once.
-async fn grow(dir: &Path, axis: &Axis, durability: Durability, turns: &Turns) -> Result<(), Failure> {
+async fn grow(dirs: &Dirs<'_>, axis: &Axis, durability: Durability, turns: &Turns) -> Result<(), Failure> {
     let Some((small_name, small)) = axis.points.first() else { return Ok(()) };
     println!(
         "{}, durability {durability:?}: {} callers, each point beside {small_name} in {} pairs of {} s; medians",
@@ -213,16 +248,16 @@ async fn grow(dir: &Path, axis: &Axis, durability: Durability, turns: &Turns) ->
         "  {:<28} {:>14} {:>24} {:>12} {:>8} {:>12} {:>9}",
         "", "paid orders/s", "÷ the first (range)", "CPU µs each", "÷", "live actors", "RSS MB"
     );
-    let mut engines = BTreeMap::from([(small.size, open(dir, small.size, durability).await?)]);
+    let mut engines = BTreeMap::from([(small.size, Opened::new(dirs, small.size, durability).await?)]);
     for (name, point) in &axis.points {
         if !engines.contains_key(&point.size) {
             engines.retain(|size, _| *size == small.size);
-            engines.insert(point.size, open(dir, point.size, durability).await?);
+            engines.insert(point.size, Opened::new(dirs, point.size, durability).await?);
         }
         let (Some(first), Some(engine)) = (engines.get(&small.size), engines.get(&point.size)) else { continue };
         let mut pairs = Vec::new();
         for _ in 0..turns.rounds {
-            pairs.push((measure(first, *small, turns).await?, measure(engine, *point, turns).await?));
+            pairs.push((measure(&first.engine, *small, turns).await?, measure(&engine.engine, *point, turns).await?));
         }
         let ratios =
             |value: fn(&Measured) -> f64| pairs.iter().map(move |(one, two)| value(two) / value(one)).collect();
@@ -234,7 +269,7 @@ async fn grow(dir: &Path, axis: &Axis, durability: Durability, turns: &Turns) ->
             format!("{:.2} ({:.2} to {:.2})", median(rates.iter().copied()), range.0, range.1),
             median(pairs.iter().map(|(_, point)| point.cpu_us)),
             median(cpu.iter().copied()),
-            engine.stats().live_actors,
+            engine.engine.stats().live_actors,
             machine::memory("VmRSS")? / 1_000_000,
         );
     }
