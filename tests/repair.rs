@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bookstore::internals::journal::{FileLog, FileLogOptions, Frame, LogStore, encode_frame};
+use bookstore::internals::journal::{FileLog, FileLogOptions, Frame, LogStore, decode_frames, encode_frame};
 use bookstore::offline::{Repair, RepairReport};
 use bookstore::{AuditReport, Config, Credential, Engine, NewBook, NewLine, OpenError, Storage};
 use sim_disk::{Crash, SimDisk};
@@ -19,7 +19,6 @@ use sim_disk::{Crash, SimDisk};
 const T: Credential<'static> = Credential::Trusted;
 const SEGMENT_HEADER_BYTES: usize = 32;
 const BATCH_HEADER_BYTES: usize = 40;
-const FRAME_HEADER_BYTES: usize = 24;
 /// Segments of the log that is damaged. An engine makes far larger ones; recovery reads any.
 const SEGMENT_BYTES: u64 = 1_024;
 
@@ -196,11 +195,9 @@ fn places(disk: &SimDisk) -> BTreeMap<u64, (PathBuf, usize, usize)> {
         while at + BATCH_HEADER_BYTES < bytes.len() && bytes[at..at + 4] == *b"BKJB" {
             let end = at + BATCH_HEADER_BYTES + u32_at(&bytes, at + 4);
             at += BATCH_HEADER_BYTES;
-            while at < end {
-                let len = FRAME_HEADER_BYTES + u32_at(&bytes, at + 4);
-                let lsn = u64::from_le_bytes(bytes[at + 8..at + 16].try_into().unwrap());
-                places.insert(lsn, (path.clone(), at, len));
-                at += len;
+            for frame in decode_frames(&bytes[at..end]).map(|frame| frame.unwrap()) {
+                places.insert(frame.lsn, (path.clone(), at, frame.encoded_len()));
+                at += frame.encoded_len();
             }
         }
     }

@@ -6,7 +6,7 @@ use super::{COMMAND_BYTES, Credential, Engine, Error, Result, check_id, check_pa
 use crate::auth::PasswordHash;
 use crate::domain::{
     Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, EVENT_VERSION, Entity, Fen, OrderMsg, Outcome,
-    Persistent, Refusal, Secret, Send, encode_row,
+    Persistent, Refusal, Secret, Send,
 };
 
 impl Engine {
@@ -40,7 +40,7 @@ impl Engine {
     /// A [change](Engine#cancellation), which is admitted at the first poll unless an audit is under way.
     pub async fn register_hashed(&self, user_id: &str, password: &PasswordHash) -> Result<()> {
         check_id("user_id", user_id)?;
-        self.register_secret(user_id, Blob(encode_row(password).into())).await
+        self.register_secret(user_id, Blob(password.to_stored())).await
     }
 
     async fn register_secret(&self, user_id: &str, secret: Secret) -> Result<()> {

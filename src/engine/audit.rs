@@ -273,7 +273,7 @@ mod tests {
         ] {
             let (account, store) = rows(account_knows, closed);
             let mut tally = Tally::new();
-            tally.add_account(None, &encode_row(&account)).unwrap();
+            tally.add_account(None, &account.encode()).unwrap();
             if has_order {
                 let (id, order) = order();
                 tally.add_order(id, &order);
@@ -287,7 +287,7 @@ mod tests {
         let (account, mut store) = rows(true, false);
         store.apply(&StoreEvent::Closed, 0);
         let mut tally = Tally::new();
-        tally.add_account(None, &encode_row(&account)).unwrap();
+        tally.add_account(None, &account.encode()).unwrap();
         tally.add_store(None, &encode_row(&store)).unwrap();
         assert_eq!(tally.report().contradictions, 1);
     }

@@ -24,7 +24,7 @@ pub(super) const CHUNK_ROWS: usize = 512;
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
 
 const FORMAT: &str = "bookstore snapshot";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The file's first chunk, a map with names, so that the file explains itself.
 #[derive(Debug, Serialize, Deserialize)]
