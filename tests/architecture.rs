@@ -54,6 +54,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("argon2", &["auth"]),
     ("jsonwebtoken", &["auth"]),
     ("dashmap", &["engine"]),
+    ("hashbrown", &["engine"]),
     ("prometheus_client", &["http"]),
     ("rustix", &["disk", "cli", "priority"]),
     ("tokio", &["actors", "auth", "cli", "cold", "engine", "http", "journal", "sync"]),

@@ -35,7 +35,7 @@ pub use key::{KEPT_FOR, Kept, Key, Operation, Scope, is_alive};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;
-pub use row::Persistent;
+pub use row::{Glance, Persistent};
 pub use shard::{Leaving, OrderShard};
 pub use store::Store;
 

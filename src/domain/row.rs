@@ -4,7 +4,7 @@ use super::account::fingerprint;
 use super::codec::{CodecError, decode_row, encode, encode_row};
 use super::effect::Entity;
 use super::event::{By, Credit, CreditCause, Hold, PayKind, Refund};
-use super::ids::{AccountNo, StoreNo};
+use super::ids::{AccountNo, Fen, StoreNo};
 use super::key::{Kept, Key};
 use super::pack::{Reader, put_bytes, put_key, put_number, put_order, put_signed};
 use super::{Account, OrderShard, Store};
@@ -87,6 +87,34 @@ impl Persistent for OrderShard {
     }
 }
 
+/// What recovery asks of every account's row, most of which stay asleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glance {
+    /// Whose row it is.
+    pub number: AccountNo,
+    /// It is a tombstone.
+    pub closed: bool,
+    /// A saga left something there that was not dropped yet.
+    pub has_evidence: bool,
+    /// In fen.
+    pub net_put_in: Fen,
+}
+
+impl Glance {
+    /// Looks at the beginning of a row, and makes no account of it.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the bytes are no row of ours, as far as that shows there.
+    pub fn at(row: &[u8]) -> Result<Self, CodecError> {
+        let mut from = Reader::new(row);
+        let flags = from.flags(has::ALL)?;
+        let (number, _seq, _secret, _balance) = (from.account()?, from.number()?, from.bytes()?, from.signed()?);
+        let net_put_in = from.signed()?;
+        let (closed, has_evidence) = (flags & has::CLOSED != 0, flags & has::EVIDENCE != 0);
+        Ok(Glance { number, closed, has_evidence, net_put_in })
+    }
+}
+
 /// Most accounts have nothing but a password and a balance, and fit.
 const ROW_BYTES: usize = 64;
 
@@ -99,6 +127,7 @@ mod has {
     pub(super) const REVOKED: u8 = 8;
     pub(super) const EVIDENCE: u8 = 16;
     pub(super) const KEYS: u8 = 32;
+    pub(super) const ALL: u8 = CLOSED | EPOCH | STORES | REVOKED | EVIDENCE | KEYS;
 }
 
 /// An account's row: there is one for every user, asleep or in a snapshot, so what it does not have takes no room.
@@ -182,7 +211,7 @@ fn pack_evidence(account: &Account, out: &mut Vec<u8>) {
 }
 
 fn unpack(from: &mut Reader<'_>) -> Result<Account, CodecError> {
-    let flags = from.flags(has::CLOSED | has::EPOCH | has::STORES | has::REVOKED | has::EVIDENCE | has::KEYS)?;
+    let flags = from.flags(has::ALL)?;
     let has = |flag| flags & flag != 0;
     let mut account = Account::new(from.account()?);
     account.closed = has(has::CLOSED);
@@ -297,6 +326,9 @@ pub(super) mod tests {
         for account in [Account::new(AccountNo(1)), plain, closed, full()].into_iter().chain(with) {
             let row = account.encode();
             assert_eq!(Account::decode(&row).unwrap(), account);
+            let (number, closed, net_put_in) = (account.number, account.closed, account.net_put_in);
+            let glance = Glance { number, closed, has_evidence: account.has_evidence(), net_put_in };
+            assert_eq!(Glance::at(&row).unwrap(), glance);
             assert!((0..row.len()).all(|cut| Account::decode(&row[..cut]).is_err()), "{account:?}");
             let mut longer = row.to_vec();
             longer.push(0);
