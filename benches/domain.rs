@@ -14,7 +14,7 @@ mod world;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use bookstore::internals::domain::{Account, EVENT_VERSION, Store, decode, decode_row, encode_row};
+use bookstore::internals::domain::{Account, EVENT_VERSION, Persistent, Store, decode, decode_row, encode_row};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use world::{World, encode_record};
 
@@ -74,11 +74,11 @@ fn codec(criterion: &mut Criterion) {
             bencher.iter(|| decode(kind, EVENT_VERSION, black_box(&bytes)).unwrap());
         });
     }
-    let row = encode_row(&world.buyer.entity);
+    let row = world.buyer.entity.encode();
     group.throughput(Throughput::Bytes(row.len() as u64));
-    group.bench_function("encode_row_account", |bencher| bencher.iter(|| encode_row(black_box(&world.buyer.entity))));
+    group.bench_function("encode_row_account", |bencher| bencher.iter(|| black_box(&world.buyer.entity).encode()));
     group.bench_function("decode_row_account", |bencher| {
-        bencher.iter(|| decode_row::<Account>(black_box(&row)).unwrap());
+        bencher.iter(|| Account::decode(black_box(&row)).unwrap());
     });
     let row = encode_row(&world.store.entity);
     group.throughput(Throughput::Bytes(row.len() as u64));

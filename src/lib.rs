@@ -310,6 +310,7 @@ mod priority;
 mod snapshot;
 mod stats;
 mod sync;
+mod varint;
 
 pub use auth::{PasswordError, PasswordHash, PasswordParams};
 pub use catalog::SearchFields;

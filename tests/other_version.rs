@@ -8,7 +8,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use bookstore::internals::journal::{BATCH_HEADER_BYTES, FRAME_HEADER_BYTES};
+use bookstore::internals::journal::{BATCH_HEADER_BYTES, FRAME_HEADER_MIN_BYTES, Frame, decode_frames, encode_frame};
 use common::bookstore;
 use common::files::{content, copy, files, killed_shop};
 use redb::{Database, TableDefinition};
@@ -48,29 +48,34 @@ fn put(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
 }
 
-/// Gives every frame of a segment another version, or only those of the last batch; all checksums are right.
-fn reversion(segment: &Path, version: u8, only_last: bool) {
+/// Changes every frame of a segment, or only those of the last batch; all checksums are right.
+fn change_frames(segment: &Path, only_last: bool, change: impl Fn(Frame<'_>) -> Frame<'_>) {
     let mut bytes = fs::read(segment).unwrap();
     let (mut at, mut batch) = (SEGMENT_HEADER_BYTES, 0);
     while bytes.get(at..at + 4).is_some_and(|magic| magic == b"BKJB") {
-        let end = at + BATCH_HEADER_BYTES + u32_at(&bytes, at + 4);
+        let mut end = at + BATCH_HEADER_BYTES + u32_at(&bytes, at + 4);
         if !only_last || bytes.get(end..end + 4).is_none_or(|magic| magic != b"BKJB") {
-            let mut frame = at + BATCH_HEADER_BYTES;
-            while frame < end {
-                let next = frame + FRAME_HEADER_BYTES + u32_at(&bytes, frame + 4);
-                bytes[frame + 21] = version;
-                let checksum = crc32fast::hash(&bytes[frame + 4..next]);
-                put(&mut bytes, frame, checksum);
-                frame = next;
+            let mut body = Vec::new();
+            for frame in decode_frames(&bytes[at + BATCH_HEADER_BYTES..end]) {
+                encode_frame(&mut body, &change(frame.unwrap()));
             }
-            let mut hasher = crc32fast::Hasher::new();
-            [at..at + 32, at + 36..end].into_iter().for_each(|part| hasher.update(&bytes[part]));
-            put(&mut bytes, at + 32, hasher.finalize());
+            let longer = body.len() - (end - at - BATCH_HEADER_BYTES);
+            bytes.splice(at + BATCH_HEADER_BYTES..end, body);
+            end += longer;
+            put(&mut bytes, at + 4, (end - at - BATCH_HEADER_BYTES) as u32);
+            seal_batch(&mut bytes[at..end]);
         }
         (at, batch) = (end, batch + 1);
     }
     assert!(batch > 1, "too few batches");
     fs::write(segment, bytes).unwrap();
+}
+
+/// Gives a batch the checksum that fits.
+fn seal_batch(batch: &mut [u8]) {
+    let mut hasher = crc32fast::Hasher::new();
+    [&batch[..32], &batch[36..]].into_iter().for_each(|part| hasher.update(part));
+    put(batch, 32, hasher.finalize());
 }
 
 #[test]
@@ -100,28 +105,45 @@ fn what_another_version_made_is_no_damage() {
 
     for only_last in [false, true] {
         let (_parent, older) = copy(&dir);
-        reversion(&files(&older, ".seg").pop().unwrap(), 2, only_last);
+        change_frames(&files(&older, ".seg").pop().unwrap(), only_last, |frame| Frame { version: 2, ..frame });
         refused_by_all(&older, "is of version 2");
+
+        let (_parent, newer) = copy(&dir);
+        change_frames(&files(&newer, ".seg").pop().unwrap(), only_last, |frame| Frame { kind: 99, ..frame });
+        refused_by_all(&newer, "is of kind 99");
     }
 
     // Beside a hole the repair reads frame by frame.
     let (_parent, holed) = copy(&dir);
     let segment = files(&holed, ".seg").pop().unwrap();
-    reversion(&segment, 2, true);
+    change_frames(&segment, true, |frame| Frame { version: 2, ..frame });
     let mut bytes = fs::read(&segment).unwrap();
-    bytes[SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES + FRAME_HEADER_BYTES] ^= 0x10;
+    bytes[SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES + FRAME_HEADER_MIN_BYTES] ^= 0x10;
     fs::write(&segment, bytes).unwrap();
     bookstore(&[&"repair", &holed, &"--yes"]).ends_with_status(75).says("another version").says("is of version 2");
 
+    // By the header of a segment, and by what is reserved there and in the header of a batch.
+    for (at, value, what) in
+        [(8, 3, "segment of version 3"), (12, 1, "segment with the unknown marks"), (28, 1, "unknown marks")]
+    {
+        let (_parent, newer) = copy(&dir);
+        let segment = files(&newer, ".seg").pop().unwrap();
+        let mut bytes = fs::read(&segment).unwrap();
+        put(&mut bytes, at, value);
+        let mut hasher = crc32fast::Hasher::new();
+        [0..24, 28..SEGMENT_HEADER_BYTES].into_iter().for_each(|part| hasher.update(&bytes[part]));
+        put(&mut bytes, 24, hasher.finalize());
+        fs::write(&segment, bytes).unwrap();
+        refused_by_all(&newer, what);
+    }
     let (_parent, newer) = copy(&dir);
     let segment = files(&newer, ".seg").pop().unwrap();
     let mut bytes = fs::read(&segment).unwrap();
-    put(&mut bytes, 8, 2);
-    let mut hasher = crc32fast::Hasher::new();
-    [0..24, 28..SEGMENT_HEADER_BYTES].into_iter().for_each(|part| hasher.update(&bytes[part]));
-    put(&mut bytes, 24, hasher.finalize());
+    let end = SEGMENT_HEADER_BYTES + BATCH_HEADER_BYTES + u32_at(&bytes, SEGMENT_HEADER_BYTES + 4);
+    put(&mut bytes, SEGMENT_HEADER_BYTES + 36, 1);
+    seal_batch(&mut bytes[SEGMENT_HEADER_BYTES..end]);
     fs::write(&segment, bytes).unwrap();
-    refused_by_all(&newer, "segment of version 2");
+    refused_by_all(&newer, "the unknown mark");
 
     // A snapshot, by the header of its file.
     let (_parent, newer) = copy(&dir);

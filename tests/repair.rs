@@ -19,7 +19,6 @@ use sim_disk::{Crash, SimDisk};
 const T: Credential<'static> = Credential::Trusted;
 const SEGMENT_HEADER_BYTES: usize = 32;
 const BATCH_HEADER_BYTES: usize = 40;
-const FRAME_HEADER_BYTES: usize = 24;
 /// Segments of the log that is damaged. An engine makes far larger ones; recovery reads any.
 const SEGMENT_BYTES: u64 = 1_024;
 
@@ -187,6 +186,13 @@ fn u32_at(bytes: &[u8], at: usize) -> usize {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize
 }
 
+fn take_number(bytes: &mut &[u8]) -> u64 {
+    let len = bytes.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+    let (number, rest) = bytes.split_at(len);
+    *bytes = rest;
+    number.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f))
+}
+
 /// Where each event stands: file, offset, length.
 fn places(disk: &SimDisk) -> BTreeMap<u64, (PathBuf, usize, usize)> {
     let mut places = BTreeMap::new();
@@ -197,8 +203,10 @@ fn places(disk: &SimDisk) -> BTreeMap<u64, (PathBuf, usize, usize)> {
             let end = at + BATCH_HEADER_BYTES + u32_at(&bytes, at + 4);
             at += BATCH_HEADER_BYTES;
             while at < end {
-                let len = FRAME_HEADER_BYTES + u32_at(&bytes, at + 4);
-                let lsn = u64::from_le_bytes(bytes[at + 8..at + 16].try_into().unwrap());
+                // Its payload may be damaged. Kind and version, which stand behind the length, are one byte here.
+                let mut rest = &bytes[at + 4..end];
+                let [len, _kind, _epoch, lsn] = std::array::from_fn(|_| take_number(&mut rest));
+                let len = end - at - rest.len() + len as usize;
                 places.insert(lsn, (path.clone(), at, len));
                 at += len;
             }

@@ -7,6 +7,7 @@
 //!
 //! Nothing here is a test: the figures depend on the machine, so each report begins with a line about it.
 
+mod bytes;
 mod dormant;
 mod flags;
 mod grow;
@@ -39,6 +40,9 @@ machine    cores, kernel, and the time of an fdatasync of 4 KiB
 paid       paid orders a second: new_order and pay, each awaited by its caller
   --callers 1024  --seconds 5  --warm-up 1  --buyers 1000  --stores 8
   --durability sync|buffered|snapshot  --credential password|trusted
+
+bytes      journal bytes per paid order, without idempotency keys and with them
+  --orders 100000  --lines 5  --users 100000  --stores 16
 
 dormant    resident bytes per user who does nothing, after an open
   --users 1000000
@@ -91,6 +95,7 @@ fn run(command: &str, mut flags: Flags) -> Result<(), Failure> {
             machine::print(dir.path())
         }
         "paid" => runtime.block_on(paid::run(flags)),
+        "bytes" => runtime.block_on(bytes::run(flags)),
         "dormant" => runtime.block_on(dormant::run(flags)),
         dormant::CHILD => runtime.block_on(dormant::child(flags)),
         "recover" => runtime.block_on(recover::run(flags)),

@@ -24,7 +24,7 @@ impl<E: Resident> Mailbox<Mail<E>> for ActorRef<Mail<E>> {
 
 /// A number's slot.
 struct Slot<E: Resident> {
-    name: OnceLock<Arc<str>>,
+    name: OnceLock<E::Name>,
     extra: E::Extra,
     place: Mutex<Place<E>>,
 }
@@ -104,7 +104,7 @@ impl<E: Resident> Directory<E> {
     }
 
     /// The id that a number was given for.
-    pub(crate) fn name(&self, number: u32) -> Option<&Arc<str>> {
+    pub(crate) fn name(&self, number: u32) -> Option<&E::Name> {
         self.slots.get(number).name.get()
     }
 
@@ -115,7 +115,7 @@ impl<E: Resident> Directory<E> {
 
     /// Puts an entity's row into its slot. `row` runs under the slot's lock: who walks the slots either comes before
     /// what it journals, or finds the row.
-    pub(crate) fn create(&self, number: u32, name: Arc<str>, row: impl FnOnce() -> Box<[u8]>) {
+    pub(crate) fn create(&self, number: u32, name: E::Name, row: impl FnOnce() -> Box<[u8]>) {
         let slot = self.slots.get(number);
         let _ = slot.name.set(name);
         let mut place = slot.lock();
@@ -129,7 +129,7 @@ impl<E: Resident> Directory<E> {
     }
 
     /// Readies a slot for the message that creates its entity.
-    pub(crate) fn prepare(&self, number: u32, name: Arc<str>) {
+    pub(crate) fn prepare(&self, number: u32, name: E::Name) {
         let slot = self.slots.get(number);
         let _ = slot.name.set(name);
         *slot.lock() = Place::Fresh;

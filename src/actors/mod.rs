@@ -18,7 +18,7 @@ mod trap;
 pub use answers::{Admission, Answers, Busy, Then};
 pub(crate) use clock::Clock;
 pub use clock::base as clock_base;
-pub(crate) use directory::Sweep;
+pub(crate) use directory::{Directory, Sweep};
 pub use resting::{Answered, answer};
 pub(crate) use system::{Observer, System};
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub(crate) trait Resident: Persistent + Sync {
     const KIND: &'static str;
     /// What everybody may read beside the entity.
     type Extra: Default + Send + Sync;
+    /// How its id is kept.
+    type Name: std::ops::Deref<Target = str> + Send + Sync;
 
     /// Tells the engine what was applied.
     fn observe(&self, system: &System, event: &Self::Event);
@@ -66,9 +68,11 @@ pub(crate) trait Resident: Persistent + Sync {
 impl Resident for Account {
     const KIND: &'static str = "account";
     type Extra = ();
+    /// There may be millions, and hardly any is handed out.
+    type Name = Box<str>;
 
     fn observe(&self, system: &System, event: &Self::Event) {
-        system.observer.account_changed(self.number, system.accounts.name(self.number.0), event);
+        system.observer.account_changed(self.number, system.accounts.name(self.number.0).map(|name| &**name), event);
     }
 
     fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool {
@@ -80,6 +84,7 @@ impl Resident for Store {
     const KIND: &'static str = "store";
     /// Book ids by place.
     type Extra = std::sync::RwLock<Vec<Arc<str>>>;
+    type Name = Arc<str>;
 
     fn observe(&self, system: &System, event: &Self::Event) {
         if let StoreEvent::BookAdded { id, .. } = event {
@@ -97,6 +102,7 @@ impl Resident for Store {
 impl Resident for OrderShard {
     const KIND: &'static str = "order shard";
     type Extra = ();
+    type Name = Box<str>;
 
     fn observe(&self, _system: &System, _event: &Self::Event) {}
 

@@ -25,7 +25,7 @@ const READERS_FOR_NOBODY_MAX: usize = 8;
 /// Told what was applied, before anybody is told of it: keeps indexes and memories true.
 pub(crate) trait Observer: std::marker::Send + Sync {
     /// An event of an account was applied.
-    fn account_changed(&self, account: AccountNo, user_id: Option<&Arc<str>>, event: &AccountEvent);
+    fn account_changed(&self, account: AccountNo, user_id: Option<&str>, event: &AccountEvent);
     /// An event of a store was applied.
     fn store_changed(&self, store: StoreNo, store_id: Option<&Arc<str>>, event: &StoreEvent);
 }

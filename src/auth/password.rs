@@ -4,9 +4,9 @@
 use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use serde::{Deserialize, Serialize};
 
 use super::{PasswordError, random};
+use crate::varint;
 
 /// The longest password, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 1024;
@@ -75,10 +75,7 @@ impl PasswordParams {
 /// old hashes stay valid.
 ///
 /// `==` compares two stored rows and is not constant-time: it is not how a password is judged.
-// In rmp-serde's compact form it is an array of bin, bin and three numbers. Decoding refuses other lengths and a cost
-// outside the limits.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Stored", into = "Stored")]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PasswordHash {
     pub(super) salt: [u8; SALT_BYTES],
     pub(super) hash: [u8; HASH_BYTES],
@@ -160,69 +157,48 @@ pub fn verify(password: &[u8], stored: &PasswordHash) -> Result<bool, PasswordEr
     Ok(blake3::Hash::from_bytes(hash) == blake3::Hash::from_bytes(stored.hash))
 }
 
-/// The stored form. Its field order is the file format.
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    #[serde(with = "binary")]
-    salt: [u8; SALT_BYTES],
-    #[serde(with = "binary")]
-    hash: [u8; HASH_BYTES],
-    memory_kib: u32,
-    iterations: u32,
-    lanes: u32,
-}
+/// In front of a stored hash that cost what [`PasswordParams::default`] says in 0.1.0, whatever it says later.
+const COST_OF_0_1: u8 = 0;
+/// In front of one that cost something else: the three numbers of its cost follow.
+const COST_FOLLOWS: u8 = 1;
 
-impl From<PasswordHash> for Stored {
-    fn from(hash: PasswordHash) -> Self {
-        Self {
-            salt: hash.salt,
-            hash: hash.hash,
-            memory_kib: hash.params.memory_kib,
-            iterations: hash.params.iterations,
-            lanes: hash.params.lanes,
+const PARAMS_OF_0_1: PasswordParams = PasswordParams { memory_kib: 19_456, iterations: 2, lanes: 1 };
+
+impl PasswordHash {
+    /// The stored form: the cost as one byte or one and three numbers, the salt, the hash. It is the file format.
+    pub(crate) fn to_stored(self) -> Box<[u8]> {
+        let mut bytes = Vec::with_capacity(1 + SALT_BYTES + HASH_BYTES);
+        if self.params == PARAMS_OF_0_1 {
+            bytes.push(COST_OF_0_1);
+        } else {
+            bytes.push(COST_FOLLOWS);
+            let PasswordParams { memory_kib, iterations, lanes } = self.params;
+            [memory_kib, iterations, lanes].into_iter().for_each(|number| varint::put(&mut bytes, u64::from(number)));
         }
+        bytes.extend_from_slice(&self.salt);
+        bytes.extend_from_slice(&self.hash);
+        bytes.into()
     }
-}
 
-impl TryFrom<Stored> for PasswordHash {
-    type Error = PasswordError;
-
-    fn try_from(stored: Stored) -> Result<Self, PasswordError> {
-        let params =
-            PasswordParams { memory_kib: stored.memory_kib, iterations: stored.iterations, lanes: stored.lanes };
+    /// The reverse of [`PasswordHash::to_stored`]; an error says what is wrong. Refuses a cost outside the limits.
+    pub(crate) fn from_stored(bytes: &[u8]) -> Result<Self, PasswordError> {
+        let refuse = || PasswordError::Parameters("it is no stored password hash".to_owned());
+        let (cost, mut rest) = bytes.split_first().ok_or_else(refuse)?;
+        let params = match *cost {
+            COST_OF_0_1 => PARAMS_OF_0_1,
+            COST_FOLLOWS => {
+                let mut number = || varint::take(&mut rest).and_then(|number| u32::try_from(number).ok());
+                let (Some(memory_kib), Some(iterations), Some(lanes)) = (number(), number(), number()) else {
+                    return Err(refuse());
+                };
+                PasswordParams { memory_kib, iterations, lanes }
+            }
+            _ => return Err(refuse()),
+        };
         params.validate()?;
-        Ok(Self { salt: stored.salt, hash: stored.hash, params })
-    }
-}
-
-/// An array of bytes as MessagePack bin: serde's own arrays are a number for each byte, which
-/// takes up to twice the room.
-mod binary {
-    use std::fmt;
-
-    use serde::de::{Error, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
-        struct Exactly<const N: usize>;
-
-        impl<const N: usize> Visitor<'_> for Exactly<N> {
-            type Value = [u8; N];
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{N} bytes")
-            }
-
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
-                bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
-            }
-        }
-
-        deserializer.deserialize_bytes(Exactly)
+        let (salt, hash) = rest.split_first_chunk().ok_or_else(refuse)?;
+        let hash = hash.try_into().map_err(|_| refuse())?;
+        Ok(PasswordHash { salt: *salt, hash, params })
     }
 }
 
@@ -296,28 +272,25 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_stored_form_is_a_compact_array_of_bin() {
-        let stored = hash(b"p", PasswordParams { memory_kib: 32, iterations: 2, lanes: 1 }).unwrap();
-        let bytes = rmp_serde::to_vec(&stored).unwrap();
-        // array of 5, bin 8 of 16, bin 8 of 32, three fixints
-        assert_eq!(bytes[..3], [0x95, 0xc4, 16]);
-        assert_eq!(bytes[19..21], [0xc4, 32]);
-        assert_eq!(bytes[53..], [32, 2, 1]);
-        assert_eq!(rmp_serde::from_slice::<PasswordHash>(&bytes).unwrap(), stored);
-        assert_eq!(rmp_serde::from_read::<_, PasswordHash>(&bytes[..]).unwrap(), stored);
+    fn the_bytes_of_the_stored_form() {
+        let stored = PasswordHash { salt: [1; 16], hash: [2; 32], params: PARAMS_OF_0_1 };
+        let bytes = stored.to_stored();
+        assert_eq!((bytes.len(), bytes[0], bytes[16], bytes[17]), (49, 0, 1, 2));
+        assert_eq!(PasswordHash::from_stored(&bytes).unwrap(), stored);
+        let params = PasswordParams { memory_kib: 300, iterations: 2, lanes: 1 };
+        let bytes = PasswordHash { params, ..stored }.to_stored();
+        assert_eq!((bytes.len(), &bytes[..6]), (53, &[1, 0xac, 2, 2, 1, 1][..]));
+        assert_eq!(PasswordHash::from_stored(&bytes).unwrap(), PasswordHash { params, ..stored });
     }
 
     #[test]
     fn a_stored_form_with_other_lengths_or_costs_is_refused() {
         let decode = |salt: &[u8], hash: &[u8], cost: (u32, u32, u32)| {
-            let mut bytes = vec![0x95, 0xc4, u8::try_from(salt.len()).unwrap()];
+            let mut bytes = vec![COST_FOLLOWS];
+            [cost.0, cost.1, cost.2].into_iter().for_each(|number| varint::put(&mut bytes, u64::from(number)));
             bytes.extend(salt);
-            bytes.extend([0xc4, u8::try_from(hash.len()).unwrap()]);
             bytes.extend(hash);
-            for number in [cost.0, cost.1, cost.2] {
-                bytes.extend(rmp_serde::to_vec(&number).unwrap());
-            }
-            rmp_serde::from_slice::<PasswordHash>(&bytes)
+            PasswordHash::from_stored(&bytes)
         };
         assert!(decode(&[1; 16], &[2; 32], (8, 1, 1)).is_ok());
         assert!(decode(&[1; 15], &[2; 32], (8, 1, 1)).is_err());
@@ -325,6 +298,8 @@ pub(super) mod tests {
         assert!(decode(&[1; 16], &[2; 32], (u32::MAX, 1, 1)).is_err());
         assert!(decode(&[1; 16], &[2; 32], (8, u32::MAX, 1)).is_err());
         assert!(decode(&[1; 16], &[2; 32], (8, 1, 0)).is_err());
+        assert!(PasswordHash::from_stored(&[]).is_err());
+        assert!(PasswordHash::from_stored(&[2; 49]).is_err());
     }
 
     #[test]
@@ -354,7 +329,7 @@ pub(super) mod tests {
         fn any_bytes_decode_to_a_valid_hash_or_an_error(
             bytes in prop::collection::vec(any::<u8>(), 0..80),
         ) {
-            if let Ok(stored) = rmp_serde::from_slice::<PasswordHash>(&bytes) {
+            if let Ok(stored) = PasswordHash::from_stored(&bytes) {
                 prop_assert!(stored.params().validate().is_ok());
             }
         }

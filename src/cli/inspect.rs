@@ -14,7 +14,7 @@ use super::progress::say;
 use crate::PasswordHash;
 use crate::domain::{
     Account, AccountEvent, CreditCause, Kept, Key, Line, Order, OrderEvent, OrderId, PayKind, Record, Refund, Secret,
-    Store, StoreEvent, decode_row,
+    Store, StoreEvent,
 };
 use crate::engine::offline::{InspectError, Inspected, Item, inspect};
 
@@ -105,7 +105,7 @@ impl Printer {
     }
 
     fn secret(&self, secret: &Secret) -> Value {
-        match decode_row::<PasswordHash>(&secret.0) {
+        match PasswordHash::from_stored(&secret.0) {
             _ if secret.0.is_empty() => Value::Null,
             Ok(hash) if self.secrets => json!(hash.to_phc()),
             Ok(_) => json!("redacted"),

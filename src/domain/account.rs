@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::DEPOSITS_MAX;
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome};
 use super::event::{AccountEvent, By, Credit, CreditCause, Evidence, Hold, PayKind, Refund, Secret};
@@ -16,8 +14,8 @@ use crate::planted::{Fault, planted};
 /// Revocations that an account remembers at once; a logout beyond them must wait until one has expired.
 const REVOKED_MAX: usize = 10_000;
 
-/// A user's account. Its row in a snapshot and its dormant form are this struct, encoded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A user's account. Its row in a snapshot and its dormant form are this struct, packed; see `row`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     pub(crate) number: AccountNo,
     pub(crate) seq: u64,
@@ -222,7 +220,7 @@ type Deposit = Result<AccountEvent, Outcome>;
 
 /// The password epoch of a (salted) hash. It is not a count, because a number that a crash in `snapshot` mode has lost
 /// is given again: a token of the lost account must not open the new one.
-fn fingerprint(secret: &Secret) -> u32 {
+pub(super) fn fingerprint(secret: &Secret) -> u32 {
     let hash = blake3::hash(&secret.0);
     u32::from_le_bytes(std::array::from_fn(|index| hash.as_bytes()[index]))
 }

@@ -40,7 +40,7 @@ pub struct Scope(pub [u8; 16]);
 pub struct Key([u8; Key::BYTES]);
 
 impl Key {
-    const BYTES: usize = 32;
+    pub(super) const BYTES: usize = 32;
 
     /// The key `text` on an operation with these fields.
     pub fn new<'a>(operation: Operation, text: &str, fields: impl IntoIterator<Item = &'a [u8]>) -> Self {
@@ -58,6 +58,14 @@ impl Key {
         let mut key = [0; Key::BYTES];
         key.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
         Key(key)
+    }
+
+    pub(super) fn from_bytes(bytes: [u8; Key::BYTES]) -> Self {
+        Key(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; Key::BYTES] {
+        &self.0
     }
 
     /// The key without the fields.

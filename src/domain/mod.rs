@@ -8,19 +8,22 @@ mod account;
 mod codec;
 mod effect;
 mod event;
+#[cfg(test)]
+mod golden_tests;
 mod history;
 mod ids;
 mod key;
 mod look;
 mod message;
 mod order;
+mod pack;
 mod refusal;
 mod row;
 mod shard;
 mod store;
 
 pub use account::Account;
-pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row};
+pub use codec::{CodecError, EVENT_VERSION, Record, decode, decode_row, encode, encode_row, is_known};
 pub use effect::{Effect, Effects, Entity, OrdersOf, Outcome, Resting, Shelved};
 pub use event::{
     AccountEvent, Blob, Book, By, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
@@ -32,7 +35,7 @@ pub use key::{KEPT_FOR, Kept, Key, Operation, Scope, is_alive};
 pub use message::{AccountMsg, Address, Cred, NewBook, NewLine, OrderMsg, Send, StoreMsg};
 pub use order::{Order, OrderStatus};
 pub use refusal::Refusal;
-pub use row::Persistent;
+pub use row::{Glance, Persistent};
 pub use shard::{Leaving, OrderShard};
 pub use store::Store;
 

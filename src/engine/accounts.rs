@@ -1,12 +1,10 @@
 //! The calls about users, their passwords and their money.
 
-use std::sync::Arc;
-
 use super::{COMMAND_BYTES, Credential, Engine, Error, Result, check_id, check_password};
 use crate::auth::PasswordHash;
 use crate::domain::{
     Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, EVENT_VERSION, Entity, Fen, OrderMsg, Outcome,
-    Persistent, Refusal, Secret, Send, encode_row,
+    Persistent, Refusal, Secret, Send,
 };
 
 impl Engine {
@@ -23,7 +21,7 @@ impl Engine {
         check_id("user_id", user_id)?;
         check_password("password", password)?;
         let core = &self.core;
-        if core.names.account(user_id).is_some() {
+        if core.account(user_id).is_some() {
             return core.refuse(Refusal::UserExists(user_id.into())).await;
         }
         let secret = core.hash_password(password).await?;
@@ -40,7 +38,7 @@ impl Engine {
     /// A [change](Engine#cancellation), which is admitted at the first poll unless an audit is under way.
     pub async fn register_hashed(&self, user_id: &str, password: &PasswordHash) -> Result<()> {
         check_id("user_id", user_id)?;
-        self.register_secret(user_id, Blob(encode_row(password).into())).await
+        self.register_secret(user_id, Blob(password.to_stored())).await
     }
 
     async fn register_secret(&self, user_id: &str, secret: Secret) -> Result<()> {
@@ -49,11 +47,10 @@ impl Engine {
         let bytes = user_id.len() + COMMAND_BYTES;
         let admission = core.system.answers.admit(bytes, None).await.map_err(|busy| core.busy(busy))?;
         let system = &core.system;
-        let name: Arc<str> = user_id.into();
-        let claimed = core.names.claim_account(name.clone(), || {
+        let claimed = core.names.claim_account(user_id, &system.accounts, || {
             let number = AccountNo(system.accounts.allocate());
             // No actor is needed: nobody else knows the number yet.
-            system.accounts.create(number.0, name, || {
+            system.accounts.create(number.0, user_id.into(), || {
                 let mut account = Account::new(number);
                 let event = AccountEvent::Registered { user_id: user_id.into(), secret };
                 let mut bytes = Vec::new();
@@ -141,7 +138,7 @@ impl Engine {
         check_id("user_id", user_id)?;
         let core = &self.core;
         let claims = core.tokens.verify(token, core.system.clock.now());
-        let account = core.names.account(user_id);
+        let account = core.account(user_id);
         let (Some(account), Some(claims)) = (account, claims) else {
             return core.refuse(Refusal::Unauthorized).await;
         };
@@ -185,7 +182,7 @@ impl Engine {
     pub(super) async fn authorise(&self, user_id: &str, credential: Credential<'_>) -> Result<(AccountNo, Cred)> {
         check_id("user_id", user_id)?;
         let core = &self.core;
-        let Some(account) = core.names.account(user_id) else {
+        let Some(account) = core.account(user_id) else {
             core.refuse_unknown_user(user_id, credential).await?;
             return core.refuse(Refusal::Unauthorized).await;
         };
@@ -207,7 +204,7 @@ impl Engine {
     /// The account and its credential, where an unknown user is a 511.
     pub(super) async fn user(&self, user_id: &str, credential: Credential<'_>) -> Result<(AccountNo, Cred)> {
         check_id("user_id", user_id)?;
-        match self.core.names.account(user_id) {
+        match self.core.account(user_id) {
             None => self.core.refuse(Refusal::NoUser(user_id.into())).await,
             Some(account) => self.authorise_account(user_id, account, credential).await,
         }

@@ -84,12 +84,12 @@ impl Core {
         };
         for number in 1..self.system.accounts.end() {
             if let Some(row) = self.system.accounts.row(number).await.map_err(|_| self.unknown())? {
-                report.add_account(self.system.accounts.name(number), &row).map_err(broken)?;
+                report.add_account(self.system.accounts.name(number).map(|name| &**name), &row).map_err(broken)?;
             }
         }
         for number in 1..self.system.stores.end() {
             if let Some(row) = self.system.stores.row(number).await.map_err(|_| self.unknown())? {
-                report.add_store(self.system.stores.name(number), &row).map_err(broken)?;
+                report.add_store(self.system.stores.name(number).map(|name| &**name), &row).map_err(broken)?;
             }
         }
         let mut in_memory = HashSet::new();
@@ -172,7 +172,7 @@ impl Tally {
     ///
     /// # Errors
     /// [`CodecError`] if the row is none.
-    pub fn add_account(&mut self, name: Option<&Arc<str>>, row: &[u8]) -> std::result::Result<(), CodecError> {
+    pub fn add_account(&mut self, name: Option<&str>, row: &[u8]) -> std::result::Result<(), CodecError> {
         let account = Account::decode(row)?;
         self.report.accounts += u64::from(!account.closed);
         self.report.balances += i128::from(account.balance);
@@ -186,7 +186,7 @@ impl Tally {
     ///
     /// # Errors
     /// [`CodecError`] if the row is none.
-    pub fn add_store(&mut self, name: Option<&Arc<str>>, row: &[u8]) -> std::result::Result<(), CodecError> {
+    pub fn add_store(&mut self, name: Option<&str>, row: &[u8]) -> std::result::Result<(), CodecError> {
         let store = Store::decode(row)?;
         self.report.stores += 1;
         if store.closed {
@@ -216,7 +216,7 @@ impl Tally {
     }
 
     /// A sum, so the order of the rows does not matter.
-    fn add_to_hash(&mut self, kind: u8, name: Option<&Arc<str>>, row: &[u8]) {
+    fn add_to_hash(&mut self, kind: u8, name: Option<&str>, row: &[u8]) {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[kind]);
         let name = name.map_or("", |name| name);
@@ -273,7 +273,7 @@ mod tests {
         ] {
             let (account, store) = rows(account_knows, closed);
             let mut tally = Tally::new();
-            tally.add_account(None, &encode_row(&account)).unwrap();
+            tally.add_account(None, &account.encode()).unwrap();
             if has_order {
                 let (id, order) = order();
                 tally.add_order(id, &order);
@@ -287,7 +287,7 @@ mod tests {
         let (account, mut store) = rows(true, false);
         store.apply(&StoreEvent::Closed, 0);
         let mut tally = Tally::new();
-        tally.add_account(None, &encode_row(&account)).unwrap();
+        tally.add_account(None, &account.encode()).unwrap();
         tally.add_store(None, &encode_row(&store)).unwrap();
         assert_eq!(tally.report().contradictions, 1);
     }

@@ -24,7 +24,7 @@ pub(super) const CHUNK_ROWS: usize = 512;
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
 
 const FORMAT: &str = "bookstore snapshot";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The file's first chunk, a map with names, so that the file explains itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub(crate) struct AtRest {
 pub(super) enum Part<'a> {
     Header(Header),
     /// User id and row.
-    Account(Arc<str>, Box<[u8]>),
+    Account(Box<str>, Box<[u8]>),
     /// Store id and row.
     Store(Arc<str>, Box<[u8]>),
     Order(OrderId, Order),
@@ -78,8 +78,8 @@ pub(super) fn at_rest(written: u64) -> Vec<u8> {
 }
 
 /// Adds an account's or a store's row to a chunk.
-pub(super) fn put_named(chunk: &mut Vec<u8>, name: Option<&Arc<str>>, row: Box<[u8]>) {
-    chunk.extend(encode_row(&(name.map_or("", |name| name), Blob(row))));
+pub(super) fn put_named(chunk: &mut Vec<u8>, name: Option<&str>, row: Box<[u8]>) {
+    chunk.extend(encode_row(&(name.unwrap_or_default(), Blob(row))));
 }
 
 /// Adds an order's row to a chunk.

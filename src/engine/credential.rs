@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Core, Credential, Error, Result};
 use crate::auth::{AuthError, PasswordHash};
-use crate::domain::{AccountMsg, AccountNo, Blob, Cred, Outcome, Secret, Send, decode_row, encode_row};
+use crate::domain::{AccountMsg, AccountNo, Blob, Cred, Outcome, Secret, Send};
 
 impl Core {
     /// Resolves the credential of an account that exists.
@@ -98,7 +98,7 @@ impl Core {
     /// The account's password hash and epoch; `None` if it is closed.
     pub(super) async fn stored_password(&self, account: AccountNo) -> Result<Option<(PasswordHash, u32)>> {
         match self.ask(|ticket| Send::Account(account, AccountMsg::Secret { ticket })).await? {
-            Outcome::Secret(secret, epoch) => match decode_row(&secret.0) {
+            Outcome::Secret(secret, epoch) => match PasswordHash::from_stored(&secret.0) {
                 Ok(stored) => Ok(Some((stored, epoch))),
                 Err(error) => {
                     self.system.fail(format!("the password hash of account {} does not decode: {error}", account.0));
@@ -113,7 +113,7 @@ impl Core {
     /// Hashes a new password.
     pub(super) async fn hash_password(&self, password: &str) -> Result<Secret> {
         let hash = self.hasher.hash(password.as_bytes()).await.map_err(|error| self.auth_error(error))?;
-        Ok(Blob(encode_row(&hash).into()))
+        Ok(Blob(hash.to_stored()))
     }
 
     fn check_throttle(&self, user_id: &str, from: Option<IpAddr>) -> Result<()> {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::cold::{ColdError, Orders};
 use crate::domain::{
-    Account, AccountEvent, AccountMsg, AccountNo, Credit, CreditCause, EVENT_VERSION, Effect, Entity, Evidence, Hold,
-    Millis, Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Persistent, Record, SHARDS, Send, Store,
-    StoreEvent, StoreMsg, StoreNo, decode,
+    Account, AccountEvent, AccountMsg, AccountNo, Credit, CreditCause, EVENT_VERSION, Effect, Entity, Evidence, Glance,
+    Hold, Millis, Order, OrderEvent, OrderId, OrderMsg, OrderShard, OrderStatus, Persistent, Record, SHARDS, Send,
+    Store, StoreEvent, StoreMsg, StoreNo, decode,
 };
 use crate::journal::Journal;
 use crate::planted::{Fault, planted};
@@ -20,7 +20,7 @@ enum Form {
 }
 
 struct AccountEntry {
-    name: Arc<str>,
+    name: Box<str>,
     closed: bool,
     /// In fen; beside the row, so that the sum over all needs no row decoded again.
     net_put_in: i64,
@@ -47,7 +47,7 @@ pub(super) struct Image {
 /// What the recovered state is handed over to.
 pub trait Receive {
     /// An account, as its row.
-    fn account(&mut self, number: AccountNo, name: Arc<str>, closed: bool, row: Box<[u8]>);
+    fn account(&mut self, number: AccountNo, name: Box<str>, closed: bool, row: Box<[u8]>);
     /// A store.
     fn store(&mut self, number: StoreNo, name: Arc<str>, store: Store);
 }
@@ -75,13 +75,13 @@ impl Image {
     }
 
     /// Takes in an account's row.
-    pub(super) fn account_row(&mut self, name: Arc<str>, row: Box<[u8]>) -> Result<(), String> {
-        let account = Account::decode(&row).map_err(|error| format!("an account's row: {error}"))?;
-        if account.has_evidence() {
-            self.busy.push(account.number);
+    pub(super) fn account_row(&mut self, name: Box<str>, row: Box<[u8]>) -> Result<(), String> {
+        let Glance { number, closed, has_evidence, net_put_in } =
+            Glance::at(&row).map_err(|error| format!("an account's row: {error}"))?;
+        if has_evidence {
+            self.busy.push(number);
         }
-        let entry = AccountEntry { name, closed: account.closed, net_put_in: account.net_put_in, form: Form::Row(row) };
-        *self.entry(account.number) = Some(entry);
+        *self.entry(number) = Some(AccountEntry { name, closed, net_put_in, form: Form::Row(row) });
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl Image {
     fn apply_account(&mut self, number: AccountNo, seq: u64, at: Millis, event: AccountEvent) -> Result<(), String> {
         let entry = self.entry(number);
         if let (None, AccountEvent::Registered { user_id, .. }) = (&entry, &event) {
-            let name = Arc::from(&**user_id);
+            let name = user_id.clone();
             *entry = Some(AccountEntry {
                 name,
                 closed: false,

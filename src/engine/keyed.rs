@@ -204,7 +204,7 @@ impl Keyed<'_> {
         let Some(order) = OrderId::parse(order_id) else {
             return core.refuse(Refusal::NoOrder(order_id.into())).await;
         };
-        let user = core.names.account(user_id);
+        let user = core.account(user_id);
         let cred = match user.map(|user| (user, core.resolve_at_once(user, credential))) {
             None => Cred::Refused,
             Some((_, Some(cred))) => cred,

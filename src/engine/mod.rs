@@ -254,6 +254,11 @@ impl Engine {
 const COMMAND_BYTES: usize = 1_024;
 
 impl Core {
+    /// The account that a user id names now.
+    fn account(&self, user_id: &str) -> Option<AccountNo> {
+        self.names.account(user_id, &self.system.accounts)
+    }
+
     fn busy(&self, busy: Busy) -> Error {
         match busy {
             Busy::Permits => Error::Overloaded("too many requests in flight"),

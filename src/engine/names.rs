@@ -1,13 +1,15 @@
 //! Ids → numbers: indexes, rebuilt from the rows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use hashbrown::HashTable;
 use tokio::sync::Notify;
 
-use crate::domain::{AccountNo, StoreNo};
+use crate::actors::Directory;
+use crate::domain::{Account, AccountNo, StoreNo};
 use crate::sync::Mutex;
 
 /// Shards of a map. The default is four a core; two cores would make everybody wait for eight locks.
@@ -15,7 +17,7 @@ const MAP_SHARDS: usize = 1_024;
 
 /// Who is called what. A guard of these maps is never held across an await, nor is a map touched under its own guard.
 pub(super) struct Names {
-    accounts: DashMap<Arc<str>, AccountNo>,
+    accounts: Accounts,
     stores: DashMap<Arc<str>, Store>,
     /// Store ids that are being created; a second claimant waits for the first one's outcome.
     opening: Mutex<HashMap<Arc<str>, Arc<Notify>>>,
@@ -28,6 +30,53 @@ struct Store {
     closed: bool,
 }
 
+/// Which id was given to a number.
+pub(super) trait Given {
+    /// The id; empty for a number that was not given.
+    fn id(&self, number: u32) -> &str;
+
+    /// Whether it is this one.
+    fn is(&self, number: u32, id: &str) -> bool {
+        self.id(number) == id
+    }
+}
+
+impl Given for Directory<Account> {
+    fn id(&self, number: u32) -> &str {
+        self.name(number).map_or("", |name| name)
+    }
+}
+
+/// Numbers by the hash of their id. The id itself stands beside the account and is not kept a second time: there may be
+/// millions.
+struct Accounts {
+    hasher: RandomState,
+    shards: Box<[RwLock<HashTable<u32>>]>,
+}
+
+impl Accounts {
+    fn new() -> Self {
+        Accounts { hasher: RandomState::new(), shards: (0..MAP_SHARDS).map(|_| RwLock::default()).collect() }
+    }
+
+    fn hash(&self, id: &str) -> u64 {
+        self.hasher.hash_one(id)
+    }
+
+    /// The table itself looks at the highest and the lowest bits.
+    fn shard(&self, hash: u64) -> &RwLock<HashTable<u32>> {
+        &self.shards[(hash >> 32) as usize % MAP_SHARDS]
+    }
+
+    fn read(&self, hash: u64) -> RwLockReadGuard<'_, HashTable<u32>> {
+        self.shard(hash).read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, hash: u64) -> RwLockWriteGuard<'_, HashTable<u32>> {
+        self.shard(hash).write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A store id that nobody else may take until this is dropped.
 pub(super) struct Claim {
     names: Arc<Names>,
@@ -36,16 +85,14 @@ pub(super) struct Claim {
 
 impl Names {
     pub(super) fn new() -> Self {
-        Names {
-            accounts: DashMap::with_shard_amount(MAP_SHARDS),
-            stores: DashMap::with_shard_amount(MAP_SHARDS),
-            opening: Mutex::default(),
-        }
+        Names { accounts: Accounts::new(), stores: DashMap::with_shard_amount(MAP_SHARDS), opening: Mutex::default() }
     }
 
     /// The account that a user id names now.
-    pub(super) fn account(&self, user_id: &str) -> Option<AccountNo> {
-        self.accounts.get(user_id).map(|found| *found)
+    pub(super) fn account(&self, user_id: &str, given: &impl Given) -> Option<AccountNo> {
+        let hash = self.accounts.hash(user_id);
+        let shard = self.accounts.read(hash);
+        shard.find(hash, |number| given.is(*number, user_id)).map(|number| AccountNo(*number))
     }
 
     /// A store's number and owner, also if it is closed.
@@ -59,22 +106,39 @@ impl Names {
     }
 
     /// Claims a user id; `create` runs under the map's lock, so that whoever finds the id taken also finds its event
-    /// in the journal. `None` if it is taken.
-    pub(super) fn claim_account(&self, user_id: Arc<str>, create: impl FnOnce() -> AccountNo) -> Option<AccountNo> {
-        match self.accounts.entry(user_id) {
-            Entry::Occupied(_) => None,
-            Entry::Vacant(vacant) => Some(*vacant.insert(create())),
+    /// in the journal. The number is `given` the id in there. `None` if it is taken.
+    pub(super) fn claim_account(
+        &self,
+        user_id: &str,
+        given: &impl Given,
+        create: impl FnOnce() -> AccountNo,
+    ) -> Option<AccountNo> {
+        let hash = self.accounts.hash(user_id);
+        let mut shard = self.accounts.write(hash);
+        if shard.find(hash, |number| given.is(*number, user_id)).is_some() {
+            return None;
         }
+        let number = create();
+        shard.insert_unique(hash, number.0, |number| self.accounts.hash(given.id(*number)));
+        Some(number)
     }
 
-    /// Takes in an account of the snapshot or journal.
-    pub(super) fn insert_account(&self, user_id: Arc<str>, account: AccountNo) {
-        self.accounts.insert(user_id, account);
+    /// Takes in an account of the snapshot or journal, which is `given` its id already.
+    pub(super) fn insert_account(&self, user_id: &str, account: AccountNo, given: &impl Given) {
+        let hash = self.accounts.hash(user_id);
+        let mut shard = self.accounts.write(hash);
+        match shard.find_mut(hash, |number| given.is(*number, user_id)) {
+            Some(number) => *number = account.0,
+            None => drop(shard.insert_unique(hash, account.0, |number| self.accounts.hash(given.id(*number)))),
+        }
     }
 
     /// Frees the id of an account that was closed.
     pub(super) fn remove_account(&self, user_id: &str, account: AccountNo) {
-        self.accounts.remove_if(user_id, |_, number| *number == account);
+        let hash = self.accounts.hash(user_id);
+        if let Ok(found) = self.accounts.write(hash).find_entry(hash, |number| *number == account.0) {
+            found.remove();
+        }
     }
 
     /// Takes in a store.

@@ -241,12 +241,13 @@ struct Indexing<'a> {
 }
 
 impl Receive for Indexing<'_> {
-    fn account(&mut self, number: AccountNo, name: Arc<str>, closed: bool, row: Box<[u8]>) {
+    fn account(&mut self, number: AccountNo, name: Box<str>, closed: bool, row: Box<[u8]>) {
         self.system.accounts.reserve(number.0);
-        if !closed {
-            self.names.insert_account(name.clone(), number);
+        let accounts = &self.system.accounts;
+        accounts.create(number.0, name, || row);
+        if let Some(name) = accounts.name(number.0).filter(|_| !closed) {
+            self.names.insert_account(name, number, accounts);
         }
-        self.system.accounts.create(number.0, name, || row);
         self.recovered.accounts += 1;
     }
 
@@ -281,7 +282,7 @@ struct Indexes {
 }
 
 impl Observer for Indexes {
-    fn account_changed(&self, account: AccountNo, user_id: Option<&Arc<str>>, event: &AccountEvent) {
+    fn account_changed(&self, account: AccountNo, user_id: Option<&str>, event: &AccountEvent) {
         match event {
             AccountEvent::PasswordChanged { .. } => self.memory.invalidate(account.0),
             AccountEvent::TokenRevoked { token, .. } => self.memory.invalidate_token(account.0, *token),

@@ -211,7 +211,7 @@ impl Engine {
     /// A read: the future may be dropped at any time.
     pub async fn order_count(&self, user_id: &str) -> Result<i64> {
         check_id("user_id", user_id)?;
-        let Some(buyer) = self.core.names.account(user_id) else {
+        let Some(buyer) = self.core.account(user_id) else {
             self.core.pass_gate().await?;
             return Ok(0);
         };
@@ -290,7 +290,7 @@ impl Core {
         };
         OrderView {
             order_id,
-            user_id: name(self.system.accounts.name(order.buyer.0)),
+            user_id: self.system.accounts.name(order.buyer.0).map_or_else(Arc::default, |name| (&**name).into()),
             store_id: name(self.system.stores.name(order.store.0)),
             status: order.status,
             total_price: order.total,

@@ -232,11 +232,11 @@ impl Core {
             let chunk = match walk.wanted() {
                 Wanted::Account(number) => {
                     let row = system.accounts.row(number).await.map_err(|gone| gone.to_string())?;
-                    walk.account(system.accounts.name(number), row)
+                    walk.account(system.accounts.name(number).map(|name| &**name), row)
                 }
                 Wanted::Store(number) => {
                     let row = system.stores.row(number).await.map_err(|gone| gone.to_string())?;
-                    walk.store(system.stores.name(number), row)
+                    walk.store(system.stores.name(number).map(|name| &**name), row)
                 }
                 Wanted::Ids(shard) => {
                     let ids = system.look_at_shard(shard, |shard, _| walk::ids_of(shard)).await;

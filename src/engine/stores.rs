@@ -255,7 +255,7 @@ impl Engine {
         check_id("user_id", user_id)?;
         check_id("store_id", store_id)?;
         let core = &self.core;
-        if core.names.account(user_id).is_none() {
+        if core.account(user_id).is_none() {
             return core.refuse(Refusal::NoUser(user_id.into())).await;
         }
         let Some((store, owner)) = core.names.store(store_id) else {

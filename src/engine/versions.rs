@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::cold::ColdError;
 use crate::disk::Disk;
-use crate::domain::EVENT_VERSION;
+use crate::domain::{EVENT_VERSION, is_known};
 use crate::journal::{Frame, foreign_segment};
 use crate::snapshot::{SnapshotError, foreign_snapshot, list_snapshots, read_snapshot};
 
@@ -28,10 +28,13 @@ pub(super) fn other_version(disk: &dyn Disk, dir: &Path) -> Option<String> {
     })
 }
 
-/// What is wrong with a frame's version, if it is another one. The frame is sound: its checksum is right.
+/// What is wrong with a frame's kind or version, if this program does not know it. The frame is sound: its checksum is right.
 pub(super) fn other_event(frame: &Frame<'_>) -> Option<String> {
-    let (lsn, version) = (frame.lsn, frame.version);
-    (version != EVENT_VERSION).then(|| format!("event {lsn} is of version {version}, {EVENT_VERSION} is known"))
+    let Frame { lsn, kind, version, .. } = *frame;
+    if version != EVENT_VERSION {
+        return Some(format!("event {lsn} is of version {version}, {EVENT_VERSION} is known"));
+    }
+    (!is_known(kind, version)).then(|| format!("event {lsn} is of kind {kind}, which is not known"))
 }
 
 /// Why a file of redb cannot be opened.

@@ -91,7 +91,7 @@ impl Walk {
     }
 
     /// The row of the account that was wanted, if it exists; perhaps a chunk is full.
-    pub fn account(&mut self, name: Option<&Arc<str>>, row: Option<Box<[u8]>>) -> Option<Chunk> {
+    pub fn account(&mut self, name: Option<&str>, row: Option<Box<[u8]>>) -> Option<Chunk> {
         let number = self.accounts.next()?;
         self.put(name, row);
         let full = (number as usize).is_multiple_of(CHUNK_ROWS) || self.chunk.len() >= CHUNK_BYTES;
@@ -99,7 +99,7 @@ impl Walk {
     }
 
     /// The row of the store that was wanted, if it exists. Each is a chunk.
-    pub fn store(&mut self, name: Option<&Arc<str>>, row: Option<Box<[u8]>>) -> Option<Chunk> {
+    pub fn store(&mut self, name: Option<&str>, row: Option<Box<[u8]>>) -> Option<Chunk> {
         self.stores.next()?;
         self.put(name, row);
         self.take(chunk::STORES, true)
@@ -123,7 +123,7 @@ impl Walk {
         self.rows
     }
 
-    fn put(&mut self, name: Option<&Arc<str>>, row: Option<Box<[u8]>>) {
+    fn put(&mut self, name: Option<&str>, row: Option<Box<[u8]>>) {
         if let Some(row) = row {
             chunks::put_named(&mut self.chunk, name, row);
             self.rows += 1;

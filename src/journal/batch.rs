@@ -8,14 +8,14 @@
 //!        20  epoch      u32, of every one of them
 //!        24  synced     u64, the LSN up to which the log was synced when this batch was written
 //!        32  crc32      over bytes 0..32, 36..40 and the body
-//!        36  reserved   u32, 0
+//!        36  reserved   u32, 0; anything else is a later version's
 //!        40  body
 //! ```
 //! All numbers are little endian. `synced` is below `first_lsn`, and right below it if every batch is
 //! synced before the next one is written. What it is good for is told in `scan`.
 
-use super::Lsn;
 use super::frame::{u32_at, u64_at};
+use super::{LogError, Lsn};
 
 /// Bytes in front of the frames of a batch.
 pub const BATCH_HEADER_BYTES: usize = 40;
@@ -55,9 +55,17 @@ impl BatchHeader {
         let plausible = bytes[..4] == BATCH_MAGIC
             && header.body_len as usize <= BATCH_BODY_MAX
             && header.frames > 0
-            && header.synced < header.first_lsn
-            && header.reserved == 0;
+            && header.synced < header.first_lsn;
         plausible.then_some(header)
+    }
+
+    /// What is wrong with a batch whose checksum is right: a later version of this program says there something that
+    /// this one does not know, so it is no damage.
+    pub(super) fn foreign(&self, offset: u64) -> Result<(), LogError> {
+        match self.reserved {
+            0 => Ok(()),
+            mark => Err(LogError::OtherVersion(format!("the batch at byte {offset} has the unknown mark {mark:#x}"))),
+        }
     }
 
     /// Whether `body` is what the header was written for.

@@ -1,21 +1,30 @@
 //! The frame: one record of the journal, also found inside snapshot files.
 //!
 //! ```text
-//! offset  0  crc32     over bytes 4..24 and the payload
-//!         4  len       u32, bytes of the payload
-//!         8  lsn       u64
-//!        16  epoch     u32, which open of the log wrote it
-//!        20  kind      u8
-//!        21  version   u8
-//!        22  reserved  u16, 0
-//!        24  payload
+//! crc32    4 bytes, little endian, over everything behind it
+//! len      number, bytes of the payload
+//! kind     1 byte; 0x80 is added if the version is not 1
+//! version  1 byte, only if it is not 1
+//! epoch    number, which open of the log wrote it
+//! lsn      number
+//! payload
 //! ```
-//! All numbers are little endian.
+//! For numbers see `varint`. There are several frames to an order, so what is in front of each has to be short.
 
 use super::Lsn;
+use crate::varint;
 
-/// Bytes in front of each payload.
-pub const FRAME_HEADER_BYTES: usize = 24;
+/// Bytes in front of a payload, at least.
+pub const FRAME_HEADER_MIN_BYTES: usize = 8;
+
+/// The highest kind.
+pub const FRAME_KIND_MAX: u8 = VERSION_FOLLOWS - 1;
+
+/// Stands in the byte of the kind.
+const VERSION_FOLLOWS: u8 = 0x80;
+
+/// The version that is not written down.
+const COMMON_VERSION: u8 = 1;
 
 /// The longest payload of a frame, in bytes. Readers check it before they believe a length.
 pub const FRAME_PAYLOAD_MAX: usize = 4 * 1024 * 1024;
@@ -28,7 +37,7 @@ pub struct Frame<'a> {
     pub lsn: Lsn,
     /// Which open of the log wrote it.
     pub epoch: u32,
-    /// What the payload is; the caller's.
+    /// What the payload is, at most [`FRAME_KIND_MAX`]; the caller's.
     pub kind: u8,
     /// In which version it is encoded; the caller's.
     pub version: u8,
@@ -40,7 +49,9 @@ impl Frame<'_> {
     /// Bytes it takes when encoded.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
-        FRAME_HEADER_BYTES + self.payload.len()
+        let numbers = [self.payload.len() as u64, u64::from(self.epoch), self.lsn];
+        let version = usize::from(self.version != COMMON_VERSION);
+        4 + 1 + version + numbers.into_iter().map(varint::len).sum::<usize>() + self.payload.len()
     }
 }
 
@@ -58,14 +69,16 @@ pub struct FrameError {
 /// reader will take it.
 pub fn encode_frame(out: &mut Vec<u8>, frame: &Frame<'_>) {
     debug_assert!(frame.payload.len() <= FRAME_PAYLOAD_MAX);
+    debug_assert!(frame.kind <= FRAME_KIND_MAX);
     let start = out.len();
-    out.reserve(frame.encoded_len());
     out.extend_from_slice(&[0; 4]);
-    // The length fits: the payload is bounded far below.
-    out.extend_from_slice(&(frame.payload.len() as u32).to_le_bytes());
-    out.extend_from_slice(&frame.lsn.to_le_bytes());
-    out.extend_from_slice(&frame.epoch.to_le_bytes());
-    out.extend_from_slice(&[frame.kind, frame.version, 0, 0]);
+    varint::put(out, frame.payload.len() as u64);
+    match frame.version {
+        COMMON_VERSION => out.push(frame.kind),
+        version => out.extend_from_slice(&[frame.kind | VERSION_FOLLOWS, version]),
+    }
+    varint::put(out, u64::from(frame.epoch));
+    varint::put(out, frame.lsn);
     out.extend_from_slice(frame.payload);
     let crc = crc32fast::hash(&out[start + 4..]);
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
@@ -115,23 +128,42 @@ impl<'a> Iterator for Frames<'a> {
 }
 
 fn decode_one(bytes: &[u8]) -> Result<Frame<'_>, &'static str> {
-    if bytes.len() < FRAME_HEADER_BYTES {
-        return Err("shorter than a frame header");
-    }
-    let len = u32_at(bytes, 4) as usize;
-    if len > FRAME_PAYLOAD_MAX {
-        return Err("longer than a frame may be");
-    }
-    let Some(payload) = bytes.get(FRAME_HEADER_BYTES..FRAME_HEADER_BYTES + len) else {
-        return Err("longer than what is there");
-    };
-    if crc32fast::hash(&bytes[4..FRAME_HEADER_BYTES + len]) != u32_at(bytes, 0) {
+    let (frame, end) = outline(bytes)?;
+    if crc32fast::hash(&bytes[4..end]) != u32_at(bytes, 0) {
         return Err("wrong checksum");
     }
-    if bytes[22..24] != [0, 0] {
-        return Err("written by a newer version");
+    Ok(frame)
+}
+
+/// What may be a frame, and where it ends. Only its checksum can tell whether it is one.
+pub(super) fn outline(bytes: &[u8]) -> Result<(Frame<'_>, usize), &'static str> {
+    const SHORT: &str = "shorter than a frame header";
+    let mut rest = bytes.get(4..).ok_or(SHORT)?;
+    let len = varint::take(&mut rest).ok_or(SHORT)?;
+    if len > FRAME_PAYLOAD_MAX as u64 {
+        return Err("longer than a frame may be");
     }
-    Ok(Frame { lsn: u64_at(bytes, 8), epoch: u32_at(bytes, 16), kind: bytes[20], version: bytes[21], payload })
+    let mut byte = || {
+        let (first, behind) = rest.split_first()?;
+        rest = behind;
+        Some(*first)
+    };
+    let kind = byte().ok_or(SHORT)?;
+    let version = if kind & VERSION_FOLLOWS == 0 { COMMON_VERSION } else { byte().ok_or(SHORT)? };
+    if kind & VERSION_FOLLOWS != 0 && version == COMMON_VERSION {
+        return Err("its version need not be written");
+    }
+    let epoch = varint::take(&mut rest).ok_or(SHORT)?;
+    let epoch = u32::try_from(epoch).map_err(|_| "its epoch is too high")?;
+    let lsn = varint::take(&mut rest).ok_or(SHORT)?;
+    let payload = rest.get(..len as usize).ok_or("longer than what is there")?;
+    let end = bytes.len() - rest.len() + payload.len();
+    Ok((Frame { lsn, epoch, kind: kind & FRAME_KIND_MAX, version, payload }, end))
+}
+
+/// Bytes of a run of frames that this process encoded itself, up to the end of the first.
+fn first_len(body: &[u8]) -> usize {
+    outline(body).map_or(body.len(), |(_, end)| end)
 }
 
 /// How many bytes and frames of `body`, a run of frames that this process encoded itself, fit into
@@ -139,7 +171,7 @@ fn decode_one(bytes: &[u8]) -> Result<Frame<'_>, &'static str> {
 pub(super) fn frames_within(body: &[u8], bytes_max: usize) -> (usize, u32) {
     let (mut bytes, mut frames) = (0, 0);
     while bytes < body.len() {
-        let next = FRAME_HEADER_BYTES + u32_at(body, bytes + 4) as usize;
+        let next = first_len(&body[bytes..]);
         if frames > 0 && bytes + next > bytes_max {
             break;
         }
@@ -157,7 +189,7 @@ pub(super) fn frames_after(body: &[u8], first_lsn: Lsn, after: Lsn) -> &[u8] {
         if offset >= body.len() {
             break;
         }
-        offset += FRAME_HEADER_BYTES + u32_at(body, offset + 4) as usize;
+        offset += first_len(&body[offset..]);
     }
     &body[offset..]
 }
@@ -189,7 +221,7 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(
             frames in prop::collection::vec(
-                (any::<u64>(), any::<u32>(), any::<u8>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)),
+                (any::<u64>(), any::<u32>(), 0..=FRAME_KIND_MAX, any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)),
                 0..20,
             )
         ) {
@@ -201,7 +233,9 @@ mod tests {
                 .collect();
             let mut bytes = Vec::new();
             for frame in &frames {
+                let before = bytes.len();
                 encode_frame(&mut bytes, frame);
+                prop_assert_eq!(bytes.len() - before, frame.encoded_len());
             }
             let decoded: Result<Vec<_>, _> = decode_frames(&bytes).collect();
             prop_assert_eq!(decoded, Ok(frames));
@@ -247,12 +281,24 @@ mod tests {
         for lsn in 1..=4 {
             encode_frame(&mut bytes, &frame(lsn, &[0; 6]));
         }
-        assert_eq!(frames_within(&bytes, 120), (120, 4));
-        assert_eq!(frames_within(&bytes, 119), (90, 3));
-        assert_eq!(frames_within(&bytes, 1), (30, 1));
-        assert_eq!(frames_after(&bytes, 1, 0).len(), 120);
-        assert_eq!(frames_after(&bytes, 1, 3).len(), 30);
+        assert_eq!(frames_within(&bytes, 56), (56, 4));
+        assert_eq!(frames_within(&bytes, 55), (42, 3));
+        assert_eq!(frames_within(&bytes, 1), (14, 1));
+        assert_eq!(frames_after(&bytes, 1, 0).len(), 56);
+        assert_eq!(frames_after(&bytes, 1, 3).len(), 14);
         assert_eq!(frames_after(&bytes, 1, 9).len(), 0);
-        assert_eq!(frames_after(&bytes, 5, 3).len(), 120);
+        assert_eq!(frames_after(&bytes, 5, 3).len(), 56);
+    }
+
+    /// The layout is promised: a change of it needs another version of the segment.
+    #[test]
+    fn the_bytes_of_a_frame() {
+        let mut bytes = Vec::new();
+        encode_frame(&mut bytes, &Frame { lsn: 300, epoch: 2, kind: 65, version: 1, payload: b"pay" });
+        assert_eq!(bytes[4..], [3, 65, 2, 0xac, 2, b'p', b'a', b'y']);
+        assert_eq!(u32_at(&bytes, 0), crc32fast::hash(&bytes[4..]));
+        bytes.clear();
+        encode_frame(&mut bytes, &Frame { lsn: 1, epoch: 1, kind: 65, version: 7, payload: b"" });
+        assert_eq!(bytes[4..], [0, 0x80 + 65, 7, 1, 1]);
     }
 }

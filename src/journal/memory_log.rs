@@ -35,7 +35,7 @@ impl StoredBatch {
     fn decode(&self) -> Option<(BatchHeader, &[u8])> {
         let (header, body) = self.bytes.split_first_chunk::<BATCH_HEADER_BYTES>()?;
         let header = BatchHeader::parse(header)?;
-        header.matches(body).then_some((header, body))
+        (header.matches(body) && header.foreign(0).is_ok()).then_some((header, body))
     }
 }
 

@@ -51,7 +51,9 @@ pub use batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
 pub use commit::{Stepped, Stepper};
 pub use error::{JournalFailed, LogError};
 pub use file_log::{FileLog, FileLogOptions};
-pub use frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, FrameError, Frames, decode_frames, encode_frame};
+pub use frame::{
+    FRAME_HEADER_MIN_BYTES, FRAME_KIND_MAX, FRAME_PAYLOAD_MAX, Frame, FrameError, Frames, decode_frames, encode_frame,
+};
 pub use handle::{Durability, Flush, Journal, JournalOptions, Observer};
 pub use inspect::{SegmentSummary, foreign_segment, list_segments, read_segment};
 pub use memory_log::{MemoryLog, MemoryMedium};

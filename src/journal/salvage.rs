@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, DiskFile, OpenMode};
 
 use super::batch::{BATCH_BODY_MAX, BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, encode_batch};
-use super::frame::{FRAME_HEADER_BYTES, FRAME_PAYLOAD_MAX, Frame, decode_frames, u32_at, u64_at};
+use super::frame::{FRAME_HEADER_MIN_BYTES, Frame, decode_frames, outline};
 use super::replay::Replay;
 use super::scan::{Scanned, Segment, last_nonzero};
 use super::segment::{SEGMENT_HEADER_BYTES, TMP_SUFFIX, encode_header, remove_if_there, segment_path};
@@ -118,7 +118,7 @@ pub enum Change {
 ///
 /// # Errors
 /// [`LogError::Io`] if something cannot be read: what that is worth, nobody knows. [`LogError::Corrupt`] for a file
-/// that pretends to be a segment.
+/// that pretends to be a segment. [`LogError::OtherVersion`].
 pub fn survey(disk: &dyn Disk, dir: &Path, synced: Lsn, judge: &mut Judge<'_>) -> Result<Survey, LogError> {
     let mut survey = Survey::default();
     match disk.list(dir) {
@@ -425,7 +425,7 @@ impl Reader<'_, '_> {
         let (end, cut_bytes) = match segment.scan(&mut replay) {
             Ok(Scanned::Sound { end, cut_bytes }) => (end, cut_bytes),
             Ok(Scanned::TornAtCreation) => (SEGMENT_HEADER_BYTES as u64, 0),
-            Err(error @ LogError::Io { .. }) => return Err(error),
+            Err(error @ (LogError::Io { .. } | LogError::OtherVersion(_))) => return Err(error),
             Err(_) => return Ok(None),
         };
         let next_lsn = replay.next_lsn();
@@ -517,6 +517,7 @@ impl Reader<'_, '_> {
         if !header.matches(body) {
             return Ok(None);
         }
+        header.foreign(at)?;
         let mut expected = header.first_lsn;
         for frame in decode_frames(body) {
             match frame {
@@ -568,19 +569,17 @@ impl Reader<'_, '_> {
         let mut bytes = vec![0; (to - from) as usize];
         self.read(from, &mut bytes)?;
         let mut at = 0;
-        while at + FRAME_HEADER_BYTES <= bytes.len() {
-            let rest = &bytes[at..];
-            let (len, lsn) = (u32_at(rest, 4) as usize, u64_at(rest, 8));
+        while at + FRAME_HEADER_MIN_BYTES <= bytes.len() {
             // Most places are ruled out before a checksum is computed.
-            let plausible = (least..below).contains(&lsn) && rest[22..24] == [0, 0] && len <= FRAME_PAYLOAD_MAX;
-            let end = FRAME_HEADER_BYTES + len;
-            let frame = match rest.get(..end) {
-                Some(whole) if plausible => decode_frames(whole).next().and_then(Result::ok),
+            let frame = match outline(&bytes[at..]) {
+                Ok((frame, end)) if (least..below).contains(&frame.lsn) => {
+                    decode_frames(&bytes[at..at + end]).next().and_then(Result::ok).map(|frame| (frame, end))
+                }
                 _ => None,
             };
             match frame {
-                Some(frame) if (self.judge)(&frame).is_ok() => {
-                    let (offset, epoch) = (from + at as u64, frame.epoch);
+                Some((frame, end)) if (self.judge)(&frame).is_ok() => {
+                    let (offset, epoch, lsn) = (from + at as u64, frame.epoch, frame.lsn);
                     self.add(lsn, lsn, epoch, offset, offset + end as u64, false);
                     least = lsn + 1;
                     at += end;

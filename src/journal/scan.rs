@@ -123,7 +123,10 @@ impl Segment<'_> {
         }
         body.resize(header.body_len as usize, 0);
         self.read(at + bytes.len() as u64, body)?;
-        Ok(header.matches(body).then_some(header))
+        if !header.matches(body) {
+            return Ok(None);
+        }
+        header.foreign(at).map(|()| Some(header))
     }
 
     /// Looks through everything from `from` on, where frame `hole` should begin.

@@ -3,7 +3,7 @@
 //! ```text
 //! offset  0  magic      8 bytes, `BKSTSEG` and a zero
 //!         8  version    u32
-//!        12  reserved   u32, 0
+//!        12  reserved   u32, 0; anything else is a later version's
 //!        16  first_lsn  u64, the first frame of the file; also its name
 //!        24  crc32      over bytes 0..24 and 28..32
 //!        28  reserved   u32, 0
@@ -25,7 +25,7 @@ use super::{LogError, Lsn};
 pub(super) const SEGMENT_HEADER_BYTES: usize = 32;
 
 const MAGIC: [u8; 8] = *b"BKSTSEG\0";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const SUFFIX: &str = ".seg";
 /// Files of this suffix are not part of the log yet; what is found of them at open is removed.
@@ -65,7 +65,8 @@ pub(super) fn encode_header(first_lsn: Lsn) -> [u8; SEGMENT_HEADER_BYTES] {
 /// The first LSN that a sound header names, else what is wrong with the header.
 pub(super) fn decode_header(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Lsn, String> {
     match decode_version(bytes) {
-        Some(VERSION) => Ok(u64_at(bytes, 16)),
+        Some(VERSION) if marks(bytes) == [0, 0] => Ok(u64_at(bytes, 16)),
+        Some(VERSION) => Err(format!("segment with the unknown marks {:x?}", marks(bytes))),
         Some(other) => Err(format!("segment of version {other}, {VERSION} is known")),
         None => Err("not a segment header".to_owned()),
     }
@@ -76,9 +77,14 @@ fn decode_version(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Option<u32> {
     (bytes[..8] == MAGIC && u32_at(bytes, 24) == checksum(bytes)).then(|| u32_at(bytes, 8))
 }
 
+/// What is reserved: 0, as long as no later version says something there.
+fn marks(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> [u32; 2] {
+    [u32_at(bytes, 12), u32_at(bytes, 28)]
+}
+
 /// What is wrong with the segment's version, if its header is sound and names another one.
 pub(super) fn other_version(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Option<String> {
-    decode_version(bytes).filter(|version| *version != VERSION).and_then(|_| decode_header(bytes).err())
+    decode_version(bytes).and_then(|_| decode_header(bytes).err())
 }
 
 fn checksum(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> u32 {

@@ -7,11 +7,11 @@ use std::sync::OnceLock;
 
 use bookstore::disk::{Disk, MemoryDisk, OpenMode};
 use bookstore::internals::domain::{
-    Account, AccountEvent, AccountNo, EVENT_VERSION, Entity, OrderEvent, OrderId, Record, Store, StoreEvent, StoreNo,
-    decode, decode_row, encode, encode_row,
+    Account, AccountEvent, AccountNo, EVENT_VERSION, Entity, OrderEvent, OrderId, Persistent, Record, Store,
+    StoreEvent, StoreNo, decode, decode_row, encode, encode_row,
 };
 use bookstore::internals::journal::{
-    BATCH_HEADER_BYTES, FRAME_HEADER_BYTES, Frame, decode_frames, encode_frame, read_segment,
+    BATCH_HEADER_BYTES, FRAME_HEADER_MIN_BYTES, Frame, decode_frames, encode_frame, read_segment,
 };
 use bookstore::internals::snapshot::{read_snapshot, verify_snapshot};
 use bookstore::{Config, Credential, Engine, NewBook, NewLine, PasswordHash};
@@ -133,7 +133,7 @@ fn rows(events: &[(u8, Vec<u8>)]) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
             Record::Account(number, _, at, event) => {
                 let account = accounts.entry(number.0).or_insert_with(|| Account::new(number));
                 account.apply(&event, at);
-                account_rows.push(encode_row(account));
+                account_rows.push(account.encode().into());
             }
             Record::Store(number, _, at, event) => {
                 let store = stores.entry(number.0).or_insert_with(|| Store::new(number));
@@ -154,9 +154,34 @@ fn on_disk(name: &str, bytes: &[u8]) -> (MemoryDisk, PathBuf) {
     (disk, path)
 }
 
+/// Where what looks like a frame would end.
+fn frame_end(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes.get(4..)?;
+    let mut number = || {
+        let mut number = 0u64;
+        for shift in (0..63).step_by(7) {
+            let (byte, behind) = rest.split_first()?;
+            rest = behind;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(number);
+            }
+        }
+        None
+    };
+    let len = number()? as usize;
+    let kind = number()?;
+    if kind > 0x7f {
+        return None;
+    }
+    let (_epoch, _lsn) = (number()?, number()?);
+    let end = (bytes.len() - rest.len()).checked_add(len)?;
+    (end <= bytes.len()).then_some(end)
+}
+
 /// Gives a frame whose bytes were changed the checksum that fits.
 fn seal_frame(bytes: &mut [u8]) {
-    if bytes.len() >= FRAME_HEADER_BYTES {
+    if bytes.len() >= FRAME_HEADER_MIN_BYTES {
         let crc = crc32fast::hash(&bytes[4..]);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
     }
@@ -237,12 +262,7 @@ fn seal_batches(bytes: &mut [u8]) {
         }
         let batch = &mut bytes[at..end];
         let mut frame = BATCH_HEADER_BYTES;
-        while frame + FRAME_HEADER_BYTES <= batch.len() {
-            let len = u32::from_le_bytes(batch[frame + 4..frame + 8].try_into().unwrap()) as usize;
-            let next = frame.saturating_add(FRAME_HEADER_BYTES).saturating_add(len);
-            if next > batch.len() {
-                break;
-            }
+        while let Some(next) = frame_end(&batch[frame..]).map(|len| frame + len) {
             seal_frame(&mut batch[frame..next]);
             frame = next;
         }
@@ -316,8 +336,8 @@ fn rows_and_hashes() {
         if random.below(2) == 0 {
             let row: &Vec<u8> = random.pick(&day.accounts);
             let changed = mutate::bytes(row, random);
-            if let Ok(row) = decode_row::<Account>(&changed) {
-                assert_eq!(decode_row::<Account>(&encode_row(&row)).unwrap(), row);
+            if let Ok(row) = Account::decode(&changed) {
+                assert_eq!(Account::decode(&row.encode()).unwrap(), row);
             }
         } else {
             let row: &Vec<u8> = random.pick(&day.stores);

@@ -79,7 +79,7 @@ impl Snapshot {
                 slot => {
                     let shown = slot.map(|slot| (slot.name.clone(), slot.row()));
                     let (name, row) = shown.unzip();
-                    let chunk = self.walk.account(name.as_ref(), row);
+                    let chunk = self.walk.account(name.as_deref(), row);
                     self.write(chunk)?;
                 }
             },
@@ -89,7 +89,7 @@ impl Snapshot {
                 slot => {
                     let shown = slot.map(|slot| (slot.name.clone(), slot.row()));
                     let (name, row) = shown.unzip();
-                    let chunk = self.walk.store(name.as_ref(), row);
+                    let chunk = self.walk.store(name.as_deref(), row);
                     self.write(chunk)?;
                 }
             },

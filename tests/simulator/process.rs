@@ -421,7 +421,7 @@ impl Process {
     }
 }
 
-type Recovered = (Arc<str>, bool, Box<[u8]>);
+type Recovered = (Box<str>, bool, Box<[u8]>);
 
 /// Takes what was recovered.
 #[derive(Default)]
@@ -432,7 +432,7 @@ pub(crate) struct Receiver {
 }
 
 impl Receive for Receiver {
-    fn account(&mut self, number: AccountNo, name: Arc<str>, closed: bool, row: Box<[u8]>) {
+    fn account(&mut self, number: AccountNo, name: Box<str>, closed: bool, row: Box<[u8]>) {
         self.accounts.insert(number.0, (name, closed, row));
     }
 

@@ -403,6 +403,7 @@ impl Sim {
 impl Process {
     fn with(mut self, receiver: Receiver) -> Self {
         for (number, (name, closed, row)) in receiver.accounts {
+            let name: Arc<str> = name.into();
             if !closed {
                 self.hub.users.insert(name.clone(), number);
             }

@@ -17,7 +17,7 @@ pub(crate) enum Item {
     /// A journaled event.
     Event { lsn: u64, epoch: u32, record: Record },
     /// An account's row with its user id.
-    Account(Arc<str>, Account),
+    Account(Box<str>, Account),
     /// A store's row with its id.
     Store(Arc<str>, Store),
     /// An order's row.

@@ -22,7 +22,7 @@ use crate::cold::DOCUMENT_BYTES_MAX;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Blob, BookNo, By, DEPOSITS_MAX, Entity, Evidence, Fen, Line, Millis,
     ORDER_COUNT_BITS, ORDER_TOTAL_MAX, Order, OrderId, OrderStatus, PayKind, Persistent, Receipt, Secret, Store,
-    StoreEvent, StoreNo, encode_row,
+    StoreEvent, StoreNo,
 };
 use crate::engine::chunks::chunk;
 use crate::engine::{NewBook, Progress};
@@ -579,7 +579,7 @@ fn now_ms() -> Millis {
 }
 
 fn secret(hash: &crate::auth::PasswordHash) -> Secret {
-    Blob(encode_row(hash).into())
+    Blob(hash.to_stored())
 }
 
 /// Numbers begin with 1; the last one is kept free for who counts past it.

@@ -115,6 +115,7 @@ pub(super) fn plan(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Plan, RepairError
     };
     let survey = journal::survey(&**disk, &journal, synced, &mut judge).or_else(|error| match error {
         LogError::Corrupt { .. } => Err(RepairError::Impossible(error.to_string())),
+        LogError::OtherVersion(what) => Err(RepairError::OtherVersion(format!("the journal: {what}"))),
         error => unreadable("the journal", &error),
     })?;
     // Its checksum is right, so it is no damage that could be cut out.
