@@ -12,7 +12,7 @@ use super::OrderShard;
 use crate::planted::{Fault, planted};
 
 /// Evidence for one entity that is collected before it is told to drop it: a message per order would cost a wake-up.
-const EVIDENCE_AT_ONCE: usize = 64;
+const EVIDENCE_AT_ONCE: usize = 8;
 
 /// What a shard keeps between messages: sagas in flight and who waits for them.
 #[derive(Debug, Default)]
