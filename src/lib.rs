@@ -276,7 +276,7 @@
 //! walks one way through the rooms and comes back once:
 //!
 //! - `domain`: the rules, pure: no I/O, no clock, no actor;
-//! - `actors`: the one shell that runs them on ractor, sleep and wake, the gate before answers;
+//! - `actors`: the one shell that each of them is, who runs it on ractor, sleep and wake, the gate before answers;
 //! - `engine`: open, recover, close; the calls; limits, deadlines, audit;
 //! - `catalog`: what is in a book's document, and the search over all books;
 //! - `auth`: password hashes, tokens; `cold`: book documents by content hash;

@@ -1,26 +1,19 @@
 //! Who is alive and who sleeps: number → slot.
 //!
-//! An idle actor costs 6.7 KB, a dormant row about a hundred bytes, so memory follows the work. A slot is routed,
+//! An actor that is awake costs several times of what its row does, so memory follows the work. A slot is routed,
 //! woken and put to sleep under its own lock, which is never held across an await; `slot` says how.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ractor::ActorRef;
 use tokio::sync::oneshot;
 
 use super::segmented::Segmented;
-use super::shell::{Mail, Resident, spawn};
+use super::shell::{Living, Mail, Resident};
 use super::slot::{Delivered, Mailbox};
 use super::system::System;
 
-type Place<E> = super::slot::Place<ActorRef<Mail<E>>, Mail<E>>;
-
-impl<E: Resident> Mailbox<Mail<E>> for ActorRef<Mail<E>> {
-    fn put(&self, mail: Mail<E>) -> bool {
-        self.cast(mail).is_ok()
-    }
-}
+type Place<E> = super::slot::Place<Living<E>, Mail<E>>;
 
 /// A number's slot.
 struct Slot<E: Resident> {
@@ -149,7 +142,7 @@ impl<E: Resident> Directory<E> {
                 None => E::fresh(number),
                 Some(row) => E::decode(row).map_err(|error| format!("does not decode: {error}"))?,
             };
-            spawn(system, state).map_err(|error| format!("does not start: {error}"))
+            Ok(Living::new(system.runner(number as usize), state))
         };
         match place.deliver(mail, system.seconds(), wake) {
             Ok(Delivered::Awake) => {}
@@ -165,18 +158,16 @@ impl<E: Resident> Directory<E> {
     }
 
     /// An actor's last act: publishes its row, unless messages wait; then it gets them and lives on.
-    /// True if it may stop.
-    pub(super) fn lie_down(&self, system: &System, number: u32, myself: &ActorRef<Mail<E>>, state: &E) -> bool {
+    pub(super) fn lie_down(&self, system: &System, number: u32, myself: &Living<E>, state: &E) {
         let row = state.encode();
         let mut place = self.slots.get(number).lock();
         if !system.is_stopped() && place.go_on(myself, system.seconds()) {
             self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(number);
-            return false;
+            return;
         }
         *place = Place::Dormant(row);
         self.live.fetch_sub(1, Ordering::Relaxed);
         self.dormant.fetch_add(1, Ordering::Relaxed);
-        true
     }
 
     /// Puts the idle ones to sleep, and the longest idle ones of too many. Returns how many were told to.
@@ -218,7 +209,7 @@ impl<E: Resident> Directory<E> {
                 Place::Empty | Place::Fresh => return Ok(None),
                 Place::Dormant(row) => return Ok(Some(row.clone())),
                 Place::Live { actor, .. } => {
-                    let _ = actor.cast(mail);
+                    actor.put(mail);
                     answer
                 }
                 // Waits with the others, which wakes it for a moment.
@@ -235,7 +226,7 @@ impl<E: Resident> Directory<E> {
     pub(super) fn stop(&self) {
         for number in 1..self.end() {
             if let Place::Live { actor, .. } = &*self.slots.get(number).lock() {
-                actor.stop(None);
+                actor.stop();
             }
         }
     }

@@ -1,13 +1,15 @@
-//! Runs the domain's entities on ractor: one generic shell, the directory of who is alive and who sleeps, and the
-//! answers that wait for the journal.
+//! Runs the domain's entities: one generic shell with a mailbox, the runners that give turns to it, the directory of who
+//! is alive and who sleeps, and the answers that wait for the journal.
 //!
-//! The only room that knows ractor. Actors are never named (the registry is global to the process) and never
-//! killed (a kill cuts a handler in the middle of an await); they are stopped.
+//! The only room that knows ractor, of which the runners are actors. They are never named (the registry is global to the
+//! process) and never killed (a kill cuts a handler in the middle of an await); they are stopped.
 
 mod answers;
 mod clock;
 mod directory;
+mod inbox;
 mod resting;
+mod runner;
 mod segmented;
 mod shell;
 mod slot;

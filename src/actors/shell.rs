@@ -1,16 +1,18 @@
-//! The one shell that runs an entity on ractor: it interprets effects and has no rule of its own.
+//! The one actor that every entity is: a mailbox, and a shell that interprets effects and has no rule of its own.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
-
-use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SpawnErr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::directory::Directory;
+use super::inbox::{Inbox, Put};
+use super::runner::{Runner, Turn};
+use super::slot::Mailbox;
 use super::system::System;
 use crate::domain::{
-    Account, EVENT_VERSION, Effect, Effects, Entity, Evidence, OrderShard, Persistent, Resting, Store, StoreEvent,
+    Account, EVENT_VERSION, Effect, Effects, Entity, Evidence, Millis, OrderShard, Persistent, Resting, Store,
+    StoreEvent,
 };
 
 /// A look at an entity from outside its rules: for snapshots and audits.
@@ -55,14 +57,16 @@ pub(crate) trait Resident: Persistent + Sync {
     /// How its id is kept.
     type Name: std::ops::Deref<Target = str> + Send + Sync;
 
+    /// Of what a runner keeps for its actors, that for this kind.
+    fn desk(desks: &mut Desks) -> &mut Desk<Self>;
     /// Tells the engine what was applied.
     fn observe(&self, system: &System, event: &Self::Event);
     /// Answers a question about orders at rest.
     fn resting(system: &Arc<System>, _question: Resting) {
         system.fail(format!("a {} asks for orders at rest", Self::KIND));
     }
-    /// Lies down in its directory; true if the actor may stop.
-    fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool;
+    /// Lies down in its directory, unless it has to go on.
+    fn lie_down(&self, system: &System, myself: &Living<Self>);
 }
 
 impl Resident for Account {
@@ -71,12 +75,16 @@ impl Resident for Account {
     /// There may be millions, and hardly any is handed out.
     type Name = Box<str>;
 
+    fn desk(desks: &mut Desks) -> &mut Desk<Self> {
+        &mut desks.accounts
+    }
+
     fn observe(&self, system: &System, event: &Self::Event) {
         system.observer.account_changed(self.number, system.accounts.name(self.number.0).map(|name| &**name), event);
     }
 
-    fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool {
-        Directory::lie_down(&system.accounts, system, self.number.0, myself, self)
+    fn lie_down(&self, system: &System, myself: &Living<Self>) {
+        Directory::lie_down(&system.accounts, system, self.number.0, myself, self);
     }
 }
 
@@ -86,6 +94,10 @@ impl Resident for Store {
     type Extra = std::sync::RwLock<Vec<Arc<str>>>;
     type Name = Arc<str>;
 
+    fn desk(desks: &mut Desks) -> &mut Desk<Self> {
+        &mut desks.stores
+    }
+
     fn observe(&self, system: &System, event: &Self::Event) {
         if let StoreEvent::BookAdded { id, .. } = event {
             let mut books = system.stores.extra(self.number.0).write().unwrap_or_else(PoisonError::into_inner);
@@ -94,8 +106,8 @@ impl Resident for Store {
         system.observer.store_changed(self.number, system.stores.name(self.number.0), event);
     }
 
-    fn lie_down(&self, system: &System, myself: &ActorRef<Mail<Self>>) -> bool {
-        Directory::lie_down(&system.stores, system, self.number.0, myself, self)
+    fn lie_down(&self, system: &System, myself: &Living<Self>) {
+        Directory::lie_down(&system.stores, system, self.number.0, myself, self);
     }
 }
 
@@ -104,6 +116,10 @@ impl Resident for OrderShard {
     type Extra = ();
     type Name = Box<str>;
 
+    fn desk(desks: &mut Desks) -> &mut Desk<Self> {
+        &mut desks.shards
+    }
+
     fn observe(&self, _system: &System, _event: &Self::Event) {}
 
     fn resting(system: &Arc<System>, question: Resting) {
@@ -111,77 +127,134 @@ impl Resident for OrderShard {
     }
 
     /// A shard never sleeps.
-    fn lie_down(&self, _system: &System, _myself: &ActorRef<Mail<Self>>) -> bool {
-        false
+    fn lie_down(&self, _system: &System, _myself: &Living<Self>) {}
+}
+
+/// An entity that is awake: its mailbox and its state. One runner at a time has it, so it handles one message after the
+/// other.
+pub(crate) struct Actor<E: Resident> {
+    mailbox: Inbox<Mail<E>>,
+    /// Whoever has the turn; nobody waits for this lock.
+    running: Mutex<Running<E>>,
+    /// Who runs it for messages from outside.
+    runner: Arc<Runner>,
+}
+
+/// A handle on an actor.
+pub(crate) struct Living<E: Resident>(Arc<Actor<E>>);
+
+impl<E: Resident> Clone for Living<E> {
+    fn clone(&self) -> Self {
+        Living(self.0.clone())
     }
 }
 
-/// The actor of an entity.
-struct Shell<E>(std::marker::PhantomData<fn() -> E>);
-
 /// What the actor owns.
 struct Running<E: Resident> {
-    system: Arc<System>,
     entity: E,
     work: E::Work,
-    /// Kept between messages so that they are not allocated anew.
+}
+
+impl<E: Resident> Living<E> {
+    /// Brings an entity to life.
+    pub(super) fn new(runner: Arc<Runner>, entity: E) -> Self {
+        let running = Mutex::new(Running { entity, work: E::Work::default() });
+        Living(Arc::new(Actor { mailbox: Inbox::new(), running, runner }))
+    }
+
+    /// Handles nothing any more. What waits is dropped.
+    pub(super) fn stop(&self) {
+        self.0.mailbox.close();
+    }
+}
+
+impl<E: Resident> Mailbox<Mail<E>> for Living<E> {
+    fn put(&self, mail: Mail<E>) -> bool {
+        let put = self.0.mailbox.put(mail);
+        if put == Put::First {
+            self.0.runner.ask(self.0.clone());
+        }
+        put != Put::Refused
+    }
+}
+
+/// What all actors that one runner runs use in turn, kept for its allocations.
+#[derive(Default)]
+pub(crate) struct Desks {
+    accounts: Desk<Account>,
+    stores: Desk<Store>,
+    shards: Desk<OrderShard>,
+}
+
+/// The same, for actors of one kind.
+pub(crate) struct Desk<E: Entity> {
+    mail: Vec<Mail<E>>,
     effects: Effects<E>,
     bytes: Vec<u8>,
 }
 
-/// Starts the actor of an entity, without waiting for it.
-pub(super) fn spawn<E: Resident>(system: &Arc<System>, entity: E) -> Result<ActorRef<Mail<E>>, SpawnErr> {
-    let running =
-        Running { system: system.clone(), entity, work: E::Work::default(), effects: Vec::new(), bytes: Vec::new() };
-    let _entered = system.runtime.enter();
-    let (actor, _joined) = ActorRuntime::spawn_instant(None, Shell(std::marker::PhantomData), running)?;
-    Ok(actor)
+impl<E: Entity> Default for Desk<E> {
+    fn default() -> Self {
+        Desk { mail: Vec::new(), effects: Vec::new(), bytes: Vec::new() }
+    }
 }
 
-impl<E: Resident> Actor for Shell<E> {
-    type Msg = Mail<E>;
-    type State = Running<E>;
-    type Arguments = Running<E>;
-
-    async fn pre_start(&self, _: ActorRef<Mail<E>>, running: Running<E>) -> Result<Running<E>, ActorProcessingErr> {
-        Ok(running)
-    }
-
-    async fn handle(
-        &self,
-        myself: ActorRef<Mail<E>>,
-        mail: Mail<E>,
-        running: &mut Running<E>,
-    ) -> Result<(), ActorProcessingErr> {
-        if let Mail::Msg(msg) = mail {
-            running.run(msg);
-        } else if catch_unwind(AssertUnwindSafe(|| running.take_aside(&myself, mail))).is_err() {
-            // The actor would be gone, and whoever waits for it would wait for ever.
-            running.system.fail(format!("a {} panicked beside its changes", E::KIND));
+impl<E: Resident> Turn for Actor<E> {
+    fn run(self: Arc<Self>, system: &Arc<System>, desks: &mut Desks) {
+        let myself = Living(self);
+        let actor = &*myself.0;
+        let desk = E::desk(desks);
+        let mut mail = std::mem::take(&mut desk.mail);
+        actor.mailbox.take(&mut mail);
+        // After whatever was told to who sent them.
+        let now = system.clock.now();
+        {
+            let mut running = actor.running.lock().unwrap_or_else(PoisonError::into_inner);
+            for mail in mail.drain(..) {
+                if !system.is_stopped() {
+                    Step { running: &mut running, system, desk, now }.handle(&myself, mail);
+                }
+            }
         }
-        Ok(())
+        desk.mail = mail;
+        if actor.mailbox.goes_on() {
+            actor.runner.ask(myself.0.clone());
+        }
     }
 }
 
-impl<E: Resident> Running<E> {
+/// One message and what it needs.
+struct Step<'a, E: Resident> {
+    running: &'a mut Running<E>,
+    system: &'a Arc<System>,
+    desk: &'a mut Desk<E>,
+    now: Millis,
+}
+
+impl<E: Resident> Step<'_, E> {
+    fn handle(&mut self, myself: &Living<E>, mail: Mail<E>) {
+        if let Mail::Msg(msg) = mail {
+            self.run(msg);
+        } else if catch_unwind(AssertUnwindSafe(|| self.take_aside(myself, mail))).is_err() {
+            // The actor would be gone, and whoever waits for it would wait for ever.
+            self.system.fail(format!("a {} panicked beside its changes", E::KIND));
+        }
+    }
+
     /// What is no message of the domain.
-    fn take_aside(&mut self, myself: &ActorRef<Mail<E>>, mail: Mail<E>) {
+    fn take_aside(&mut self, myself: &Living<E>, mail: Mail<E>) {
         #[cfg(test)]
         self.system.trap.pass(E::KIND, super::trap::Point::Aside);
         match mail {
             Mail::Msg(msg) => self.run(msg),
-            Mail::Forget(evidence) => self.entity.forget(&evidence),
-            Mail::Look(look) => look(&self.entity, &self.work),
+            Mail::Forget(evidence) => self.running.entity.forget(&evidence),
+            Mail::Look(look) => look(&self.running.entity, &self.running.work),
             Mail::Change(change) => {
-                if let Some(msg) = change(&mut self.entity, &mut self.work) {
+                if let Some(msg) = change(&mut self.running.entity, &mut self.running.work) {
                     self.run(msg);
                 }
             }
-            Mail::Sleep => {
-                if self.entity.lie_down(&self.system, myself) {
-                    myself.stop(None);
-                }
-            }
+            Mail::Sleep => self.running.entity.lie_down(self.system, myself),
         }
     }
 
@@ -191,11 +264,11 @@ impl<E: Resident> Running<E> {
         let mut again = VecDeque::new();
         let mut next = Some(msg);
         while let Some(msg) = next {
-            let mut effects = std::mem::take(&mut self.effects);
+            let mut effects = std::mem::take(&mut self.desk.effects);
             let on_panic = E::on_panic(&msg);
-            let now = self.system.clock.now();
+            let now = self.now;
             let judged = catch_unwind(AssertUnwindSafe(|| {
-                self.entity.handle(&mut self.work, msg, now, &mut effects);
+                self.running.entity.handle(&mut self.running.work, msg, now, &mut effects);
                 #[cfg(test)]
                 self.system.trap.pass(E::KIND, super::trap::Point::Judged);
             }));
@@ -214,29 +287,30 @@ impl<E: Resident> Running<E> {
             if done.is_err() {
                 return self.system.fail(format!("a {} panicked while a change took place", E::KIND));
             }
-            self.effects = effects;
+            self.desk.effects = effects;
             next = again.pop_front();
         }
     }
 
-    fn interpret(&mut self, effect: Effect<E::Msg, E::Event>, now: u64, again: &mut VecDeque<E::Msg>) {
+    fn interpret(&mut self, effect: Effect<E::Msg, E::Event>, now: Millis, again: &mut VecDeque<E::Msg>) {
         match effect {
             Effect::Append(event) => {
-                let kind = self.entity.encode_event(&event, now, &mut self.bytes);
+                let entity = &mut self.running.entity;
+                let kind = entity.encode_event(&event, now, &mut self.desk.bytes);
                 #[cfg(test)]
                 self.system.trap.pass(E::KIND, super::trap::Point::BeforeAppend);
-                self.system.journal.append(kind, EVENT_VERSION, &self.bytes);
+                self.system.journal.append(kind, EVENT_VERSION, &self.desk.bytes);
                 #[cfg(test)]
                 self.system.trap.pass(E::KIND, super::trap::Point::AfterAppend);
-                self.entity.apply(&event, now);
-                self.entity.observe(&self.system, &event);
+                entity.apply(&event, now);
+                entity.observe(self.system, &event);
                 #[cfg(test)]
                 self.system.trap.pass(E::KIND, super::trap::Point::Applied);
             }
             Effect::Send(message) => self.system.send(message),
             Effect::Reply(ticket, outcome) => self.system.answers.reply(ticket, outcome, &self.system.journal),
             Effect::Deadline(at) => self.system.deadline(at),
-            Effect::Resting(question) => E::resting(&self.system, question),
+            Effect::Resting(question) => E::resting(self.system, question),
             Effect::Again(msg) => again.push_back(msg),
         }
     }

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use ractor::ActorRef;
 use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 use super::answers::Answers;
 use super::clock::Clock;
 use super::directory::Directory;
-use super::shell::{Mail, spawn};
+use super::runner::Runner;
+use super::shell::{Living, Mail};
+use super::slot::Mailbox;
 use crate::cold::Orders;
 use crate::domain::{
     Account, AccountEvent, AccountNo, Address, Millis, OrderMsg, OrderShard, SHARDS, Send, Store, StoreEvent, StoreNo,
@@ -21,6 +22,9 @@ const READERS_MAX: usize = 64;
 
 /// Of these, those that read for no caller.
 const READERS_FOR_NOBODY_MAX: usize = 8;
+
+/// Runners for each thread of the runtime.
+const RUNNERS_PER_THREAD: usize = 2;
 
 /// Told what was applied, before anybody is told of it: keeps indexes and memories true.
 pub(crate) trait Observer: std::marker::Send + Sync {
@@ -48,7 +52,8 @@ pub(crate) struct System {
     pub(super) reads_us: AtomicU64,
     /// The runtime that the engine was opened on. A caller may be on another one, which may end before the engine.
     pub(crate) runtime: tokio::runtime::Handle,
-    shards: OnceLock<Vec<ActorRef<Mail<OrderShard>>>>,
+    runners: Vec<Arc<Runner>>,
+    shards: OnceLock<Vec<Living<OrderShard>>>,
     /// The earliest deadline of all shards; `u64::MAX` if there is none.
     earliest: AtomicU64,
     earlier: Notify,
@@ -70,7 +75,9 @@ impl System {
         resting: Arc<Orders>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
+        let runners = runtime.metrics().num_workers() * RUNNERS_PER_THREAD;
         System {
+            runners: (0..runners).map(|_| Arc::new(Runner::new())).collect(),
             runtime,
             journal,
             answers,
@@ -94,18 +101,22 @@ impl System {
         }
     }
 
-    /// Starts the coordinator shards.
+    /// Starts the coordinator shards, and whoever runs actors.
     pub(crate) fn start(self: &Arc<Self>, shards: Vec<OrderShard>) {
         let deadlines = shards.iter().filter_map(OrderShard::next_deadline);
         self.earliest.store(deadlines.min().unwrap_or(u64::MAX), Ordering::Release);
-        let mut actors = Vec::with_capacity(SHARDS);
-        for shard in shards {
-            match spawn(self, shard) {
-                Ok(actor) => actors.push(actor),
-                Err(error) => self.fail(format!("an order shard does not start: {error}")),
+        let actors = shards.into_iter().enumerate().map(|(number, shard)| Living::new(self.runner(number), shard));
+        let _ = self.shards.set(actors.collect());
+        for runner in &self.runners {
+            if let Err(error) = runner.start(self) {
+                self.fail(format!("a runner of actors does not start: {error}"));
             }
         }
-        let _ = self.shards.set(actors);
+    }
+
+    /// The runner that runs the actor of this number for messages from outside.
+    pub(super) fn runner(&self, number: usize) -> Arc<Runner> {
+        self.runners[number % self.runners.len()].clone()
     }
 
     /// Delivers a message.
@@ -123,7 +134,7 @@ impl System {
 
     pub(super) fn to_shard(&self, shard: usize, mail: Mail<OrderShard>) {
         let Some(actor) = self.shards.get().and_then(|shards| shards.get(shard)) else { return };
-        if actor.cast(mail).is_err() && !self.is_stopped() {
+        if !actor.put(mail) && !self.is_stopped() {
             self.fail(format!("order shard {shard} is gone"));
         }
     }
@@ -269,7 +280,10 @@ impl System {
         self.accounts.stop();
         self.stores.stop();
         for shard in self.shards.get().into_iter().flatten() {
-            shard.stop(None);
+            shard.stop();
+        }
+        for runner in &self.runners {
+            runner.stop();
         }
     }
 }

@@ -3,11 +3,11 @@
 //! Neither passwords nor tokens are kept, but keyed hashes of them; the key is fresh in every
 //! process and never leaves it, so a dump of the map alone is nothing to guess from.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::{AuthError, Claims, random};
+use crate::domain::NumberMap;
 
 /// How many accounts are remembered, unless set.
 pub const REMEMBERED_ACCOUNTS_DEFAULT: usize = 1_000_000;
@@ -67,7 +67,7 @@ impl fmt::Debug for AuthMemory {
 struct Shard {
     generation: u64,
     /// Account → index in `rows`.
-    places: HashMap<u32, usize>,
+    places: NumberMap<u32, usize>,
     rows: Vec<Row>,
     /// The row that the next new account replaces when the shard is full.
     hand: usize,

@@ -10,6 +10,7 @@ mod effect;
 mod event;
 #[cfg(test)]
 mod golden_tests;
+mod hash;
 mod history;
 mod ids;
 mod key;
@@ -29,6 +30,7 @@ pub use event::{
     AccountEvent, Blob, Book, By, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
     Refund, Release, Reservation, Secret, StoreEvent,
 };
+pub(crate) use hash::NumberMap;
 pub use history::Receipt;
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};
 pub use key::{KEPT_FOR, Kept, Key, Operation, Scope, is_alive};

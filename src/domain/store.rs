@@ -9,6 +9,7 @@ use super::ORDER_TOTAL_MAX;
 use super::account::append_and_answer;
 use super::effect::{Effect, Effects, Entity, OnPanic, Outcome, Shelved};
 use super::event::{Book, Evidence, Facts, Line, Release, Reservation, StoreEvent};
+use super::hash::NumberMap;
 use super::ids::{AccountNo, BookNo, Fen, Millis, OrderId, SHARDS, StoreNo, Ticket};
 use super::key::Key;
 use super::message::{AccountMsg, Address, NewBook, NewLine, OrderMsg, Send, StoreMsg};
@@ -125,7 +126,7 @@ impl Store {
     fn judge_lines(&self, wanted: &[NewLine]) -> Result<(Box<[Line]>, Fen), Refusal> {
         let mut lines: Vec<Line> = Vec::with_capacity(wanted.len());
         // Few lines are searched, many are looked up: a thousand lines must not cost a million comparisons.
-        let mut at: HashMap<BookNo, usize> = HashMap::new();
+        let mut at = NumberMap::<BookNo, usize>::default();
         for line in wanted {
             let place = self.find(&line.book_id)?;
             let book = self.book(place);

@@ -1,5 +1,5 @@
 //! Pins what is synchronised by hand, under the orders of threads and the reorderings of memory that loom tries: the
-//! journal with its thread, permits and the gate before answers, slots that fall asleep and wake, claims of store ids.
+//! journal with its thread, permits and the gate before answers, mailboxes, slots that fall asleep and wake, claims of store ids.
 //!
 //! The files of the engine are compiled here a second time, with loom's locks and atomics in the place of std's (see
 //! `src/sync.rs`). tokio's `oneshot` and `Notify` and dashmap are taken as single steps; they are tested by those who
@@ -21,6 +21,7 @@
 mod claims;
 mod gate;
 mod log;
+mod mailbox;
 mod sleep;
 
 mod sync {
@@ -86,6 +87,9 @@ mod planted;
 
 #[path = "../../src/actors/answers.rs"]
 mod answers;
+
+#[path = "../../src/actors/inbox.rs"]
+mod inbox;
 
 #[path = "../../src/actors/slot.rs"]
 mod slot;

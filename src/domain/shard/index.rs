@@ -1,8 +1,9 @@
 //! The orders in memory, and where they are found. Indexes are rebuilt from the rows, never persisted.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::super::event::OrderEvent;
+use super::super::hash::{NumberMap, NumberSet};
 use super::super::ids::{AccountNo, Millis, OrderId, StoreNo};
 use super::super::key::{Kept, Scope};
 use super::super::order::{Order, OrderStatus};
@@ -13,9 +14,9 @@ use crate::planted::{Fault, planted};
 /// The orders of the buyers of one shard: those in memory. Others rest on disk.
 #[derive(Debug, Default)]
 pub struct OrderShard {
-    pub(crate) orders: HashMap<OrderId, Order>,
-    pub(super) by_buyer: HashMap<AccountNo, OfBuyer>,
-    pub(super) by_store: HashMap<StoreNo, Vec<OrderId>>,
+    pub(crate) orders: NumberMap<OrderId, Order>,
+    pub(super) by_buyer: NumberMap<AccountNo, OfBuyer>,
+    pub(super) by_store: NumberMap<StoreNo, Vec<OrderId>>,
     pub(super) deadlines: BTreeSet<(Millis, OrderId)>,
     /// When orders are confirmed by themselves: those in memory, and those on disk that leave only this behind.
     pub(super) awaited: BTreeSet<(Millis, OrderId)>,
@@ -33,7 +34,7 @@ pub(super) struct OfBuyer {
     pub(super) pending: usize,
     pub(super) open: usize,
     /// Those of `ids` that may have a row on disk as well.
-    pub(super) on_disk: HashSet<OrderId>,
+    pub(super) on_disk: NumberSet<OrderId>,
 }
 
 impl OrderShard {
@@ -41,7 +42,7 @@ impl OrderShard {
     pub fn insert(&mut self, id: OrderId, order: Order) {
         if let Some(old) = self.orders.remove(&id) {
             self.await_confirmation(id, old.awaits(), None);
-            self.unindex(&HashMap::from([(id, old)]));
+            self.unindex(&NumberMap::from_iter([(id, old)]));
         }
         self.await_confirmation(id, None, order.awaits());
         let of_buyer = self.by_buyer.entry(order.buyer).or_default();
@@ -138,7 +139,7 @@ impl OrderShard {
     /// Takes orders out of memory. When they are confirmed by themselves stays.
     pub(super) fn remove(&mut self, ids: impl IntoIterator<Item = OrderId>) -> usize {
         let gone = ids.into_iter().filter_map(|id| self.orders.remove(&id).map(|order| (id, order)));
-        let gone: HashMap<_, _> = gone.collect();
+        let gone: NumberMap<_, _> = gone.collect();
         if planted(Fault::AwaitedForgottenAtRest) {
             self.awaited.retain(|(_, id)| !gone.contains_key(id));
         }
@@ -151,7 +152,7 @@ impl OrderShard {
     }
 
     /// Takes orders out of the indexes: one pass over each list, however many of its orders go.
-    fn unindex(&mut self, gone: &HashMap<OrderId, Order>) {
+    fn unindex(&mut self, gone: &NumberMap<OrderId, Order>) {
         for (id, order) in gone {
             let pending = order.status == OrderStatus::Pending;
             if pending {
@@ -168,7 +169,7 @@ impl OrderShard {
                 }
             }
         }
-        for buyer in gone.values().map(|order| order.buyer).collect::<HashSet<_>>() {
+        for buyer in gone.values().map(|order| order.buyer).collect::<NumberSet<_>>() {
             if let Some(of_buyer) = self.by_buyer.get_mut(&buyer) {
                 of_buyer.ids.retain(|id| !gone.contains_key(id));
                 if of_buyer.ids.is_empty() {
@@ -179,7 +180,7 @@ impl OrderShard {
                 }
             }
         }
-        for store in gone.values().map(|order| order.store).collect::<HashSet<_>>() {
+        for store in gone.values().map(|order| order.store).collect::<NumberSet<_>>() {
             if let Some(ids) = self.by_store.get_mut(&store) {
                 ids.retain(|id| !gone.contains_key(id));
                 if ids.is_empty() {
@@ -206,13 +207,13 @@ fn shrink_list(list: &mut Vec<OrderId>) {
     }
 }
 
-fn shrink_set(set: &mut HashSet<OrderId>) {
+fn shrink_set(set: &mut NumberSet<OrderId>) {
     if set.len() < set.capacity() / ROOM_USED_LEAST {
         set.shrink_to(2 * set.len());
     }
 }
 
-fn shrink<K: Eq + std::hash::Hash, V>(map: &mut HashMap<K, V>) {
+fn shrink<K: Eq + std::hash::Hash, V, S: std::hash::BuildHasher>(map: &mut HashMap<K, V, S>) {
     if map.len() < map.capacity() / ROOM_USED_LEAST {
         map.shrink_to(2 * map.len());
     }

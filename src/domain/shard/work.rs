@@ -1,9 +1,10 @@
 //! What a shard keeps between messages and may lose in a crash.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use super::super::effect::{Effect, Effects, Outcome};
 use super::super::event::Evidence;
+use super::super::hash::{NumberMap, NumberSet};
 use super::super::ids::{AccountNo, Millis, OrderId, Ticket};
 use super::super::key::Scope;
 use super::super::message::{Address, OrderMsg, Send};
@@ -11,19 +12,19 @@ use super::OrderShard;
 use crate::planted::{Fault, planted};
 
 /// Evidence for one entity that is collected before it is told to drop it: a message per order would cost a wake-up.
-const EVIDENCE_AT_ONCE: usize = 64;
+const EVIDENCE_AT_ONCE: usize = 8;
 
 /// What a shard keeps between messages: sagas in flight and who waits for them.
 #[derive(Debug, Default)]
 pub struct Work {
-    pub(super) sagas: HashMap<OrderId, Saga>,
-    pub(super) placing: HashMap<AccountNo, usize>,
+    pub(super) sagas: NumberMap<OrderId, Saga>,
+    pub(super) placing: NumberMap<AccountNo, usize>,
     /// Buyers who are being unregistered, with the orders (and second unregistrations) that wait for the outcome.
-    pub(super) closing: HashMap<AccountNo, Vec<OrderMsg>>,
+    pub(super) closing: NumberMap<AccountNo, Vec<OrderMsg>>,
     /// Buyers who were unregistered since the start; a late order of theirs is refused.
-    pub(super) closed: HashSet<AccountNo>,
+    pub(super) closed: NumberSet<AccountNo>,
     /// Messages that wait for several sagas, with the number of those.
-    pub(super) parts: HashMap<u64, (OrderMsg, usize)>,
+    pub(super) parts: NumberMap<u64, (OrderMsg, usize)>,
     pub(super) next_part: u64,
     /// Sorted, so that it is dropped in an order that can be repeated.
     pub(super) settled: BTreeMap<Address, Vec<Evidence>>,

@@ -1,0 +1,135 @@
+//! Who runs mailboxes: a few actors of ractor, of which each has a turn again and again.
+//!
+//! A mailbox that gets its first message asks for a turn. What is sent from outside goes to the runner that the entity's
+//! number says; what an entity sends in its own turn stays with the runner that runs it, so that a saga is not handed from
+//! thread to thread, and nothing is woken for a hop.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef, ActorRuntime, SpawnErr};
+
+use super::inbox::{Inbox, Put};
+use super::shell::Desks;
+use super::system::System;
+
+/// A mailbox that has messages.
+pub(super) trait Turn: Send + Sync {
+    /// Handles what waits.
+    fn run(self: Arc<Self>, system: &Arc<System>, desks: &mut Desks);
+}
+
+/// Mailboxes that a runner runs before it lets other tasks of the runtime go on.
+const TURNS_MAX: usize = 128;
+
+thread_local! {
+    /// In a runner's turn: what asked for a turn of its own meanwhile.
+    static NEXT: RefCell<Option<Vec<Arc<dyn Turn>>>> = const { RefCell::new(None) };
+}
+
+/// One of the runners.
+pub(super) struct Runner {
+    waiting: Inbox<Arc<dyn Turn>>,
+    actor: OnceLock<ActorRef<GoOn>>,
+}
+
+/// The one message of a runner: something waits.
+struct GoOn;
+
+impl Runner {
+    pub(super) fn new() -> Self {
+        Runner { waiting: Inbox::new(), actor: OnceLock::new() }
+    }
+
+    /// Starts it. What waits already has its turn now.
+    pub(super) fn start(self: &Arc<Self>, system: &Arc<System>) -> Result<(), SpawnErr> {
+        let running =
+            Running { runner: self.clone(), system: system.clone(), turns: Vec::new(), desks: Desks::default() };
+        let _entered = system.runtime.enter();
+        let (actor, _joined) = ActorRuntime::spawn_instant(None, Shell, running)?;
+        let actor = self.actor.get_or_init(|| actor);
+        let _ = actor.cast(GoOn);
+        Ok(())
+    }
+
+    /// Sees to it that a mailbox is run.
+    pub(super) fn ask(&self, turn: Arc<dyn Turn>) {
+        let outside = NEXT.with_borrow_mut(|next| match next {
+            Some(next) => {
+                next.push(turn);
+                None
+            }
+            None => Some(turn),
+        });
+        let Some(turn) = outside else { return };
+        if self.waiting.put(turn) == Put::First
+            && let Some(actor) = self.actor.get()
+        {
+            // It is gone only with the whole engine.
+            let _ = actor.cast(GoOn);
+        }
+    }
+
+    /// Ends after the turn in hand.
+    pub(super) fn stop(&self) {
+        self.waiting.close();
+        if let Some(actor) = self.actor.get() {
+            actor.stop(None);
+        }
+    }
+}
+
+/// The actor of a runner.
+struct Shell;
+
+/// What it owns.
+struct Running {
+    runner: Arc<Runner>,
+    system: Arc<System>,
+    /// The turns in hand, the next one last.
+    turns: Vec<Arc<dyn Turn>>,
+    desks: Desks,
+}
+
+impl Actor for Shell {
+    type Msg = GoOn;
+    type State = Running;
+    type Arguments = Running;
+
+    async fn pre_start(&self, _: ActorRef<GoOn>, running: Running) -> Result<Running, ActorProcessingErr> {
+        Ok(running)
+    }
+
+    async fn handle(&self, myself: ActorRef<GoOn>, _: GoOn, running: &mut Running) -> Result<(), ActorProcessingErr> {
+        if catch_unwind(AssertUnwindSafe(|| running.go_on())).is_err() {
+            // What it had in hand is gone.
+            NEXT.set(None);
+            running.system.fail("a runner of actors panicked".to_owned());
+        }
+        if !running.turns.is_empty() || running.runner.waiting.goes_on() {
+            // By a message, so that other tasks have their turn first.
+            let _ = myself.cast(GoOn);
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Runs what waits; what one of them asks for goes before the others, so that a saga runs to its end while what it
+    /// touches is in the cache.
+    fn go_on(&mut self) {
+        let left = std::mem::take(&mut self.turns);
+        self.runner.waiting.take(&mut self.turns);
+        self.turns.reverse();
+        // What was left the last time has waited longer.
+        self.turns.extend(left);
+        NEXT.set(Some(Vec::new()));
+        for _ in 0..TURNS_MAX {
+            let Some(turn) = self.turns.pop() else { break };
+            turn.run(&self.system, &mut self.desks);
+            NEXT.with_borrow_mut(|next| self.turns.extend(next.iter_mut().flat_map(|next| next.drain(..)).rev()));
+        }
+        NEXT.set(None);
+    }
+}
