@@ -26,7 +26,7 @@ use std::process::{Command, ExitCode};
 
 use bodies::{new_order_body, payment_body};
 use bookstore::internals::domain::{
-    Account, AccountNo, EVENT_VERSION, Order, OrderId, Store, decode, decode_row, encode_row,
+    Account, AccountNo, EVENT_VERSION, Order, OrderId, Persistent, Store, decode, decode_row, encode_row,
 };
 use bookstore::internals::engine::IdSource;
 use bookstore::internals::http::{answer_new_order, answer_payment, parse_new_order, parse_payment};
@@ -126,9 +126,9 @@ fn rows(meter: &mut Meter) {
     world.pay(id);
     let order = world.order(id);
     let (account, store) = (&world.seller.entity, &world.store.entity);
-    let (account_row, store_row, order_row) = (encode_row(account), encode_row(store), encode_row(&*order));
-    meter.count("encode_row/account", 100, || encode_row(black_box(account)));
-    meter.count("decode_row/account", 100, || decode_row::<Account>(black_box(&account_row)).unwrap());
+    let (account_row, store_row, order_row) = (account.encode(), encode_row(store), encode_row(&*order));
+    meter.count("encode_row/account", 100, || black_box(account).encode());
+    meter.count("decode_row/account", 100, || Account::decode(black_box(&account_row)).unwrap());
     meter.count("encode_row/order_5_lines", 100, || encode_row(black_box(&*order)));
     meter.count("decode_row/order_5_lines", 100, || decode_row::<Order>(black_box(&order_row)).unwrap());
     meter.count("encode_row/store_1000_books", 2, || encode_row(black_box(store)));

@@ -17,7 +17,7 @@ use serde_json::json;
 
 /// More than the 128 that are no crowd.
 const CALLERS: usize = 200;
-const SLOW_COMMITS: [&str; 2] = ["--commit-delay", "20ms"];
+const SLOW_COMMITS: [&str; 4] = ["--commit-delay", "20ms", "--engine-delay-max", "1ms"];
 
 fn ask(conn: &mut Conn, path: &str, body: &serde_json::Value) -> Response {
     conn.send(&request("POST", path, &[], body.to_string().as_bytes())).unwrap();

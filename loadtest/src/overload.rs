@@ -59,8 +59,9 @@ pub(crate) struct OverloadArgs {
     /// How long capacity is measured, and the low rate.
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     calm: Duration,
-    /// Connections of the open loop: as many requests may be under way.
-    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=15_000))]
+    /// Connections of the open loop: as many requests may be under way. With fewer than the server serves within its
+    /// --engine-delay-max it refuses nobody, and requests pile up before the connections instead.
+    #[arg(long, default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..=15_000))]
     connections: u32,
     /// Connections of the closed loop that measures the capacity.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=15_000))]

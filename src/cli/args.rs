@@ -162,7 +162,7 @@ struct TransportArgs {
     #[arg(long, env = "BOOKSTORE_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
     write_timeout: Duration,
     /// Time that commands may take in the engine on average, beyond the disk's; what would make it longer gets 503 at once. 0s = never
-    #[arg(long, env = "BOOKSTORE_ENGINE_DELAY_MAX", value_name = "TIME", default_value = "1ms", value_parser = duration)]
+    #[arg(long, env = "BOOKSTORE_ENGINE_DELAY_MAX", value_name = "TIME", default_value = "50ms", value_parser = duration)]
     engine_delay_max: Duration,
 }
 

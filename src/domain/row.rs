@@ -280,7 +280,7 @@ pub(super) mod tests {
 
     /// An account that has everything that an account can have.
     pub(in crate::domain) fn full() -> Account {
-        let key = Some(Key::new(Operation::Payment, "k", []));
+        let key = Key::new(Operation::Payment, "k", []);
         let mut account = Account::new(AccountNo(300));
         account.seq = 9;
         account.secret = Blob([5; 49].into());
@@ -292,13 +292,13 @@ pub(super) mod tests {
         account.revoked = vec![(u64::MAX, 1_700_000_000_000), (3, 0)];
         account.openings.insert(StoreNo(9), "书店".into());
         let hold = |kind, key| Hold { kind, seller: AccountNo(1), amount: 80, key };
-        account.holds.insert(order(1), hold(PayKind::Direct, key));
+        account.holds.insert(order(1), hold(PayKind::Direct, Some(key)));
         account.holds.insert(order(2), hold(PayKind::Platform, None));
         for cause in [CreditCause::Payment, CreditCause::Refund(PayKind::Platform)] {
-            account.credits.insert((order(1), cause), Credit { cause, amount: 8, by: By::Deadline, key });
+            account.credits.insert((order(1), cause), Credit { cause, amount: 8, by: By::Deadline, key: Some(key) });
         }
-        account.refunds.insert(order(3), Refund { buyer: AccountNo(2), amount: 5, key });
-        account.keys = vec![Kept { key: key.unwrap(), at: 1_700_000_000_000 }];
+        account.refunds.insert(order(3), Refund { buyer: AccountNo(2), amount: 5, key: Some(key) });
+        account.keys = vec![Kept { key, at: 1_700_000_000_000 }];
         account
     }
 

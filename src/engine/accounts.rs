@@ -1,11 +1,19 @@
 //! The calls about users, their passwords and their money.
 
+use super::names::Given;
 use super::{COMMAND_BYTES, Credential, Engine, Error, Result, check_id, check_password};
+use crate::actors::Directory;
 use crate::auth::PasswordHash;
 use crate::domain::{
     Account, AccountEvent, AccountMsg, AccountNo, Blob, Cred, EVENT_VERSION, Entity, Fen, OrderMsg, Outcome,
     Persistent, Refusal, Secret, Send,
 };
+
+impl Given for Directory<Account> {
+    fn id(&self, number: u32) -> &str {
+        self.name(number).map_or("", |name| name)
+    }
+}
 
 impl Engine {
     /// Registers a user with balance 0. The password is hashed first, which costs some 25 ms of a core by default; see

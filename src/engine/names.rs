@@ -8,8 +8,7 @@ use dashmap::DashMap;
 use hashbrown::HashTable;
 use tokio::sync::Notify;
 
-use crate::actors::Directory;
-use crate::domain::{Account, AccountNo, StoreNo};
+use crate::domain::{AccountNo, StoreNo};
 use crate::sync::Mutex;
 
 /// Shards of a map. The default is four a core; two cores would make everybody wait for eight locks.
@@ -38,12 +37,6 @@ pub(super) trait Given {
     /// Whether it is this one.
     fn is(&self, number: u32, id: &str) -> bool {
         self.id(number) == id
-    }
-}
-
-impl Given for Directory<Account> {
-    fn id(&self, number: u32) -> &str {
-        self.name(number).map_or("", |name| name)
     }
 }
 

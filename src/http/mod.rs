@@ -159,7 +159,7 @@ impl Default for HttpConfig {
             tls_handshake_timeout: Duration::from_secs(10),
             connections_max: 20_000,
             drain_timeout: Duration::from_secs(10),
-            engine_delay_max: Duration::from_millis(1),
+            engine_delay_max: Duration::from_millis(50),
         }
     }
 }
