@@ -10,16 +10,21 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 
 use crate::Failure;
 use crate::client::{Answer, whole_answer};
-use crate::drive::LATENCY_US_MAX;
+use crate::counts::LATENCY_US_MAX;
 use crate::scenario::Random;
 
 /// Connections that are being made at once: fewer than a server's backlog holds.
@@ -41,11 +46,11 @@ pub(crate) trait Traffic {
     /// Writes the next request into `request`, which is empty.
     fn next(&mut self, now: Instant, request: &mut Vec<u8>) -> Self::Call;
 
-    /// Books an answer.
-    fn answered(&mut self, now: Instant, call: Self::Call, answer: &Answer<'_>) -> Verdict;
+    /// Books an answer to a request that was due at `due`.
+    fn answered(&mut self, due: Instant, now: Instant, call: Self::Call, answer: &Answer<'_>) -> Verdict;
 
     /// Books a request without an answer: it may have been done.
-    fn lost(&mut self, call: Self::Call);
+    fn lost(&mut self, due: Instant, call: Self::Call, kind: &'static str);
 }
 
 /// What an answer means for the figures.
@@ -148,6 +153,8 @@ struct Under<C> {
 struct Connection<C> {
     stream: Option<TcpStream>,
     connected: bool,
+    /// The server said that it closes. Let it be the first: who closes first keeps the port busy for a minute.
+    closing: bool,
     under: Option<Under<C>>,
     /// The request, and how much of it has left.
     request: Vec<u8>,
@@ -174,7 +181,29 @@ pub(crate) struct Generator<T: Traffic> {
     random: Random,
     /// The generator has a core of its own and need not sleep on it.
     spins: bool,
+    alarm: Alarm,
     pub(crate) traffic: T,
+}
+
+/// Ends a wait for sockets to the microsecond, which their system call cannot.
+struct Alarm(OwnedFd);
+
+impl Alarm {
+    const TOKEN: Token = Token(usize::MAX);
+
+    fn new(poll: &Poll) -> Result<Self, Failure> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), Self::TOKEN, Interest::READABLE)?;
+        Ok(Self(timer))
+    }
+
+    /// Goes off once, `after` from now, which must be above zero. An earlier one is forgotten.
+    fn set(&self, after: Duration) -> Result<(), Failure> {
+        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let once = Itimerspec { it_interval: never, it_value: after.try_into()? };
+        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
 }
 
 impl<T: Traffic> Generator<T> {
@@ -186,9 +215,11 @@ impl<T: Traffic> Generator<T> {
         seed: u64,
         spins: bool,
     ) -> Result<Self, Failure> {
+        let poll = Poll::new()?;
+        let alarm = Alarm::new(&poll)?;
         let mut generator = Self {
             address,
-            poll: Poll::new()?,
+            poll,
             events: Events::with_capacity(1_024),
             connections: Vec::with_capacity(connections),
             free: VecDeque::with_capacity(connections),
@@ -198,6 +229,7 @@ impl<T: Traffic> Generator<T> {
             phases: Vec::new(),
             random: Random::new(seed),
             spins,
+            alarm,
             traffic,
         };
         let deadline = Instant::now() + CONNECT_TIME_MAX;
@@ -206,6 +238,7 @@ impl<T: Traffic> Generator<T> {
                 generator.connections.push(Connection {
                     stream: None,
                     connected: false,
+                    closing: false,
                     under: None,
                     request: Vec::new(),
                     sent: 0,
@@ -253,11 +286,14 @@ impl<T: Traffic> Generator<T> {
             };
             self.send_waiting()?;
             let sleep = if self.waiting.is_empty() || self.free.is_empty() { sleep } else { Duration::ZERO };
-            // The system sleeps in whole milliseconds.
+            // The system sleeps in whole milliseconds; the rest is for the alarm.
             let is_short = sleep < Duration::from_millis(2);
             let sleep = match is_short {
-                true if self.spins => Duration::ZERO,
-                true => sleep.min(Duration::from_millis(1)),
+                true if self.spins || sleep.is_zero() => Duration::ZERO,
+                true => {
+                    self.alarm.set(sleep)?;
+                    Duration::from_millis(2)
+                }
                 false => sleep - Duration::from_millis(1),
             };
             self.turn(Some(sleep), closed)?;
@@ -338,12 +374,16 @@ impl<T: Traffic> Generator<T> {
 
     fn happened(&mut self, event: &Event, closed: Option<(usize, usize)>) -> Result<(), Failure> {
         let number = event.token().0;
-        let connection = &self.connections[number];
+        // The alarm has nothing to tell but that it is time.
+        let Some(connection) = self.connections.get(number) else { return Ok(()) };
         if connection.stream.is_none() {
             return Ok(());
         }
         if !connection.connected {
             return self.connected(number, event);
+        }
+        if connection.closing {
+            return self.wait_for_close(number);
         }
         if event.is_writable() && connection.sent < connection.request.len() {
             self.write(number)?;
@@ -381,6 +421,7 @@ impl<T: Traffic> Generator<T> {
         let connection = &mut self.connections[number];
         connection.stream = Some(stream);
         connection.connected = false;
+        connection.closing = false;
         connection.request.clear();
         connection.sent = 0;
         self.connecting += 1;
@@ -450,16 +491,29 @@ impl<T: Traffic> Generator<T> {
         };
         let Some(Under { due, call }) = connection.under.take() else { return Ok(false) };
         self.under_way -= 1;
-        let verdict = self.traffic.answered(now, call, &head.answer(&connection.answer[..end]));
+        let verdict = self.traffic.answered(due.at, now, call, &head.answer(&connection.answer[..end]));
         let (began, figures) = &mut self.phases[due.phase];
         figures.count(Sample { due: due.at - *began, took: now - due.at, verdict });
         if head.close {
-            connection.stream = None;
-            self.open(number)?;
+            connection.closing = true;
+            self.wait_for_close(number)?;
         } else {
             self.free.push_back(number);
         }
         Ok(true)
+    }
+
+    /// Connects anew if the server has closed.
+    fn wait_for_close(&mut self, number: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[number];
+        let Some(stream) = &mut connection.stream else { return Ok(()) };
+        match stream.read(&mut [0; 16]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            _ => {
+                connection.stream = None;
+                self.open(number)
+            }
+        }
     }
 
     /// Gives a connection up, with what is under way on it.
@@ -470,7 +524,7 @@ impl<T: Traffic> Generator<T> {
             Some(Under { due, call }) => {
                 self.under_way -= 1;
                 *self.phases[due.phase].1.wrong.entry(kind).or_default() += 1;
-                self.traffic.lost(call);
+                self.traffic.lost(due.at, call, kind);
             }
             None => self.free.retain(|free| *free != number),
         }
@@ -501,7 +555,7 @@ mod tests {
             self.sent
         }
 
-        fn answered(&mut self, _: Instant, _: u64, answer: &Answer<'_>) -> Verdict {
+        fn answered(&mut self, _: Instant, _: Instant, _: u64, answer: &Answer<'_>) -> Verdict {
             self.answered += 1;
             match answer.status {
                 200 => Verdict::Accepted,
@@ -510,7 +564,7 @@ mod tests {
             }
         }
 
-        fn lost(&mut self, _: u64) {
+        fn lost(&mut self, _: Instant, _: u64, _: &'static str) {
             self.lost += 1;
         }
     }
