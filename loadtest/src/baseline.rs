@@ -7,16 +7,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Failure;
-use crate::document::{LoadShown, SCHEMA};
+use crate::chart::number_text;
+use crate::document::{LoadShown, Point, SCHEMA};
 use crate::report::{Report, to_f64};
 
 /// What is read of an earlier document.
 #[derive(Deserialize)]
 struct Earlier {
-    schema: u32,
     environment: Value,
     load: Value,
     result: EarlierResult,
+    #[serde(default)]
+    percentiles: Vec<Point>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +71,9 @@ pub(crate) struct Comparison {
     pub(crate) changes: Vec<Change>,
     /// What of the load is not the same: then the figures do not compare.
     pub(crate) differences: Vec<String>,
+    /// The earlier curve, for the page.
+    #[serde(skip)]
+    pub(crate) percentiles: Vec<Point>,
 }
 
 impl Comparison {
@@ -94,7 +99,6 @@ impl Comparison {
             None => return Err("not a result of `loadtest run --json`".into()),
         }
         let earlier = Earlier::deserialize(&earlier)?;
-        debug_assert_eq!(earlier.schema, SCHEMA);
         let now = serde_json::to_value(load)?;
         let now_of = serde_json::to_value(result)?;
         let mut differences = Vec::new();
@@ -120,7 +124,7 @@ impl Comparison {
             changes.push(change("p99.9, ms", ms(before.p99_9_us), ms(now.p99_9_us), 1.0, None));
         }
         let commit = earlier.environment["commit"].as_str().map(str::to_owned);
-        Ok(Self { file: String::new(), commit, permitted, changes, differences })
+        Ok(Self { file: String::new(), commit, permitted, changes, differences, percentiles: earlier.percentiles })
     }
 
     /// Nothing is worse by more than was permitted.
@@ -162,7 +166,7 @@ impl fmt::Display for Comparison {
         match self.permitted {
             Some(permitted) if !self.holds() => {
                 let worse: Vec<_> = self.changes.iter().filter(|it| it.is_regression).map(|it| it.what).collect();
-                writeln!(out, "  worse by more than {:.4} %: {}", permitted * 100.0, worse.join("; "))
+                writeln!(out, "  worse by more than {} %: {}", number_text(permitted * 100.0), worse.join("; "))
             }
             _ => Ok(()),
         }
@@ -214,7 +218,7 @@ mod tests {
         assert_eq!(regressions(850.0, 1_000), ["requests/s"]);
         assert_eq!(regressions(850.0, 1_200), ["requests/s", "p99, ms"]);
         let shown = compared(&result(850.0, 1_200), 1, Some(0.1)).to_string();
-        assert!(shown.contains("worse by more than 10.0000 %: requests/s; p99, ms"), "{shown}");
+        assert!(shown.contains("worse by more than 10 %: requests/s; p99, ms"), "{shown}");
         assert!(compared(&result(1.0, 1_000_000), 1, None).holds(), "nothing was permitted or not");
     }
 

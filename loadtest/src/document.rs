@@ -2,7 +2,7 @@
 //! change that would break a reader needs another [`SCHEMA`].
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::args::{LineRange, Load};
 use crate::baseline::Comparison;
@@ -92,7 +92,7 @@ pub(crate) struct OpenShown {
 }
 
 /// A point of the percentile curve.
-#[derive(Serialize, Clone, Copy, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Point {
     /// From 0 to 1.
     pub(crate) quantile: f64,

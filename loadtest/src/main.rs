@@ -40,6 +40,7 @@ mod audit;
 mod bare;
 mod baseline;
 mod calls;
+mod chart;
 mod client;
 mod compare;
 mod counts;
@@ -48,6 +49,7 @@ mod document;
 mod drive;
 mod environment;
 mod generated;
+mod help;
 mod html;
 mod live;
 mod machine;
@@ -73,9 +75,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Load generator for servers that speak the bookstore contract.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, long_about = help::ABOUT, after_long_help = help::MORE)]
 struct Cli {
-    /// Threads of the load generator. They share the cores with the server, so more are seldom better.
+    /// Threads of the load generator. They share the cores with the server, so more are seldom better. An open loop has
+    /// one thread in any case.
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
     #[command(subcommand)]
@@ -85,6 +88,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Load a running server, print the figures, then audit its stock and its money.
+    #[command(after_long_help = help::RUN)]
     Run(run::RunArgs),
     /// Serve the contract's routes with nothing behind them: the ceiling to compare with.
     Bare(bare::BareArgs),
