@@ -10,19 +10,15 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::net::TcpStream;
-use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
 
 use crate::Failure;
+use crate::alarm::Alarm;
 use crate::client::{Answer, whole_answer};
 use crate::counts::LATENCY_US_MAX;
 use crate::scenario::Random;
@@ -183,27 +179,6 @@ pub(crate) struct Generator<T: Traffic> {
     spins: bool,
     alarm: Alarm,
     pub(crate) traffic: T,
-}
-
-/// Ends a wait for sockets to the microsecond, which their system call cannot.
-struct Alarm(OwnedFd);
-
-impl Alarm {
-    const TOKEN: Token = Token(usize::MAX);
-
-    fn new(poll: &Poll) -> Result<Self, Failure> {
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), Self::TOKEN, Interest::READABLE)?;
-        Ok(Self(timer))
-    }
-
-    /// Goes off once, `after` from now, which must be above zero. An earlier one is forgotten.
-    fn set(&self, after: Duration) -> Result<(), Failure> {
-        let never = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let once = Itimerspec { it_interval: never, it_value: after.try_into()? };
-        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
-        Ok(())
-    }
 }
 
 impl<T: Traffic> Generator<T> {

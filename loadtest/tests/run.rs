@@ -5,25 +5,33 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
 const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
 
-/// The server's binary: `BOOKSTORE_TEST_BINARY`, or the one beside this test's, which cargo makes first.
+/// The server's binary: `BOOKSTORE_TEST_BINARY`, or the one beside the tool's. `cargo test --workspace` has made that one
+/// anew; alone, these tests take what is there, and make it only if nothing is.
 fn bookstore() -> PathBuf {
-    if let Some(binary) = std::env::var_os("BOOKSTORE_TEST_BINARY") {
-        // Of the workspace's directory, as for the tests of the server itself.
-        return Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(binary);
-    }
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--quiet", "--package", "bookstore", "--bin", "bookstore"]);
-    let directory = Path::new(LOADTEST).parent().unwrap();
-    if directory.ends_with("release") {
-        command.arg("--release");
-    }
-    assert!(command.status().unwrap().success());
-    directory.join("bookstore")
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+        if let Some(binary) = std::env::var_os("BOOKSTORE_TEST_BINARY") {
+            // Of the workspace's directory, as for the tests of the server itself.
+            return Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(binary);
+        }
+        let directory = Path::new(LOADTEST).parent().unwrap();
+        let binary = directory.join("bookstore");
+        if !binary.exists() {
+            let mut command = Command::new(env!("CARGO"));
+            command.args(["build", "--quiet", "--package", "bookstore", "--bin", "bookstore"]);
+            if directory.ends_with("release") {
+                command.arg("--release");
+            }
+            assert!(command.status().unwrap().success());
+        }
+        binary
+    });
+    BINARY.clone()
 }
 
 /// A directory that goes with its content.
