@@ -13,7 +13,7 @@
 //! - `generated`: a big shop made up by `bookstore load --generate`, and a load on it.
 //! - `drive`: the closed loop: connections that send, wait, and keep count.
 //! - `open`: the open loop: requests leave when they are due, and latency is counted from then.
-//! - `traffic`: what the open loop sends; `alarm`: how it waits to the microsecond.
+//! - `traffic`: what the open loop sends; `alarm`: how it waits to the microsecond; `figures`: what it counts.
 //! - `counts`: what either loop counts; `series`: the same for each second; `live`: the line that tells how it goes.
 //! - `audit`: what stock and balances must be after a run, and whether the server agrees.
 //! - `report`: figures, how they are printed and written as JSON.
@@ -49,6 +49,7 @@ mod crowd;
 mod document;
 mod drive;
 mod environment;
+mod figures;
 mod generated;
 mod help;
 mod html;
