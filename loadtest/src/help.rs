@@ -40,8 +40,7 @@ Examples:
                                              latency at 5,000 requests/s, as a page
   loadtest run --json now.json --baseline before.json --fail-on-regression 10%
                                              exit status 1 if it got worse
-  loadtest compare --server target/release/bookstore
-                                             beside a server that does nothing
+  loadtest compare                           beside a bare server, PostgreSQL, Redis, axum
 `loadtest run --help` tells the mixes and what the report holds.";
 
 /// What `run` does and what its report holds.
