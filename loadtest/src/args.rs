@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use serde::Serialize;
 
-/// What one operation of a connection is.
+use crate::mix::Mix;
+
+/// What is done with an order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Scenario {
@@ -60,36 +62,100 @@ pub(crate) struct Pace {
     pub(crate) duration: Duration,
 }
 
-/// The shape of the load: flags that `run`, `compare` and `snapshot-p99` share.
-#[derive(Args, Clone)]
+/// The shape of the load: flags that all subcommands share which load a server. What is not given of people, stores,
+/// books and lines is as the mix has it.
+#[derive(Clone)]
 pub(crate) struct Load {
+    pub(crate) mix: Mix,
+    /// Time before the measured time.
+    pub(crate) warmup: Duration,
+    pub(crate) buyers: u32,
+    pub(crate) stores: u32,
+    /// In each store.
+    pub(crate) books: u32,
+    pub(crate) lines: LineRange,
+    pub(crate) connection: ConnectionMode,
+    pub(crate) seed: u64,
+    /// Requests carry an `Idempotency-Key`.
+    pub(crate) keys: bool,
+    pub(crate) timeout: Duration,
+}
+
+/// The flags behind [`Load`].
+#[derive(Args)]
+#[command(next_help_heading = "The load")]
+struct LoadFlags {
+    /// Who buys what where.
+    #[arg(long, value_enum, default_value = "reference")]
+    mix: Mix,
     /// Time before the measured time: its requests count for the audit, not for the figures.
     #[arg(long, default_value = "2s", value_parser = parse_duration)]
-    pub(crate) warmup: Duration,
-    /// Users who buy. A server limits the pending orders of one user: long new-order runs need more of them.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) buyers: u32,
-    /// Stores, each with an owner of its own.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) stores: u32,
-    /// Books in each store.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) books: u32,
-    /// Lines of an order, from..to, both included; or one number.
-    #[arg(long, default_value = "1..10", value_parser = parse_lines)]
-    pub(crate) lines: LineRange,
+    warmup: Duration,
+    /// Users who buy, if not as many as the mix has. A server limits the pending orders of one user: long new-order
+    /// runs need more of them.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    buyers: Option<u32>,
+    /// Stores, each with an owner of its own, if not as many as the mix has.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    stores: Option<u32>,
+    /// Books in each store, if not as many as the mix has.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    books: Option<u32>,
+    /// Lines of an order, FROM..TO, both included, or one number; 1..10 in every mix.
+    #[arg(long, value_parser = parse_lines)]
+    lines: Option<LineRange>,
     /// Whether connections are kept or made anew for each request.
     #[arg(long, value_enum, default_value = "kept")]
-    pub(crate) connection: ConnectionMode,
+    connection: ConnectionMode,
     /// Seed of the pseudo-random orders: the same seed makes the same orders.
     #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    seed: u64,
     /// Send no `Idempotency-Key`: then a request whose answer is lost is not sent again, and nobody knows its outcome.
     #[arg(long = "no-keys", action = clap::ArgAction::SetFalse)]
-    pub(crate) keys: bool,
+    keys: bool,
     /// How long after the measured time answers are waited for; what is still open then counts as outcome unknown.
     #[arg(long, default_value = "30s", value_parser = parse_duration)]
-    pub(crate) timeout: Duration,
+    timeout: Duration,
+}
+
+impl From<LoadFlags> for Load {
+    fn from(flags: LoadFlags) -> Self {
+        let LoadFlags { mix, warmup, buyers, stores, books, lines, connection, seed, keys, timeout } = flags;
+        let shape = mix.shape();
+        Self {
+            mix,
+            warmup,
+            buyers: buyers.unwrap_or(shape.buyers),
+            stores: stores.unwrap_or(shape.stores),
+            books: books.unwrap_or(shape.books),
+            lines: lines.unwrap_or(shape.lines),
+            connection,
+            seed,
+            keys,
+            timeout,
+        }
+    }
+}
+
+impl Args for Load {
+    fn augment_args(command: Command) -> Command {
+        LoadFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        LoadFlags::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for Load {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        LoadFlags::from_arg_matches(matches).map(Self::from)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 /// A whole number with a unit: `ms`, `s`, `m` or `h`.
@@ -110,6 +176,19 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         .filter(|ms| *ms <= 365 * 24 * 3_600_000)
         .map(Duration::from_millis)
         .ok_or_else(|| format!("`{text}` is too long"))
+}
+
+/// A rate such as `5000/s`, in requests a second.
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix("/s").ok_or_else(|| format!("`{text}` must be N/s, requests a second"))?;
+    // More than any generator sends; keeps the gaps between them above a nanosecond.
+    positive(number).and_then(|rate| if rate <= 1e8 { Ok(rate) } else { Err(format!("`{text}` is too much")) })
+}
+
+/// A share such as `10%`, as a number: 0.1.
+pub(crate) fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').ok_or_else(|| format!("`{text}` must be N%"))?;
+    positive(number).map(|percent| percent / 100.0)
 }
 
 /// A number above 0.
@@ -150,6 +229,29 @@ mod tests {
     fn positive_numbers() {
         assert_eq!(positive("1.5"), Ok(1.5));
         assert!(["0", "-1", "x", "inf", "NaN", ""].iter().all(|wrong| positive(wrong).is_err()));
+    }
+
+    #[test]
+    fn rates_and_shares_have_their_unit() {
+        assert_eq!(parse_rate("5000/s"), Ok(5_000.0));
+        assert_eq!(parse_rate("0.5/s"), Ok(0.5));
+        assert!(["5000", "5000/m", "0/s", "/s", "1e9/s", "NaN/s"].iter().all(|wrong| parse_rate(wrong).is_err()));
+        assert_eq!(parse_percent("10%"), Ok(0.1));
+        assert!(["10", "0%", "-1%", "%"].iter().all(|wrong| parse_percent(wrong).is_err()));
+    }
+
+    #[test]
+    fn flags_replace_what_the_mix_has() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            load: Load,
+        }
+        let load = |flags: &[&str]| <Cli as clap::Parser>::try_parse_from([&["x"], flags].concat()).unwrap().load;
+        let all = |load: Load| (load.buyers, load.stores, load.books, load.lines.max);
+        assert_eq!(all(load(&[])), (10, 4, 100, 10));
+        assert_eq!(all(load(&["--mix", "catalogue", "--books", "7", "--lines", "3"])), (100, 4, 7, 3));
+        assert!(!load(&["--no-keys"]).keys && load(&[]).keys);
     }
 
     #[test]

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::Failure;
-use crate::scenario::{Api, Plan, User};
+use crate::api::Api;
+use crate::calls::Call;
+use crate::scenario::{Plan, User};
 
 /// How long an audit waits for orders that are confirmed by themselves.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(60);
@@ -52,6 +54,28 @@ impl Tally {
             to_platform: false,
             shipped: zeros(),
             shipped_unknown: zeros(),
+        }
+    }
+
+    /// It was answered 200.
+    pub(crate) fn acknowledged(&mut self, call: Call) {
+        match call {
+            Call::Order(index) => self.ordered[index] += 1,
+            Call::Payment(index, _) | Call::ToPlatform(index, _) => self.paid[index] += 1,
+            Call::Refund(index, _) => self.refunded[index] += 1,
+            Call::Shipping(index, _) => self.shipped[index] += 1,
+            Call::Status(..) | Call::Look(_) => {}
+        }
+    }
+
+    /// It was perhaps done.
+    pub(crate) fn unknown(&mut self, call: Call) {
+        match call {
+            Call::Order(index) => self.ordered_unknown[index] += 1,
+            Call::Payment(index, _) | Call::ToPlatform(index, _) => self.paid_unknown[index] += 1,
+            Call::Refund(index, _) => self.refunded_unknown[index] += 1,
+            Call::Shipping(index, _) => self.shipped_unknown[index] += 1,
+            Call::Status(..) | Call::Look(_) => {}
         }
     }
 }

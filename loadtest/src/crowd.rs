@@ -19,15 +19,15 @@ use mio::{Events, Interest, Poll, Token};
 use serde::Serialize;
 
 use crate::Failure;
-use crate::args::{Load, parse_duration, positive};
-use crate::audit::{self, AuditReport};
+use crate::args::{Load, Scenario, parse_duration, positive};
+use crate::audit::{self, AuditReport, Tally};
 use crate::machine;
 use crate::open::{Figures, Generator, Pace};
 use crate::pinned::Pinning;
 use crate::report::{Judged, Latency, to_f64, write_audit, write_json};
 use crate::scenario::Plan;
 use crate::server::{ServerArgs, TemporaryDirectory, scrape};
-use crate::traffic::Paid;
+use crate::traffic::Shop;
 
 /// Connections made before the server is given time to take them: fewer than its backlog holds.
 const CONNECTED_AT_ONCE: usize = 128;
@@ -89,7 +89,8 @@ pub(crate) async fn measure(args: &CrowdArgs) -> Result<bool, Failure> {
     let directory = TemporaryDirectory::new(&args.temp_dir)?;
     let server = pinning.start(&args.server, &directory.path().join("data"), &[], args.start_timeout).await?;
     let plan = Arc::new(Plan::set_up(server.target.clone(), &args.load).await?);
-    let traffic = Paid::new(Arc::clone(&plan), args.load.seed);
+    let tally = Tally::new(plan.orders.len());
+    let traffic = Shop::new(Arc::clone(&plan), Scenario::Paid, args.load.seed, tally);
     let address = server.target.address;
     let connections = args.connections as usize;
     let mut others = Generator::connect(address, connections, traffic, args.load.seed, pinning.is_apart())?;
@@ -109,7 +110,7 @@ pub(crate) async fn measure(args: &CrowdArgs) -> Result<bool, Failure> {
     let (idle, slow) = (crowd.part(), slow.part());
     others.settle(args.load.timeout)?;
 
-    let audit = audit::audit(&plan, &others.traffic.tally).await?;
+    let audit = audit::audit(&plan, &others.traffic.ledger).await?;
     let cost = bytes_before.zip(bytes_after).filter(|_| args.idle > 0);
     let idle_bytes = cost.map(|(before, after)| to_f64(after.saturating_sub(before)) / f64::from(args.idle));
     let report = Report::new(

@@ -11,13 +11,14 @@ use serde_json::json;
 use tokio::process::Command;
 
 use crate::Failure;
+use crate::api::Api;
 use crate::args::{Load, Pace, Scenario, parse_duration};
 use crate::client::Target;
 use crate::drive::drive;
 use crate::market::Market;
 use crate::report::write_json;
 use crate::run::conclude;
-use crate::scenario::{Api, Book, Plan, Random, STOCK_AT_START, Store, User};
+use crate::scenario::{Book, Plan, Random, STOCK_AT_START, Store, User};
 use crate::server::{Server, ServerArgs, TemporaryDirectory};
 
 /// What `load --generate` gives everybody.

@@ -4,15 +4,20 @@
 //!
 //! # Layout
 //!
-//! - `args`: what the command line's words mean (durations, ranges, the flags several subcommands share).
+//! - `args`: what the command line's words mean (durations, rates, the flags several subcommands share).
+//! - `mix`: who buys what where: the named mixes.
 //! - `client`: a lean HTTP/1.1 client; the client's CPU comes out of the same cores as the server's.
-//! - `scenario`: the people, stores, books and ready-made requests of one run, and the set-up over HTTP.
+//! - `api`: the calls of set-up and audit, each answer looked at.
+//! - `scenario`: the people, stores, books and ready-made requests of one run; `setup`: how they come about over HTTP.
+//! - `calls`: the requests of a load, and which one follows which.
 //! - `generated`: a big shop made up by `bookstore load --generate`, and a load on it.
 //! - `drive`: the closed loop: connections that send, wait, and keep count.
 //! - `open`: the open loop: requests leave when they are due, and latency is counted from then.
-//! - `traffic`: what the open loop sends.
+//! - `traffic`: what the open loop sends; `alarm`: how it waits to the microsecond; `figures`: what it counts.
+//! - `counts`: what either loop counts; `series`: the same for each second; `live`: the line that tells how it goes.
 //! - `audit`: what stock and balances must be after a run, and whether the server agrees.
 //! - `report`: figures, how they are printed and written as JSON.
+//! - `document`: the whole result of `run`; `environment`, `baseline`: parts of it; `html`, `chart`: the page made of it.
 //! - `machine`: cores, CPU time of a process, the cost of a disk sync.
 //! - `bare`: the ceiling: hyper and JSON with no bookstore behind it.
 //! - `server`: servers that are started as children, and their temporary directories.
@@ -29,23 +34,38 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod alarm;
+mod api;
 mod args;
 mod audit;
 mod bare;
+mod baseline;
+mod calls;
+mod chart;
 mod client;
 mod compare;
+mod counts;
 mod crowd;
+mod document;
 mod drive;
+mod environment;
+mod figures;
 mod generated;
+mod help;
+mod html;
+mod live;
 mod machine;
 mod market;
+mod mix;
 mod open;
 mod overload;
 mod pinned;
 mod report;
 mod run;
 mod scenario;
+mod series;
 mod server;
+mod setup;
 mod snapshot;
 mod traffic;
 
@@ -57,9 +77,10 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Load generator for servers that speak the bookstore contract.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, long_about = help::ABOUT, after_long_help = help::MORE)]
 struct Cli {
-    /// Threads of the load generator. They share the cores with the server, so more are seldom better.
+    /// Threads of the load generator. They share the cores with the server, so more are seldom better. An open loop has
+    /// one thread in any case.
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
     #[command(subcommand)]
@@ -69,6 +90,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Load a running server, print the figures, then audit its stock and its money.
+    #[command(after_long_help = help::RUN)]
     Run(run::RunArgs),
     /// Serve the contract's routes with nothing behind them: the ceiling to compare with.
     Bare(bare::BareArgs),

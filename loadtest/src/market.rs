@@ -9,9 +9,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::Failure;
+use crate::api::Api;
 use crate::audit::AuditReport;
 use crate::client::Target;
-use crate::scenario::{Api, Random, User, run_prefix};
+use crate::scenario::{Random, User, run_prefix};
 
 /// Between two steps: now and then, so that the load is measured and not this.
 const PAUSE: Duration = Duration::from_millis(20);

@@ -7,19 +7,20 @@
 //!
 //! What is sent, and what an answer means, is a [`Traffic`].
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hdrhistogram::Histogram;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::Failure;
+use crate::alarm::Alarm;
 use crate::client::{Answer, whole_answer};
-use crate::drive::LATENCY_US_MAX;
+use crate::figures::micros;
+pub(crate) use crate::figures::{Figures, Sample, Verdict};
 use crate::scenario::Random;
 
 /// Connections that are being made at once: fewer than a server's backlog holds.
@@ -41,22 +42,11 @@ pub(crate) trait Traffic {
     /// Writes the next request into `request`, which is empty.
     fn next(&mut self, now: Instant, request: &mut Vec<u8>) -> Self::Call;
 
-    /// Books an answer.
-    fn answered(&mut self, now: Instant, call: Self::Call, answer: &Answer<'_>) -> Verdict;
+    /// Books an answer to a request that was due at `due`.
+    fn answered(&mut self, due: Instant, now: Instant, call: Self::Call, answer: &Answer<'_>) -> Verdict;
 
     /// Books a request without an answer: it may have been done.
-    fn lost(&mut self, call: Self::Call);
-}
-
-/// What an answer means for the figures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Done.
-    Accepted,
-    /// 503 with `Retry-After`: nothing was done, come back later.
-    Refused,
-    /// Anything else; it should not be there. The text is its kind.
-    Wrong(&'static str),
+    fn lost(&mut self, due: Instant, call: Self::Call, kind: &'static str);
 }
 
 /// When requests are sent.
@@ -66,68 +56,6 @@ pub(crate) enum Pace {
     Closed { connections: usize },
     /// This many requests a second are due, at random moments (a Poisson process), answered or not.
     Open { per_second: f64 },
-}
-
-/// One request's way: when it was due, how long until its answer, and what it was.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sample {
-    /// Since the phase began.
-    pub(crate) due: Duration,
-    pub(crate) took: Duration,
-    pub(crate) verdict: Verdict,
-}
-
-/// What was counted of the requests that were due in one phase.
-pub(crate) struct Figures {
-    /// How long requests were sent for.
-    pub(crate) time: Duration,
-    pub(crate) due: u64,
-    /// µs from the moment a request was due to its answer.
-    pub(crate) accepted_us: Histogram<u64>,
-    /// The same for those that were refused.
-    pub(crate) refused_us: Histogram<u64>,
-    /// µs that requests left after they were due although a connection was free: the generator's own fault.
-    pub(crate) late_us: Histogram<u64>,
-    /// Requests that found no free connection when they were due.
-    pub(crate) waited: u64,
-    /// Requests that were never sent, because too many waited.
-    pub(crate) dropped: u64,
-    /// Everything that should not be there, by kind.
-    pub(crate) wrong: BTreeMap<&'static str, u64>,
-    /// Every request, in the order of their answers, if they were wanted.
-    pub(crate) samples: Option<Vec<Sample>>,
-}
-
-impl Figures {
-    fn new(time: Duration, with_samples: bool) -> Result<Self, Failure> {
-        let histogram = || Histogram::new_with_bounds(1, LATENCY_US_MAX, 3);
-        Ok(Self {
-            time,
-            due: 0,
-            accepted_us: histogram()?,
-            refused_us: histogram()?,
-            late_us: histogram()?,
-            waited: 0,
-            dropped: 0,
-            wrong: BTreeMap::new(),
-            samples: with_samples.then(Vec::new),
-        })
-    }
-
-    fn count(&mut self, sample: Sample) {
-        match sample.verdict {
-            Verdict::Accepted => self.accepted_us.saturating_record(micros(sample.took)),
-            Verdict::Refused => self.refused_us.saturating_record(micros(sample.took)),
-            Verdict::Wrong(kind) => *self.wrong.entry(kind).or_default() += 1,
-        }
-        if let Some(samples) = &mut self.samples {
-            samples.push(sample);
-        }
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A request that is due.
@@ -148,6 +76,8 @@ struct Under<C> {
 struct Connection<C> {
     stream: Option<TcpStream>,
     connected: bool,
+    /// The server said that it closes. Let it be the first: who closes first keeps the port busy for a minute.
+    closing: bool,
     under: Option<Under<C>>,
     /// The request, and how much of it has left.
     request: Vec<u8>,
@@ -174,6 +104,7 @@ pub(crate) struct Generator<T: Traffic> {
     random: Random,
     /// The generator has a core of its own and need not sleep on it.
     spins: bool,
+    alarm: Alarm,
     pub(crate) traffic: T,
 }
 
@@ -186,9 +117,11 @@ impl<T: Traffic> Generator<T> {
         seed: u64,
         spins: bool,
     ) -> Result<Self, Failure> {
+        let poll = Poll::new()?;
+        let alarm = Alarm::new(&poll)?;
         let mut generator = Self {
             address,
-            poll: Poll::new()?,
+            poll,
             events: Events::with_capacity(1_024),
             connections: Vec::with_capacity(connections),
             free: VecDeque::with_capacity(connections),
@@ -198,6 +131,7 @@ impl<T: Traffic> Generator<T> {
             phases: Vec::new(),
             random: Random::new(seed),
             spins,
+            alarm,
             traffic,
         };
         let deadline = Instant::now() + CONNECT_TIME_MAX;
@@ -206,6 +140,7 @@ impl<T: Traffic> Generator<T> {
                 generator.connections.push(Connection {
                     stream: None,
                     connected: false,
+                    closing: false,
                     under: None,
                     request: Vec::new(),
                     sent: 0,
@@ -253,11 +188,14 @@ impl<T: Traffic> Generator<T> {
             };
             self.send_waiting()?;
             let sleep = if self.waiting.is_empty() || self.free.is_empty() { sleep } else { Duration::ZERO };
-            // The system sleeps in whole milliseconds.
+            // The system sleeps in whole milliseconds; the rest is for the alarm.
             let is_short = sleep < Duration::from_millis(2);
             let sleep = match is_short {
-                true if self.spins => Duration::ZERO,
-                true => sleep.min(Duration::from_millis(1)),
+                true if self.spins || sleep.is_zero() => Duration::ZERO,
+                true => {
+                    self.alarm.set(sleep)?;
+                    Duration::from_millis(2)
+                }
                 false => sleep - Duration::from_millis(1),
             };
             self.turn(Some(sleep), closed)?;
@@ -338,12 +276,16 @@ impl<T: Traffic> Generator<T> {
 
     fn happened(&mut self, event: &Event, closed: Option<(usize, usize)>) -> Result<(), Failure> {
         let number = event.token().0;
-        let connection = &self.connections[number];
+        // The alarm has nothing to tell but that it is time.
+        let Some(connection) = self.connections.get(number) else { return Ok(()) };
         if connection.stream.is_none() {
             return Ok(());
         }
         if !connection.connected {
             return self.connected(number, event);
+        }
+        if connection.closing {
+            return self.wait_for_close(number);
         }
         if event.is_writable() && connection.sent < connection.request.len() {
             self.write(number)?;
@@ -381,6 +323,7 @@ impl<T: Traffic> Generator<T> {
         let connection = &mut self.connections[number];
         connection.stream = Some(stream);
         connection.connected = false;
+        connection.closing = false;
         connection.request.clear();
         connection.sent = 0;
         self.connecting += 1;
@@ -450,16 +393,29 @@ impl<T: Traffic> Generator<T> {
         };
         let Some(Under { due, call }) = connection.under.take() else { return Ok(false) };
         self.under_way -= 1;
-        let verdict = self.traffic.answered(now, call, &head.answer(&connection.answer[..end]));
+        let verdict = self.traffic.answered(due.at, now, call, &head.answer(&connection.answer[..end]));
         let (began, figures) = &mut self.phases[due.phase];
         figures.count(Sample { due: due.at - *began, took: now - due.at, verdict });
         if head.close {
-            connection.stream = None;
-            self.open(number)?;
+            connection.closing = true;
+            self.wait_for_close(number)?;
         } else {
             self.free.push_back(number);
         }
         Ok(true)
+    }
+
+    /// Connects anew if the server has closed.
+    fn wait_for_close(&mut self, number: usize) -> Result<(), Failure> {
+        let connection = &mut self.connections[number];
+        let Some(stream) = &mut connection.stream else { return Ok(()) };
+        match stream.read(&mut [0; 16]) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            _ => {
+                connection.stream = None;
+                self.open(number)
+            }
+        }
     }
 
     /// Gives a connection up, with what is under way on it.
@@ -470,7 +426,7 @@ impl<T: Traffic> Generator<T> {
             Some(Under { due, call }) => {
                 self.under_way -= 1;
                 *self.phases[due.phase].1.wrong.entry(kind).or_default() += 1;
-                self.traffic.lost(call);
+                self.traffic.lost(due.at, call, kind);
             }
             None => self.free.retain(|free| *free != number),
         }
@@ -501,7 +457,7 @@ mod tests {
             self.sent
         }
 
-        fn answered(&mut self, _: Instant, _: u64, answer: &Answer<'_>) -> Verdict {
+        fn answered(&mut self, _: Instant, _: Instant, _: u64, answer: &Answer<'_>) -> Verdict {
             self.answered += 1;
             match answer.status {
                 200 => Verdict::Accepted,
@@ -510,7 +466,7 @@ mod tests {
             }
         }
 
-        fn lost(&mut self, _: u64) {
+        fn lost(&mut self, _: Instant, _: u64, _: &'static str) {
             self.lost += 1;
         }
     }

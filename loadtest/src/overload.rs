@@ -14,15 +14,15 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::Failure;
-use crate::args::{Load, parse_duration, positive};
-use crate::audit::{self, AuditReport};
+use crate::args::{Load, Scenario, parse_duration, positive};
+use crate::audit::{self, AuditReport, Tally};
 use crate::machine::{self, Look, Machine, Watch};
 use crate::open::{Figures, Generator, Pace, Sample, Verdict};
 use crate::pinned::Pinning;
 use crate::report::{Judged, Latency, to_f64, write_audit, write_json};
 use crate::scenario::Plan;
 use crate::server::{ServerArgs, TemporaryDirectory};
-use crate::traffic::Paid;
+use crate::traffic::Shop;
 
 /// Between the phases, so that none begins with what the one before has left to do.
 const REST: Duration = Duration::from_millis(500);
@@ -99,7 +99,8 @@ pub(crate) async fn measure(args: &OverloadArgs) -> Result<bool, Failure> {
     let server = pinning.start(&args.server, &data, &first, args.start_timeout).await?;
     let plan = Arc::new(Plan::set_up(server.target.clone(), &args.load).await?);
     let watch = Watch::start(server.pid);
-    let traffic = Paid::new(Arc::clone(&plan), args.load.seed);
+    let tally = Tally::new(plan.orders.len());
+    let traffic = Shop::new(Arc::clone(&plan), Scenario::Paid, args.load.seed, tally);
     let (connections, closed) = (args.connections as usize, args.closed_connections as usize);
     let generator = Generator::connect(
         server.target.address,
@@ -112,7 +113,7 @@ pub(crate) async fn measure(args: &OverloadArgs) -> Result<bool, Failure> {
     let phases = run.all()?;
     let Run { watch, generator, ends, .. } = run;
     let looks = watch.end();
-    let audit = audit::audit(&plan, &generator.traffic.tally).await?;
+    let audit = audit::audit(&plan, &generator.traffic.ledger).await?;
     let report = Report::new(args, machine, pinning, &generator, phases, &ends, looks, audit);
     print!("{report}");
     write_json(args.json.as_deref(), &report)?;
@@ -142,7 +143,7 @@ struct Span {
 struct Run<'a> {
     args: &'a OverloadArgs,
     watch: Watch,
-    generator: Generator<Paid>,
+    generator: Generator<Shop<Tally>>,
     ends: Vec<Span>,
 }
 
@@ -273,7 +274,7 @@ impl Report {
         args: &OverloadArgs,
         machine: Machine,
         pinning: Pinning,
-        generator: &Generator<Paid>,
+        generator: &Generator<Shop<Tally>>,
         phases: Phases,
         spans: &[Span],
         looks: Vec<Look>,

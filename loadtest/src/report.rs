@@ -11,7 +11,10 @@ use serde::Serialize;
 use crate::Failure;
 use crate::args::{ConnectionMode, Pace, Scenario};
 use crate::audit::AuditReport;
-use crate::drive::Measured;
+use crate::calls::Route;
+use crate::counts::Measured;
+use crate::mix::Mix;
+use crate::scenario::Plan;
 
 /// Latencies of one route, in µs.
 #[derive(Serialize, Clone, Debug)]
@@ -36,23 +39,24 @@ impl Latency {
     }
 }
 
+impl Latency {
+    /// p50, p99, p99.9 and the longest, in ms.
+    pub(crate) fn ms(&self) -> [f64; 4] {
+        [self.p50_us, self.p99_us, self.p99_9_us, self.max_us].map(|us| to_f64(us) / 1e3)
+    }
+}
+
 impl fmt::Display for Latency {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |us: u64| Duration::from_micros(us).as_secs_f64() * 1e3;
-        write!(
-            out,
-            "p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms, max {:.2} ms",
-            ms(self.p50_us),
-            ms(self.p99_us),
-            ms(self.p99_9_us),
-            ms(self.max_us)
-        )
+        let [p50, p99, p99_9, max] = self.ms();
+        write!(out, "p50 {p50:.2} ms, p99 {p99:.2} ms, p99.9 {p99_9:.2} ms, max {max:.2} ms")
     }
 }
 
 /// All that a run found.
 #[derive(Serialize, Clone, Debug)]
 pub(crate) struct Report {
+    pub(crate) mix: Mix,
     pub(crate) scenario: Scenario,
     pub(crate) connections: u32,
     pub(crate) connection: ConnectionMode,
@@ -63,9 +67,10 @@ pub(crate) struct Report {
     pub(crate) operations_per_second: f64,
     pub(crate) requests: u64,
     pub(crate) requests_per_second: f64,
-    pub(crate) new_order: Option<Latency>,
-    pub(crate) payment: Option<Latency>,
-    pub(crate) refund: Option<Latency>,
+    /// Of all requests that were answered 200.
+    pub(crate) latency: Option<Latency>,
+    /// The same by route.
+    pub(crate) routes: BTreeMap<Route, Latency>,
     /// By code or kind, warm-up included.
     pub(crate) errors: BTreeMap<String, u64>,
     /// User and system time of the server, if its process is known.
@@ -78,29 +83,29 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(
         pace: Pace,
-        connection: ConnectionMode,
+        plan: &Plan,
         scenario: Scenario,
         measured: &Measured,
         audit: Option<AuditReport>,
     ) -> Self {
         let seconds = measured.window.as_secs_f64();
-        let counts = &measured.counts;
         let per_request = |cpu: Option<Duration>| {
-            cpu.filter(|_| counts.requests > 0).map(|cpu| ratio(cpu.as_secs_f64() * 1e6, counts.requests))
+            cpu.filter(|_| measured.requests > 0).map(|cpu| ratio(cpu.as_secs_f64() * 1e6, measured.requests))
         };
+        let of_route = |route: Route| Some((route, Latency::of(&measured.routes_us[route as usize])?));
         Self {
+            mix: plan.mix,
             scenario,
             connections: pace.connections,
-            connection,
+            connection: plan.mode,
             seconds,
-            operations: counts.operations,
-            operations_per_second: to_f64(counts.operations) / seconds,
-            requests: counts.requests,
-            requests_per_second: to_f64(counts.requests) / seconds,
-            new_order: Latency::of(&counts.new_order_us),
-            payment: Latency::of(&counts.payment_us),
-            refund: Latency::of(&counts.refund_us),
-            errors: counts.errors.clone(),
+            operations: measured.operations,
+            operations_per_second: to_f64(measured.operations) / seconds,
+            requests: measured.requests,
+            requests_per_second: to_f64(measured.requests) / seconds,
+            latency: measured.all_us().as_ref().and_then(Latency::of),
+            routes: Route::ALL.into_iter().filter_map(of_route).collect(),
+            errors: measured.errors.clone(),
             server_cpu_us_per_request: per_request(measured.server_cpu),
             client_cpu_us_per_request: per_request(measured.client_cpu),
             audit,
@@ -111,26 +116,62 @@ impl Report {
     pub(crate) fn sound(&self) -> bool {
         self.operations > 0 && self.audit.as_ref().is_none_or(AuditReport::agrees)
     }
-}
 
-impl fmt::Display for Report {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.scenario {
+    /// What an operation is, for people.
+    pub(crate) fn what(&self) -> &'static str {
+        match self.scenario {
             Scenario::Paid => "paid orders",
             Scenario::NewOrder => "orders",
             Scenario::Refunded => "refunded orders",
             Scenario::Shipped => "shipped orders",
-        };
+        }
+    }
+
+    /// A report of nothing, to be filled by tests.
+    #[cfg(test)]
+    pub(crate) fn empty(scenario: Scenario) -> Self {
+        Self {
+            mix: Mix::Reference,
+            scenario,
+            connections: 1,
+            connection: ConnectionMode::Kept,
+            seconds: 1.0,
+            operations: 1,
+            operations_per_second: 1.0,
+            requests: 1,
+            requests_per_second: 1.0,
+            latency: None,
+            routes: BTreeMap::new(),
+            errors: BTreeMap::new(),
+            server_cpu_us_per_request: None,
+            client_cpu_us_per_request: None,
+            audit: None,
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             out,
-            "{}: {:.0} {what}/s ({:.0} requests/s) over {:.1} s, {} connections",
-            self.scenario, self.operations_per_second, self.requests_per_second, self.seconds, self.connections
+            "{} mix, {}: {} {}/s ({} requests/s) over {:.1} s, {} connections{}",
+            self.mix,
+            self.scenario,
+            thousands(self.operations_per_second.round() as u64),
+            self.what(),
+            thousands(self.requests_per_second.round() as u64),
+            self.seconds,
+            self.connections,
+            if self.connection == ConnectionMode::Kept { "" } else { ", a new one for each request" }
         )?;
-        let routes = [("new_order", &self.new_order), ("payment", &self.payment), ("refund", &self.refund)];
-        for (route, latency) in routes {
-            if let Some(latency) = latency {
-                writeln!(out, "  {route:<9} {latency}")?;
-            }
+        let head = ["requests", "p50 ms", "p99 ms", "p99.9 ms", "max ms"];
+        let [count, p50, p99, p99_9, max] = head;
+        writeln!(out, "  {:<20} {count:>12} {p50:>9} {p99:>9} {p99_9:>9} {max:>9}", "answered 200")?;
+        let all = self.latency.iter().filter(|_| self.routes.len() > 1).map(|latency| ("all", latency));
+        for (name, latency) in self.routes.iter().map(|(route, latency)| (route.name(), latency)).chain(all) {
+            let [p50, p99, p99_9, max] = latency.ms();
+            let count = thousands(latency.count);
+            writeln!(out, "  {name:<20} {count:>12} {p50:>9.2} {p99:>9.2} {p99_9:>9.2} {max:>9.2}")?;
         }
         for (whose, cpu) in [("server", self.server_cpu_us_per_request), ("client", self.client_cpu_us_per_request)] {
             if let Some(us) = cpu {
@@ -141,7 +182,7 @@ impl fmt::Display for Report {
             writeln!(out, "  errors    none")?;
         }
         for (kind, count) in &self.errors {
-            writeln!(out, "  errors    {kind}: {count}{}", hint(kind))?;
+            writeln!(out, "  errors    {kind}: {}{}", thousands(*count), hint(kind))?;
         }
         match &self.audit {
             None => writeln!(out, "  audit     not wanted"),
@@ -231,6 +272,19 @@ fn ratio(sum: f64, count: u64) -> f64 {
     sum / to_f64(count)
 }
 
+/// With a comma at every thousand.
+pub(crate) fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Counts of a run lie far below 2^53, where every integer has an exact float.
 pub(crate) fn to_f64(count: u64) -> f64 {
     count as f64
@@ -247,6 +301,12 @@ mod tests {
         assert_eq!(spread(&[3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
         assert_eq!(spread(&[4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
         assert_eq!(Spread { median: 2.0, min: 1.0, max: 3.0 }.show(1), "2.0 (1.0 to 3.0)");
+    }
+
+    #[test]
+    fn thousands_have_commas() {
+        let shown = [0, 999, 1_000, 12_345_678].map(thousands);
+        assert_eq!(shown, ["0", "999", "1,000", "12,345,678"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The people, stores, books and ready-made requests of one run, and the set-up over HTTP.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,14 +8,16 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::args::{ConnectionMode, Load};
-use crate::client::{self, Client, Headers, Target};
+use crate::calls::{Call, Route};
+use crate::client::{self, Headers, Target};
+use crate::live::Live;
+use crate::mix::{Mix, Operation};
+use crate::setup::{set_up, wait_for_search};
 
 /// Copies of each book at the start: more than any run sells.
 pub(crate) const STOCK_AT_START: i64 = 1_000_000_000_000;
 /// What all buyers together get, in fen. A server bounds the sum of all deposits below 2^62: some 4,600 runs.
 const FUNDS_ALL_BUYERS: i64 = 1_000_000_000_000_000;
-/// Ready-made orders; connections pick from them at random.
-const ORDERS_PREPARED: usize = 1_024;
 /// Most copies of a book that a line asks for.
 const COUNT_MAX: u64 = 5;
 /// Length of an order id in bytes: a hyphenated UUID.
@@ -54,6 +57,12 @@ pub(crate) struct Book {
     pub(crate) price_fen: i64,
     /// Copies on the shelf when the load begins.
     pub(crate) stock: i64,
+}
+
+impl Book {
+    pub(crate) fn title(&self) -> String {
+        format!("The title of {}", self.id)
+    }
 }
 
 /// One order that can be sent as it stands, and what it takes from whom.
@@ -119,6 +128,11 @@ pub(crate) struct Plan {
     to_platform: Vec<Prepared>,
     /// For each store the request that ships an order, with room for the order id.
     shippings: Vec<Prepared>,
+    /// For each buyer the request that asks for the status of an order, the same.
+    statuses: Vec<Prepared>,
+    /// Requests that only look, ready as they are.
+    looks: Vec<(Route, Vec<u8>)>,
+    pub(crate) mix: Mix,
     /// Whether requests carry an idempotency key.
     pub(crate) keys: bool,
     /// Makes keys different from those of other runs on the same server.
@@ -129,6 +143,11 @@ pub(crate) struct Plan {
 impl Plan {
     /// Registers everybody, opens and fills the stores, funds the buyers, prepares the requests.
     pub(crate) async fn set_up(target: Target, load: &Load) -> Result<Self, Failure> {
+        Self::set_up_shown(target, load, &Arc::default()).await
+    }
+
+    /// The same; `live` is told how far it has come.
+    pub(crate) async fn set_up_shown(target: Target, load: &Load, live: &Arc<Live>) -> Result<Self, Failure> {
         if load.lines.max > load.books as usize {
             return Err(format!("an order of {} lines needs as many books", load.lines.max).into());
         }
@@ -143,24 +162,18 @@ impl Plan {
             stock: STOCK_AT_START,
         };
         let books: Vec<Book> = (0..load.books).map(book).collect();
-        let mut api = Api::new(target.clone());
-        let mut stores = Vec::new();
-        for number in 0..load.stores {
-            let mut store = Store {
+        let stores = (0..load.stores)
+            .map(|number| Store {
                 id: format!("{prefix}-store-{number}"),
                 owner: user("seller", number),
                 books: books.iter().map(|book| Book { id: book.id.clone(), ..*book }).collect(),
-            };
-            fill_store(&mut api, &mut store).await?;
-            stores.push(store);
-        }
-        let mut buyers = Vec::new();
-        for number in 0..load.buyers {
-            let mut buyer = user("buyer", number);
-            api.enrol(&mut buyer).await?;
-            buyer.balance_fen = FUNDS_ALL_BUYERS / i64::from(load.buyers);
-            api.add_funds(&buyer, buyer.balance_fen).await?;
-            buyers.push(buyer);
+            })
+            .collect();
+        let balance_fen = FUNDS_ALL_BUYERS / i64::from(load.buyers);
+        let buyers = (0..load.buyers).map(|number| User { balance_fen, ..user("buyer", number) }).collect();
+        let (stores, buyers) = set_up(&target, live, stores, buyers).await?;
+        if load.mix == Mix::Browse {
+            wait_for_search(&target, &stores).await?;
         }
         Ok(Self::new(target, load, stores, buyers, random))
     }
@@ -177,26 +190,36 @@ impl Plan {
             refunds: Vec::new(),
             to_platform: Vec::new(),
             shippings: Vec::new(),
+            statuses: Vec::new(),
+            looks: Vec::new(),
+            mix: load.mix,
             keys: load.keys,
             run: ns_since_1970() as u64 ^ u64::from(std::process::id()).rotate_right(16),
             orders_sent: AtomicU64::new(0),
         };
-        plan.orders = (0..ORDERS_PREPARED).map(|_| plan.prepare_order(load, &mut random)).collect();
+        plan.orders = (0..load.mix.orders_prepared()).map(|_| plan.prepare_order(load, &mut random)).collect();
+        for (route, path, body) in load.mix.looks(&mut random, &plan.stores, &plan.buyers) {
+            let request = client::post(&plan.target, plan.mode, path, Headers::default(), body.to_string().as_bytes());
+            plan.looks.push((route, request));
+        }
         plan.prepare_on_orders();
         plan
     }
 
     fn prepare_on_orders(&mut self) {
-        let prepare = |path: &str| self.buyers.iter().map(|buyer| self.prepare_on_order(path, buyer)).collect();
-        let (payments, refunds) = (prepare("/buyer/payment"), prepare("/buyer/refund_order"));
-        let to_platform = prepare("/buyer/pay_to_platform");
+        let prepare =
+            |path: &str, keys| self.buyers.iter().map(|buyer| self.prepare_on_order(path, buyer, keys)).collect();
+        let payments = prepare("/buyer/payment", self.keys);
+        let refunds = prepare("/buyer/refund_order", self.keys);
+        let to_platform = prepare("/buyer/pay_to_platform", self.keys);
+        let statuses = prepare("/buyer/query_order_status", false);
         self.shippings = self.stores.iter().map(|store| self.prepare_shipping(store)).collect();
-        (self.payments, self.refunds, self.to_platform) = (payments, refunds, to_platform);
+        (self.payments, self.refunds, self.to_platform, self.statuses) = (payments, refunds, to_platform, statuses);
     }
 
     fn prepare_order(&self, load: &Load, random: &mut Random) -> PreparedOrder {
-        let buyer = random.index(self.buyers.len());
-        let store = random.index(self.stores.len());
+        let buyer = load.mix.buyer(random, self.buyers.len());
+        let store = load.mix.store(random, self.stores.len());
         let shelf = &self.stores[store].books;
         let span = load.lines.max - load.lines.min + 1;
         let count = load.lines.min + random.index(span);
@@ -216,11 +239,11 @@ impl Plan {
         }
     }
 
-    fn prepare_on_order(&self, path: &str, buyer: &User) -> Prepared {
+    fn prepare_on_order(&self, path: &str, buyer: &User, keys: bool) -> Prepared {
         let room = "0".repeat(ORDER_ID_BYTES);
         let (id, password) = (json!(buyer.id), json!(buyer.password));
         let body = format!(r#"{{"user_id":{id},"password":{password},"order_id":"{room}"}}"#);
-        Prepared::new(&self.target, self.mode, path, None, self.keys, &body)
+        Prepared::new(&self.target, self.mode, path, None, keys, &body)
     }
 
     fn prepare_shipping(&self, store: &Store) -> Prepared {
@@ -230,9 +253,50 @@ impl Plan {
         Prepared::new(&self.target, self.mode, "/seller/ship", Some(&store.owner.token), false, &body)
     }
 
-    /// Writes a prepared order into `request`, which is reused from call to call. Each has a key of its own: who does not
-    /// hear of it may send the same bytes again.
-    pub(crate) fn order_request(&self, index: usize, request: &mut Vec<u8>) {
+    /// What comes next; `last` is the order that was placed last.
+    pub(crate) fn next(&self, random: &mut Random, last: Option<(usize, OrderId)>) -> Call {
+        match (self.mix.operation(random), last) {
+            (Operation::Order, _) => Call::Order(random.index(self.orders.len())),
+            (Operation::Status, Some((index, order_id))) => Call::Status(index, order_id),
+            (Operation::Status | Operation::Look, _) => Call::Look(random.index(self.looks.len())),
+        }
+    }
+
+    /// Where a call goes.
+    pub(crate) fn route(&self, call: Call) -> Route {
+        match call {
+            Call::Order(_) => Route::NewOrder,
+            Call::Payment(..) => Route::Payment,
+            Call::ToPlatform(..) => Route::PayToPlatform,
+            Call::Refund(..) => Route::RefundOrder,
+            Call::Shipping(..) => Route::Ship,
+            Call::Status(..) => Route::QueryOrderStatus,
+            Call::Look(index) => self.looks[index].0,
+        }
+    }
+
+    /// Writes a request into `request`, which is reused from call to call. Each order has a key of its own, and what is
+    /// about an order has the order's id for a key: who does not hear of it may send the same bytes again. Shipping has
+    /// no key: once it is done it is refused.
+    pub(crate) fn write(&self, call: Call, request: &mut Vec<u8>) {
+        let buyer = |index: usize| self.orders[index].buyer;
+        match call {
+            Call::Order(index) => self.write_order(index, request),
+            Call::Payment(index, order_id) => fill_in(&self.payments[buyer(index)], &order_id, request),
+            Call::ToPlatform(index, order_id) => fill_in(&self.to_platform[buyer(index)], &order_id, request),
+            Call::Refund(index, order_id) => fill_in(&self.refunds[buyer(index)], &order_id, request),
+            Call::Status(index, order_id) => fill_in(&self.statuses[buyer(index)], &order_id, request),
+            Call::Shipping(index, order_id) => {
+                fill_in(&self.shippings[self.orders[index].store], &order_id, request);
+            }
+            Call::Look(index) => {
+                request.clear();
+                request.extend_from_slice(&self.looks[index].1);
+            }
+        }
+    }
+
+    fn write_order(&self, index: usize, request: &mut Vec<u8>) {
         let number = self.orders_sent.fetch_add(1, Ordering::Relaxed);
         let mut key = [b'0'; KEY_BYTES];
         for (at, byte) in key.iter_mut().enumerate().take(32) {
@@ -241,26 +305,6 @@ impl Plan {
         }
         self.orders[index].request.write(&key, request);
     }
-
-    /// Writes the request that pays `order_id` into `request`, as above; its key is that id.
-    pub(crate) fn payment_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        fill_in(&self.payments[buyer], order_id, request);
-    }
-
-    /// As the payment, for the refund of `order_id`.
-    pub(crate) fn refund_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        fill_in(&self.refunds[buyer], order_id, request);
-    }
-
-    /// Writes the request that pays `order_id` to the platform into `request`, as above.
-    pub(crate) fn platform_request(&self, buyer: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        fill_in(&self.to_platform[buyer], order_id, request);
-    }
-
-    /// Writes the request that ships `order_id` into `request`. It has no key: once it is done it is refused.
-    pub(crate) fn shipping_request(&self, store: usize, order_id: &OrderId, request: &mut Vec<u8>) {
-        fill_in(&self.shippings[store], order_id, request);
-    }
 }
 
 /// Writes a request about an order, whose id is its key and its last field: behind it come a quote and a brace.
@@ -268,122 +312,6 @@ fn fill_in(prepared: &Prepared, order_id: &OrderId, request: &mut Vec<u8>) {
     prepared.write(order_id, request);
     let start = request.len() - ORDER_ID_BYTES - 2;
     request[start..start + ORDER_ID_BYTES].copy_from_slice(order_id);
-}
-
-async fn fill_store(api: &mut Api, store: &mut Store) -> Result<(), Failure> {
-    api.enrol(&mut store.owner).await?;
-    api.create_store(&store.owner, &store.id).await?;
-    for book in &store.books {
-        let info = json!({
-            "id": book.id, "title": format!("The title of {}", book.id), "price": book.price_fen,
-            "author": "An author", "tags": ["load"], "pages": 321,
-        });
-        api.add_book(&store.owner, &store.id, &info, book.stock).await?;
-    }
-    Ok(())
-}
-
-/// Calls of which each must succeed: set-up and audit.
-pub(crate) struct Api {
-    target: Target,
-    client: Client,
-}
-
-impl Api {
-    pub(crate) fn new(target: Target) -> Self {
-        let client = Client::new(target.address, ConnectionMode::Kept);
-        Self { target, client }
-    }
-
-    /// Posts `body` and gives the answer's JSON; anything but 200 in status and body is an error.
-    pub(crate) async fn call(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Value, Failure> {
-        match self.ask(path, token, body).await? {
-            (200, value) => Ok(value),
-            (status, value) => Err(format!("{path}: status {status}: {value}").into()),
-        }
-    }
-
-    /// Posts `body` and gives status and JSON of the answer; that the body says another code is an error.
-    pub(crate) async fn ask(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<(u16, Value), Failure> {
-        let headers = Headers { token, key: None };
-        let request = client::post(&self.target, ConnectionMode::Kept, path, headers, body.to_string().as_bytes());
-        let answer = self.client.exchange(&request).await.map_err(|error| format!("{path}: {error}"))?;
-        let shown = String::from_utf8_lossy(answer.body);
-        let value: Value = serde_json::from_slice(answer.body).map_err(|error| format!("{path}: {error}: {shown}"))?;
-        if value["code"] != answer.status {
-            return Err(format!("{path}: status {}, but the body says {shown}", answer.status).into());
-        }
-        Ok((answer.status, value))
-    }
-
-    /// Registers a user and logs him in.
-    pub(crate) async fn enrol(&mut self, user: &mut User) -> Result<(), Failure> {
-        self.call("/auth/register", None, &json!({"user_id": user.id, "password": user.password})).await?;
-        self.log_in(user).await
-    }
-
-    /// Opens a store.
-    pub(crate) async fn create_store(&mut self, owner: &User, store_id: &str) -> Result<(), Failure> {
-        let body = json!({"user_id": owner.id, "store_id": store_id});
-        self.call("/seller/create_store", Some(&owner.token), &body).await.map(drop)
-    }
-
-    /// Lists a book.
-    pub(crate) async fn add_book(
-        &mut self,
-        owner: &User,
-        store_id: &str,
-        info: &Value,
-        stock: i64,
-    ) -> Result<(), Failure> {
-        let body = json!({"user_id": owner.id, "store_id": store_id, "book_info": info, "stock_level": stock});
-        self.call("/seller/add_book", Some(&owner.token), &body).await.map(drop)
-    }
-
-    /// Logs a user in and keeps his token.
-    pub(crate) async fn log_in(&mut self, user: &mut User) -> Result<(), Failure> {
-        let body = json!({"user_id": user.id, "password": user.password, "terminal": "loadtest"});
-        let answer = self.call("/auth/login", None, &body).await?;
-        let token = answer["token"].as_str().ok_or("login answered without a token")?;
-        if token.bytes().any(|byte| byte.is_ascii_control()) {
-            return Err("login answered a token that no header can carry".into());
-        }
-        user.token = token.to_owned();
-        Ok(())
-    }
-
-    /// Puts money in.
-    pub(crate) async fn add_funds(&mut self, user: &User, fen: i64) -> Result<(), Failure> {
-        let body = json!({"user_id": user.id, "password": user.password, "add_value": fen});
-        self.call("/buyer/add_funds", None, &body).await.map(drop)
-    }
-
-    /// What a user has, in fen.
-    pub(crate) async fn balance(&mut self, user: &User) -> Result<i64, Failure> {
-        let body = json!({"user_id": user.id, "password": user.password});
-        self.number("/buyer/query_balance", &body, "balance").await
-    }
-
-    /// Copies of a book on the shelf.
-    pub(crate) async fn stock(&mut self, store: &Store, book_id: &str) -> Result<i64, Failure> {
-        let body = json!({"user_id": store.owner.id, "store_id": store.id, "book_id": book_id});
-        self.number("/buyer/check_stock_level", &body, "stock_level").await
-    }
-
-    async fn number(&mut self, path: &str, body: &Value, field: &str) -> Result<i64, Failure> {
-        let answer = self.call(path, None, body).await?;
-        answer[field].as_i64().ok_or_else(|| format!("{path} answered {answer}").into())
-    }
-
-    /// Gets a text page, such as `/metrics`.
-    pub(crate) async fn page(&mut self, path: &str) -> Result<String, Failure> {
-        let request = client::get(&self.target, ConnectionMode::Kept, path);
-        let answer = self.client.exchange(&request).await.map_err(|error| format!("{path}: {error}"))?;
-        if answer.status != 200 {
-            return Err(format!("{path}: status {}", answer.status).into());
-        }
-        Ok(String::from_utf8_lossy(answer.body).into_owned())
-    }
 }
 
 /// Different in each run, so that runs against one server do not meet.
@@ -468,6 +396,9 @@ pub(crate) mod tests {
             refunds: Vec::new(),
             to_platform: Vec::new(),
             shippings: Vec::new(),
+            statuses: Vec::new(),
+            looks: Vec::new(),
+            mix: Mix::Reference,
             keys: true,
             run: 0xabc,
             orders_sent: AtomicU64::new(16),
@@ -478,10 +409,12 @@ pub(crate) mod tests {
 
     #[test]
     fn a_payment_and_a_refund_carry_the_order_id() {
-        let plan = small_plan(Vec::new());
+        let mut plan = small_plan(Vec::new());
         let id: OrderId = *b"01234567-89ab-7cde-8f01-23456789abcd";
         let mut request = b"old".to_vec();
-        plan.payment_request(1, &id, &mut request);
+        plan.orders =
+            vec![PreparedOrder { buyer: 1, store: 0, lines: Vec::new(), total_fen: 0, request: Prepared::default() }];
+        plan.write(Call::Payment(0, id), &mut request);
         let text = String::from_utf8(request.clone()).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let value: Value = serde_json::from_str(body).unwrap();
@@ -492,9 +425,16 @@ pub(crate) mod tests {
         assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
         assert!(head.contains("\r\nidempotency-key: 01234567-89ab-7cde-8f01-23456789abcd\r\n"), "{head}");
         assert!(head.starts_with("POST /buyer/payment "), "{head}");
-        plan.refund_request(1, &id, &mut request);
-        let refund = String::from_utf8(request).unwrap();
-        assert_eq!(refund, text.replace("/buyer/payment ", "/buyer/refund_order "));
+        for (call, path) in
+            [(Call::Refund(0, id), "/buyer/refund_order "), (Call::ToPlatform(0, id), "/buyer/pay_to_platform ")]
+        {
+            plan.write(call, &mut request);
+            assert_eq!(std::str::from_utf8(&request).unwrap(), text.replace("/buyer/payment ", path));
+        }
+        // What only looks needs no key.
+        plan.write(Call::Status(0, id), &mut request);
+        let status = std::str::from_utf8(&request).unwrap();
+        assert!(status.ends_with(body) && !status.contains("idempotency-key"), "{status}");
     }
 
     #[test]
@@ -505,7 +445,7 @@ pub(crate) mod tests {
         plan.orders = vec![PreparedOrder { buyer, store, lines, total_fen, request }];
         let mut request = Vec::new();
         for key in ["0000000000000abc00000000000000100000", "0000000000000abc00000000000000110000"] {
-            plan.order_request(0, &mut request);
+            plan.write(Call::Order(0), &mut request);
             let text = std::str::from_utf8(&request).unwrap();
             assert!(text.contains(&format!("\r\nidempotency-key: {key}\r\n")), "{text}");
         }

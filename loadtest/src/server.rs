@@ -14,8 +14,8 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::{Instant, timeout_at};
 
 use crate::Failure;
+use crate::api::Api;
 use crate::client::Target;
-use crate::scenario::Api;
 
 /// Pause between two looks at `/readyz`.
 const READY_PAUSE: Duration = Duration::from_millis(50);

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::Failure;
 use crate::args::{Load, Pace, Scenario, parse_duration};
+use crate::calls::Route;
 use crate::drive::drive;
 use crate::report::{Report, Spread, to_f64, write_json};
 use crate::run::conclude;
@@ -68,7 +69,7 @@ struct Phase {
 
 impl Phase {
     fn p99_us(&self) -> Option<f64> {
-        self.report.new_order.as_ref().map(|latency| to_f64(latency.p99_us))
+        self.report.routes.get(&Route::NewOrder).map(|latency| to_f64(latency.p99_us))
     }
 }
 

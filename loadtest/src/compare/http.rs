@@ -11,6 +11,7 @@ use super::process::meter;
 use super::table::Sample;
 use crate::Failure;
 use crate::args::{Load, Pace, Scenario};
+use crate::calls::Route;
 use crate::drive::drive;
 use crate::run::conclude;
 use crate::scenario::Plan;
@@ -79,8 +80,8 @@ async fn measure_scenario(
         requests_per_second: report.requests_per_second,
         cpu_us_per_request: report.server_cpu_us_per_request,
         cpu_us_per_operation: cores.map(cpu_us(report.operations_per_second)),
-        p99_us: report.new_order.as_ref().map(|latency| latency.p99_us),
-        payment_p99_us: report.payment.as_ref().map(|latency| latency.p99_us),
+        p99_us: report.routes.get(&Route::NewOrder).map(|latency| latency.p99_us),
+        payment_p99_us: report.routes.get(&Route::Payment).map(|latency| latency.p99_us),
         journal_frames_per_batch: journal.and_then(|(before, after)| after.frames_per_batch_since(before)),
         journal_sync_us: journal.and_then(|(before, after)| after.sync_us_since(before)),
         wrong: report.audit.as_ref().map_or_else(Vec::new, |audit| audit.listed.clone()),

@@ -1,0 +1,192 @@
+//! What a load counts, whichever loop sends it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::Failure;
+use crate::args::Scenario;
+use crate::audit::Tally;
+use crate::calls::{Call, Route};
+use crate::live::Live;
+use crate::machine;
+use crate::scenario::Plan;
+use crate::series::{Second, Series};
+
+/// Latencies above a minute are counted as a minute.
+pub(crate) const LATENCY_US_MAX: u64 = 60_000_000;
+
+/// The measured time; before it is warm-up.
+#[derive(Clone, Copy)]
+pub(crate) struct Window {
+    pub(crate) start: Instant,
+    pub(crate) end: Instant,
+}
+
+impl Window {
+    /// From `warmup` from now on.
+    pub(crate) fn after(warmup: Duration, duration: Duration) -> Self {
+        let start = Instant::now() + warmup;
+        Self { start, end: start + duration }
+    }
+
+    /// Whether `now` lies in it.
+    pub(crate) fn holds(self, now: Instant) -> bool {
+        self.start <= now && now < self.end
+    }
+}
+
+/// What a run measured.
+pub(crate) struct Measured {
+    /// What was acknowledged, warm-up included: the audit's side of the account.
+    pub(crate) tally: Tally,
+    /// Requests of the measured time, whatever the answer.
+    pub(crate) requests: u64,
+    /// Whole operations of the scenario that succeeded in the measured time; mere looks are none.
+    pub(crate) operations: u64,
+    /// µs of what was answered 200, by the number of its route.
+    pub(crate) routes_us: Vec<Histogram<u64>>,
+    /// Everything but success, by code or kind, warm-up included.
+    pub(crate) errors: BTreeMap<String, u64>,
+    pub(crate) series: Vec<Second>,
+    /// The measured time.
+    pub(crate) window: Duration,
+    /// CPU time of the server in the measured time, if its process is known.
+    pub(crate) server_cpu: Option<Duration>,
+    /// CPU time of this process in the measured time.
+    pub(crate) client_cpu: Option<Duration>,
+}
+
+impl Measured {
+    /// µs of everything that was answered 200, whatever its route; `None` if nothing was.
+    pub(crate) fn all_us(&self) -> Option<Histogram<u64>> {
+        let mut routes = self.routes_us.iter().filter(|histogram| !histogram.is_empty());
+        let first = routes.next()?.clone();
+        Some(routes.fold(first, |mut all, histogram| {
+            all += histogram;
+            all
+        }))
+    }
+}
+
+/// What the server said, or did not say.
+pub(crate) enum Outcome {
+    /// Done.
+    Acknowledged,
+    /// Answered with this status: not done, and no trace left.
+    Refused(u16),
+    /// No request reached the server.
+    NotSent,
+    /// Done or not.
+    Unknown,
+}
+
+/// The counts of all connections together. One for all, because a thousand histograms would not fit in a cache;
+/// a lock around it is held for less than 100 ns a request.
+pub(crate) struct Counts {
+    tally: Tally,
+    window: Window,
+    requests: u64,
+    operations: u64,
+    routes_us: Vec<Histogram<u64>>,
+    errors: BTreeMap<String, u64>,
+    series: Series,
+}
+
+impl Counts {
+    pub(crate) fn new(plan: &Plan, scenario: Scenario, window: Window, live: &Arc<Live>) -> Result<Self, Failure> {
+        let mut tally = Tally::new(plan.orders.len());
+        tally.to_platform = scenario == Scenario::Shipped;
+        let histogram = |_| Histogram::new_with_bounds(1, LATENCY_US_MAX, 3);
+        Ok(Self {
+            tally,
+            window,
+            requests: 0,
+            operations: 0,
+            routes_us: Route::ALL.iter().map(histogram).collect::<Result<_, _>>()?,
+            errors: BTreeMap::new(),
+            series: Series::new(window, Arc::clone(live))?,
+        })
+    }
+
+    /// Books what became of a request. `began` is when it was sent, or due; `is_measured` whether it belongs to the
+    /// measured time.
+    pub(crate) fn book(
+        &mut self,
+        (call, route): (Call, Route),
+        outcome: &Outcome,
+        is_measured: bool,
+        (began, now): (Instant, Instant),
+    ) {
+        let us = u64::try_from((now - began).as_micros()).unwrap_or(u64::MAX);
+        let mut latency_us = None;
+        match outcome {
+            Outcome::Acknowledged => {
+                self.tally.acknowledged(call);
+                latency_us = Some(us);
+            }
+            Outcome::Unknown => self.tally.unknown(call),
+            Outcome::Refused(code) => self.error(&code.to_string()),
+            Outcome::NotSent => {}
+        }
+        if is_measured || now < self.window.end {
+            self.series.ended(now, latency_us);
+        }
+        if !is_measured {
+            return;
+        }
+        self.requests += u64::from(!matches!(outcome, Outcome::NotSent));
+        if latency_us.is_some() && began >= self.window.start {
+            self.routes_us[route as usize].saturating_record(us);
+        }
+    }
+
+    /// The measured time.
+    pub(crate) fn window(&self) -> Window {
+        self.window
+    }
+
+    /// An operation of the measured time is complete.
+    pub(crate) fn operation_done(&mut self) {
+        self.operations += 1;
+    }
+
+    /// Nobody will hear what became of a request.
+    pub(crate) fn lost(&mut self, call: Call) {
+        self.tally.unknown(call);
+    }
+
+    pub(crate) fn error(&mut self, kind: &str) {
+        *self.errors.entry(kind.to_owned()).or_default() += 1;
+    }
+
+    /// The end, with the CPU times of server and client.
+    pub(crate) fn finish(self, (server_cpu, client_cpu): (Option<Duration>, Option<Duration>)) -> Measured {
+        let Self { tally, window, requests, operations, routes_us, errors, series } = self;
+        Measured {
+            tally,
+            requests,
+            operations,
+            routes_us,
+            errors,
+            series: series.finish(),
+            window: window.end - window.start,
+            server_cpu,
+            client_cpu,
+        }
+    }
+}
+
+/// CPU time of the server and of this process between the window's ends. Sleeps on the thread that calls, which should
+/// be one of its own, so that the samples are not late when others are busy.
+pub(crate) fn cpu_in(window: Window, server_pid: Option<u32>) -> (Option<Duration>, Option<Duration>) {
+    let sample = || (server_pid.and_then(machine::cpu_time), machine::cpu_time(std::process::id()));
+    std::thread::sleep(window.start.saturating_duration_since(Instant::now()));
+    let before = sample();
+    std::thread::sleep(window.end.saturating_duration_since(Instant::now()));
+    let after = sample();
+    let spent = |before: Option<Duration>, after: Option<Duration>| Some(after?.saturating_sub(before?));
+    (spent(before.0, after.0), spent(before.1, after.1))
+}

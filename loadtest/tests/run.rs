@@ -1,0 +1,305 @@
+//! `loadtest run` against the real server: each mix in both loops with its audit, the shape of the JSON, the judgement
+//! on a baseline, and the page.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+
+const LOADTEST: &str = env!("CARGO_BIN_EXE_loadtest");
+
+/// The server's binary: `BOOKSTORE_TEST_BINARY`, or the one beside the tool's. `cargo test --workspace` has made that one
+/// anew; alone, these tests take what is there, and make it only if nothing is.
+fn bookstore() -> PathBuf {
+    static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+        if let Some(binary) = std::env::var_os("BOOKSTORE_TEST_BINARY") {
+            // Of the workspace's directory, as for the tests of the server itself.
+            return Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(binary);
+        }
+        let directory = Path::new(LOADTEST).parent().unwrap();
+        let binary = directory.join("bookstore");
+        if !binary.exists() {
+            let mut command = Command::new(env!("CARGO"));
+            command.args(["build", "--quiet", "--package", "bookstore", "--bin", "bookstore"]);
+            if directory.ends_with("release") {
+                command.arg("--release");
+            }
+            assert!(command.status().unwrap().success());
+        }
+        binary
+    });
+    BINARY.clone()
+}
+
+/// A directory that goes with its content.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("loadtest-run-{}-{name}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The real server on an empty directory, killed at the end of the test, however it ends.
+struct Server {
+    child: Child,
+    url: String,
+    files: Directory,
+}
+
+impl Server {
+    fn start(name: &str) -> Self {
+        let files = Directory::new(name);
+        let mut child = Command::new(bookstore())
+            .args(["serve", "--listen", "127.0.0.1:0", "--argon2-memory-kib", "64", "--argon2-iterations", "1"])
+            .args(["--data-dir", &files.file("data")])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines
+            .find_map(|line| Some(line.unwrap().split_once("listening on http://")?.1.split(' ').next()?.to_owned()))
+            .unwrap();
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url: format!("http://{address}"), files }
+    }
+
+    fn run(&self, flags: &[&str]) -> Output {
+        let seconds = if flags.contains(&"--duration") { &[][..] } else { &["--duration", "1s"] };
+        let short = [&["--quiet", "--warmup", "200ms"], seconds].concat();
+        Command::new(LOADTEST).args(["run", "--url", &self.url]).args(short).args(flags).output().unwrap()
+    }
+
+    /// The JSON result of a run that must end well.
+    fn result(&self, name: &str, flags: &[&str]) -> Value {
+        let file = self.files.file(name);
+        let output = self.run(&[flags, &["--json", &file]].concat());
+        assert!(output.status.success(), "{name}: {}", shown(&output));
+        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn shown(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn every_mix_sells_in_both_loops_and_its_audit_agrees() {
+    let server = Server::start("mixes");
+    let small = ["--buyers", "12", "--stores", "5", "--books", "15"];
+    std::thread::scope(|scope| {
+        for mix in ["reference", "uniform", "hot-store", "hot-buyer", "browse", "catalogue"] {
+            let server = &server;
+            scope.spawn(move || {
+                for (kind, flags) in [("closed", ["--connections", "4"]), ("open", ["--rate", "120/s"])] {
+                    let found =
+                        server.result(&format!("{mix}-{kind}"), &[&["--mix", mix], &small[..], &flags].concat());
+                    let result = &found["result"];
+                    assert_eq!((&found["load"]["loop"], &result["mix"]), (&json!(kind), &json!(mix)));
+                    assert!(result["operations"].as_u64().unwrap() > 0, "{mix}: {result}");
+                    assert_eq!((&result["errors"], &result["audit"]["disagreements"]), (&json!({}), &json!(0)));
+                    // Every shelf, the market's, every balance.
+                    assert!(result["audit"]["checked"].as_u64().unwrap() >= 75 + 12 + 5, "{mix}: {result}");
+                    let routes: BTreeSet<&str> =
+                        result["routes"].as_object().unwrap().keys().map(String::as_str).collect();
+                    assert!(routes.is_superset(&BTreeSet::from(["new_order", "payment"])), "{routes:?}");
+                    let looks = ["search", "query_book", "check_stock_level", "query_order_status", "query_balance"];
+                    assert_eq!(routes.is_superset(&BTreeSet::from(looks)), mix == "browse", "{routes:?}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn other_scenarios_and_a_connection_for_each_request_work_in_both_loops() {
+    let server = Server::start("scenarios");
+    for (name, flags) in [("closed", ["--connections", "3"]), ("open", ["--rate", "100/s"])] {
+        let flags = [&flags[..], &["--scenario", "refunded", "--connection", "per-request"]].concat();
+        let found = server.result(name, &flags);
+        assert!(found["result"]["routes"]["refund_order"]["count"].as_u64().unwrap() > 0, "{found}");
+        assert_eq!((&found["result"]["errors"], &found["result"]["connection"]), (&json!({}), &json!("per-request")));
+    }
+}
+
+/// Each path of a document with its type; of a list the element that knows most.
+fn shape(value: &Value, path: &str, out: &mut Vec<String>) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "integer",
+        Value::String(_) => "text",
+        Value::Array(list) => {
+            let nulls = |element: &&Value| {
+                element.as_object().map_or(0, |map| map.values().filter(|value| value.is_null()).count())
+            };
+            if let Some(element) = list.iter().min_by_key(nulls) {
+                shape(element, &format!("{path}[]"), out);
+            }
+            "list"
+        }
+        Value::Object(map) => {
+            map.iter().for_each(|(name, value)| shape(value, &format!("{path}.{name}"), out));
+            "map"
+        }
+    };
+    out.push(format!("{path}: {kind}"));
+}
+
+#[test]
+fn the_json_has_the_promised_shape() {
+    let server = Server::start("shape");
+    let pid = server.child.id().to_string();
+    let flags = ["--rate", "100/s", "--duration", "2s", "--pid", &pid];
+    server.result("first", &flags);
+    let baseline = ["--baseline", &server.files.file("first"), "--fail-on-regression", "999999%"];
+    let found = server.result("second", &[&flags[..], &baseline].concat());
+    assert_eq!(found["schema"], 1, "a change of the shape needs another number, here and in docs/loadtest-json.md");
+    let mut lines = Vec::new();
+    shape(&found, "", &mut lines);
+    lines.sort();
+    // Where git has nothing to tell, there is no commit, and not every kernel tells the processor's name.
+    let told =
+        |line: &String| line.replace("commit: null", "commit: text").replace("processor: null", "processor: text");
+    let lines: Vec<_> = lines.iter().map(told).collect();
+    let promised = include_str!("schema-1.txt");
+    assert_eq!(lines.join("\n"), promised.trim_end(), "the shape of schema 1");
+    let seconds = found["series"].as_array().unwrap();
+    let of_seconds: u64 = seconds.iter().map(|second| second["requests"].as_u64().unwrap()).sum();
+    // What was due in the warm-up may have been answered after it.
+    assert!(of_seconds >= found["result"]["requests"].as_u64().unwrap(), "{found}");
+    let document = include_str!("../../docs/loadtest-json.md");
+    for line in promised.lines() {
+        let name = line.split(':').next().unwrap().rsplit('.').next().unwrap().trim_end_matches("[]");
+        assert!(document.contains(&format!("`{name}`")) || name.is_empty(), "docs/loadtest-json.md lacks {name}");
+    }
+}
+
+#[test]
+fn a_regression_is_named_and_ends_with_status_1() {
+    let server = Server::start("baseline");
+    let before = server.result("before", &["--connections", "4"]);
+    let judged = |requests_per_second: f64, p99_us: u64, flags: &[&str]| {
+        let mut before = before.clone();
+        before["result"]["requests_per_second"] = json!(requests_per_second);
+        before["result"]["latency"]["p99_us"] = json!(p99_us);
+        let file = server.files.file("changed");
+        std::fs::write(&file, before.to_string()).unwrap();
+        let output = server.run(&[&["--connections", "4", "--baseline", &file], flags].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let fail = ["--fail-on-regression", "10%"];
+    let (status, printed) = judged(1e9, 60_000_000, &fail);
+    assert!(status == Some(1) && printed.contains("worse by more than 10 %: requests/s\n"), "{status:?} {printed}");
+    let (status, printed) = judged(0.001, 1, &fail);
+    assert!(status == Some(1) && printed.contains("worse by more than 10 %: p99, ms\n"), "{status:?} {printed}");
+    let (status, printed) = judged(0.001, 60_000_000, &fail);
+    assert!(status == Some(0) && !printed.contains("worse"), "{status:?} {printed}");
+    let (status, printed) = judged(1e9, 1, &[]);
+    assert!(status == Some(0) && printed.contains("baseline"), "{status:?} {printed}");
+    let (status, printed) = judged(0.001, 60_000_000, &["--seed", "2"]);
+    assert!(status == Some(0) && printed.contains("not the same load: seed 2, was 1"), "{status:?} {printed}");
+    std::fs::write(server.files.file("other"), "{}").unwrap();
+    let output = server.run(&["--baseline", &server.files.file("other")]);
+    assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
+}
+
+/// The names of all elements, after a look at whether each is closed where it must be.
+fn elements(page: &str) -> Vec<String> {
+    let (mut open, mut all) = (Vec::new(), Vec::new());
+    let body = page.strip_prefix("<!DOCTYPE html>").unwrap();
+    for piece in body.split('<').skip(1) {
+        let (tag, _) = piece.split_once('>').unwrap();
+        match tag.strip_prefix('/') {
+            Some(name) => assert_eq!(open.pop().as_deref(), Some(name), "closed here"),
+            None => {
+                let name = tag.split([' ', '/']).next().unwrap().to_owned();
+                all.push(name.clone());
+                if !tag.ends_with('/') {
+                    open.push(name);
+                }
+            }
+        }
+    }
+    assert_eq!(open, [""; 0], "never closed");
+    all
+}
+
+#[test]
+fn the_page_needs_nothing_else_and_holds_the_figures() {
+    let server = Server::start("page");
+    let hostile = Directory::new("<script>alert('&\"1');<");
+    let (html, temp_dir) = (server.files.file("page.html"), hostile.0.to_str().unwrap());
+    let before = ["--json", &server.files.file("before"), "--connections", "4", "--no-audit"];
+    assert!(server.run(&before).status.success());
+    let baseline = ["--baseline", &server.files.file("before")];
+    let found = server.result(
+        "page",
+        &[&["--connections", "4", "--duration", "2s", "--html", &html, "--temp-dir", temp_dir], &baseline[..]].concat(),
+    );
+    let page = std::fs::read_to_string(&html).unwrap();
+    let elements = elements(&page);
+    let count = |name: &str| elements.iter().filter(|element| *element == name).count();
+    // Two sizes of each: throughput, latency, sync, batch, percentiles.
+    assert_eq!((count("svg"), count("script"), count("link"), count("img")), (10, 0, 0, 0));
+    let without_target = page.replace(&server.url, "");
+    for foreign in ["http:", "https:", "url(", "src=", "href=", "@import", "<script"] {
+        assert!(!without_target.contains(foreign), "{foreign}");
+    }
+    assert!(page.contains("&lt;script&gt;alert(&#39;&amp;&quot;1&#39;);&lt;"), "escaped");
+    for second in found["series"].as_array().unwrap() {
+        let number = |name: &str| second[name].as_u64().unwrap();
+        let ms = |name: &str| number(name) as f64 / 1e3;
+        let requests: String = number("requests").to_string();
+        let requests = match requests.len() {
+            0..=3 => requests,
+            length => format!("{},{}", &requests[..length - 3], &requests[length - 3..]),
+        };
+        let row = format!(
+            "<tr><td>{}</td><td class=\"n\">{requests}</td><td class=\"n\">0</td><td class=\"n\">{:.2}</td>",
+            number("second"),
+            ms("p50_us")
+        );
+        assert!(page.contains(&row), "{row}");
+    }
+    for text in ["It agrees.", "Beside the baseline", "new_order", "Disk sync", "prefers-color-scheme: dark"] {
+        assert!(page.contains(text), "{text}");
+    }
+}
+
+#[test]
+fn the_help_explains_itself() {
+    let help = |arguments: &[&str]| String::from_utf8(Command::new(LOADTEST).args(arguments).output().unwrap().stdout);
+    let whole = help(&["--help"]).unwrap();
+    for text in ["Closed and open loop:", "Units:", "Exit status:", "Examples:", "loadtest run --rate 5000/s"] {
+        assert!(whole.contains(text), "{text}");
+    }
+    let run = help(&["run", "--help"]).unwrap();
+    for text in ["hot-store", "catalogue", "--rate <N/s>", "--fail-on-regression <N%>", "docs/loadtest-json.md"] {
+        assert!(run.contains(text), "{text}");
+    }
+}
