@@ -24,7 +24,7 @@ use tokio_postgres::NoTls;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Connections to the database if the command line does not say.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 8;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -83,7 +83,7 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "PATH")]
     axum: Option<PathBuf>,
     /// Its connections to PostgreSQL.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=190))]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=190))]
     axum_pool: u32,
     /// Write everything to this file.
     #[arg(long, value_name = "FILE")]
