@@ -6,6 +6,7 @@
 //! without a gap, over as many segments as it takes. Reading changes nothing. [`Change::carry_out`] never destroys a
 //! byte: what is cut is kept beside the log under a name of its own, before the log changes.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -465,7 +466,8 @@ impl Reader<'_, '_> {
             }
             let next = self.next_batch(at + 1, least)?;
             let Some(end) = self.content_end(at, next.map_or(self.len, |(next, _)| next))? else { break };
-            self.stray_frames(at, end, least, next.map_or(Lsn::MAX, |(_, lsn)| lsn))?;
+            let (limit, below) = next.unwrap_or((self.len, Lsn::MAX));
+            let end = self.stray_frames(at, end, limit.min(end + 4_096), least..below)?;
             let why = match next {
                 Some((next, lsn)) => format!("no valid batch up to byte {next}, where frame {lsn} begins"),
                 None => "no valid batch follows".to_owned(),
@@ -564,15 +566,15 @@ impl Reader<'_, '_> {
         Ok(end)
     }
 
-    /// Single frames in a stretch that is no batch.
-    fn stray_frames(&mut self, from: u64, to: u64, mut least: Lsn, below: Lsn) -> Result<(), LogError> {
+    /// Single frames in a stretch that is no batch; the last one may end with zeros. Gives where it ends, or `content`.
+    fn stray_frames(&mut self, from: u64, mut content: u64, to: u64, mut lsns: Range<Lsn>) -> Result<u64, LogError> {
         let mut bytes = vec![0; (to - from) as usize];
         self.read(from, &mut bytes)?;
         let mut at = 0;
         while at + FRAME_HEADER_MIN_BYTES <= bytes.len() {
             // Most places are ruled out before a checksum is computed.
             let frame = match outline(&bytes[at..]) {
-                Ok((frame, end)) if (least..below).contains(&frame.lsn) => {
+                Ok((frame, end)) if lsns.contains(&frame.lsn) => {
                     decode_frames(&bytes[at..at + end]).next().and_then(Result::ok).map(|frame| (frame, end))
                 }
                 _ => None,
@@ -581,13 +583,14 @@ impl Reader<'_, '_> {
                 Some((frame, end)) if (self.judge)(&frame).is_ok() => {
                     let (offset, epoch, lsn) = (from + at as u64, frame.epoch, frame.lsn);
                     self.add(lsn, lsn, epoch, offset, offset + end as u64, false);
-                    least = lsn + 1;
+                    lsns.start = lsn + 1;
                     at += end;
+                    content = content.max(from + at as u64);
                 }
                 _ => at += 1,
             }
         }
-        Ok(())
+        Ok(content)
     }
 
     fn read(&self, at: u64, buf: &mut [u8]) -> Result<(), LogError> {
