@@ -100,7 +100,10 @@ def measure(args, directory):
         [args.server, "--listen", "127.0.0.1:0", "--data-dir", directory + "/data", *args.server_arg],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        url = re.search(r"http://[^ \n]*", server.stdout.readline())[0]
+        found = next(filter(None, (re.match(r"listening on (http://\S+)", line) for line in server.stdout)), None)
+        if found is None:
+            sys.exit("the server does not listen")
+        url = found[1]
         seconds = args.seconds
         load = subprocess.Popen(
             [args.loadtest, "run", "--url", url, "--warmup", "1s", "--duration", f"{seconds + 3}s", *args.load],
