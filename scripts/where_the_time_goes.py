@@ -24,8 +24,8 @@ import urllib.request
 
 # By the name of the system call, for what happens in the kernel on the runtime's threads.
 CALLS = [
-    ("kernel: socket read", r"_(recvfrom|recvmsg|read|readv)$"),
-    ("kernel: socket write", r"_(sendto|sendmsg|writev)$"),
+    ("kernel: socket read", r"_(recv|recvfrom|recvmsg|read|readv)$"),
+    ("kernel: socket write", r"_(send|sendto|sendmsg|writev)$"),
     # Only mio's waker writes to anything but a socket on these threads.
     ("kernel: wake-ups (futex, eventfd)", r"_(futex|write|sched_yield)$"),
     ("kernel: epoll", r"_epoll_"),
@@ -49,6 +49,8 @@ STAGES = [
     ("runtime: tasks, timers, polling", r"tokio|mio::"),
 ]
 JOURNAL = "journal's thread: write, sync, tell"
+COLD = "orders leave memory for the disk"
+KERNEL = "kernel: interrupts, page faults"
 OTHER = "not told apart"
 
 
@@ -56,8 +58,11 @@ def stage(comm, frames):
     """The stage of a stack, innermost frame first."""
     if comm == "journal":
         return JOURNAL
+    if any(re.search(r"redb|bookstore::cold|engine::(overflow|leaving)", frame) for frame in frames):
+        return COLD
     for frame in frames:
-        if frame.startswith(("__x64_sys_", "__arm64_sys_")):
+        # The last two are the C library's side of the same calls.
+        if frame.startswith(("__x64_sys_", "__arm64_sys_", "__libc_recv", "__send")):
             for name, pattern in CALLS:
                 if re.search(pattern, frame):
                     return name
@@ -66,7 +71,7 @@ def stage(comm, frames):
         for name, pattern in STAGES:
             if re.search(pattern, frame):
                 return name
-    return OTHER
+    return KERNEL if any(frame.startswith(("do_", "asm_", "irqentry_", "entry_")) for frame in frames) else OTHER
 
 
 def samples(text):
@@ -100,7 +105,10 @@ def measure(args, directory):
         [args.server, "--listen", "127.0.0.1:0", "--data-dir", directory + "/data", *args.server_arg],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
-        url = re.search(r"http://[^ \n]*", server.stdout.readline())[0]
+        found = next(filter(None, (re.match(r"listening on (http://\S+)", line) for line in server.stdout)), None)
+        if found is None:
+            sys.exit("the server does not listen")
+        url = found[1]
         seconds = args.seconds
         load = subprocess.Popen(
             [args.loadtest, "run", "--url", url, "--warmup", "1s", "--duration", f"{seconds + 3}s", *args.load],

@@ -111,7 +111,7 @@ struct Turns {
 pub(crate) async fn run(mut flags: Flags) -> Result<(), Failure> {
     let turns = Turns {
         callers: flags.number("callers", 1_024)?,
-        rounds: flags.number("rounds", 3)?,
+        rounds: flags.number("rounds", 4)?,
         seconds: flags.number("seconds", 2.0)?,
         warm_up: flags.number("warm-up", 0.5)?,
     };
@@ -216,7 +216,10 @@ impl Opened {
                 std::fs::copy(file.path(), copy.0.join(file.file_name()))?;
             }
         }
-        let engine = Engine::open(shop::quiet_config(&copy.0, durability)).await?;
+        let mut config = shop::quiet_config(&copy.0, durability);
+        // Orders of one engine would go to the disk while the other is measured.
+        config.limits.resting_orders_max = usize::MAX;
+        let engine = Engine::open(config).await?;
         // Else its index would be built while it is measured.
         engine.search_ready().await?;
         Ok(Opened { engine, _copy: copy })
@@ -256,8 +259,15 @@ async fn grow(dirs: &Dirs<'_>, axis: &Axis, durability: Durability, turns: &Turn
         }
         let (Some(first), Some(engine)) = (engines.get(&small.size), engines.get(&point.size)) else { continue };
         let mut pairs = Vec::new();
-        for _ in 0..turns.rounds {
-            pairs.push((measure(&first.engine, *small, turns).await?, measure(&engine.engine, *point, turns).await?));
+        for round in 0..turns.rounds {
+            // Each is the first of a pair as often as the other.
+            pairs.push(if round % 2 == 0 {
+                let before = measure(&first.engine, *small, turns).await?;
+                (before, measure(&engine.engine, *point, turns).await?)
+            } else {
+                let before = measure(&engine.engine, *point, turns).await?;
+                (measure(&first.engine, *small, turns).await?, before)
+            });
         }
         let ratios =
             |value: fn(&Measured) -> f64| pairs.iter().map(move |(one, two)| value(two) / value(one)).collect();
@@ -279,7 +289,8 @@ async fn grow(dirs: &Dirs<'_>, axis: &Axis, durability: Durability, turns: &Turn
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_unstable_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    values.get(low).zip(values.get(high)).map_or(0.0, |(low, high)| f64::midpoint(*low, *high))
 }
 
 struct Measured {

@@ -67,7 +67,7 @@ search     p50, p99 and p99.9 of a search, bytes of its index, time to rebuild i
 grow       paid orders a second and CPU time of each as the shop grows, each size beside a small one in turns
   --of all|users,stores,hot,lines,history  --durability sync|snapshot (both by default)
   --users 10000,100000,1000000,10000000  --stores 100,4,1000,10000  --lines 1,5,10,100  --orders 0,1000000,4000000
-  --callers 1024  --rounds 3  --seconds 2  --warm-up 0.5
+  --callers 1024  --rounds 4  --seconds 2  --warm-up 0.5
   --build-only     makes the shops and leaves them;  --from DIR  takes those, and makes what is missing
 
 All take --dir DIR: an existing directory on the disk to measure; what is built in it is removed again.
