@@ -108,22 +108,19 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // The bare server gets what a server would get: a thread for each core.
-    let threads = match cli.command {
-        Command::Bare(_) => std::thread::available_parallelism().map_or(1, usize::from),
-        _ => usize::from(cli.threads),
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    match cli.command {
+        // The bare server gets what the service gets: a thread for each core, and many tasks between two looks at the
+        // sockets.
+        Command::Bare(_) => runtime.event_interval(1_024),
+        _ => runtime.worker_threads(usize::from(cli.threads)),
     };
-    let outcome = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .enable_all()
-        .build()
-        .map_err(Failure::from)
-        .and_then(|runtime| {
-            let outcome = runtime.block_on(dispatch(cli.command));
-            // What still sleeps on a thread of its own is not waited for.
-            runtime.shutdown_background();
-            outcome
-        });
+    let outcome = runtime.enable_all().build().map_err(Failure::from).and_then(|runtime| {
+        let outcome = runtime.block_on(dispatch(cli.command));
+        // What still sleeps on a thread of its own is not waited for.
+        runtime.shutdown_background();
+        outcome
+    });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

@@ -37,6 +37,10 @@ const HEADER_SLACK_BYTES: usize = 64 << 10;
 /// what uses it up leaves nothing for the timeouts of the same task.
 const TURN_BYTES_MAX: usize = 64 << 10;
 const TURN_READS_MAX: usize = 32;
+/// After the deadline of a head, so that the runtime looks at the sockets once more. A process that was stopped, with its
+/// machine or by a signal, goes on with all its timers due and nothing known of what came in meanwhile: without this it
+/// cut connections on which a whole request stood waiting.
+const GRACE: Duration = Duration::from_millis(50);
 /// How long a goodbye may take, and how much is read during it.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const LINGER_BYTES_MAX: usize = 16 << 20;
@@ -86,6 +90,8 @@ pub(super) struct Conn {
     opened: Instant,
     /// The deadline of the head that is awaited, in ns since `opened`.
     head_deadline_ns: AtomicU64,
+    /// That deadline has passed, and so has [`GRACE`] since that was seen.
+    is_overdue: AtomicBool,
     outflow: Arc<Outflow>,
 }
 
@@ -101,6 +107,7 @@ impl Conn {
             turn_reads: AtomicUsize::new(0),
             opened: Instant::now(),
             head_deadline_ns: AtomicU64::new(0),
+            is_overdue: AtomicBool::new(false),
             outflow,
         }
     }
@@ -133,6 +140,7 @@ impl Conn {
     fn set_head_deadline(&self, deadline: Instant) {
         let since_open = deadline.saturating_duration_since(self.opened).as_nanos();
         self.head_deadline_ns.store(u64::try_from(since_open).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.is_overdue.store(false, Ordering::Relaxed);
     }
 
     fn begin_turn(&self) {
@@ -180,7 +188,8 @@ impl Future for Due {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.0.head_deadline() { Poll::Ready(()) } else { Poll::Pending }
+        let is_over = self.0.is_overdue.load(Ordering::Relaxed) && Instant::now() >= self.0.head_deadline();
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -345,8 +354,14 @@ async fn drive<C: Future>(
                 }
             }
             let deadline = conn.head_deadline();
-            // A deadline that has passed was of a head that has arrived; the next one cannot be sooner than this.
-            let next = if deadline > now { deadline } else { now + timeout };
+            let next = if deadline > now {
+                deadline
+            } else if !conn.is_overdue.swap(true, Ordering::Relaxed) {
+                now + GRACE
+            } else {
+                // It was of a head that has arrived; the next one cannot be sooner than this.
+                now + timeout
+            };
             alarm.as_mut().reset(next.min(looked + write_timeout).into());
             if alarm.as_mut().poll(cx).is_ready() {
                 cx.waker().wake_by_ref();
