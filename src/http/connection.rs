@@ -430,9 +430,12 @@ mod tests {
         let conn = Arc::new(Conn::new(shared, Caller { peer: None, door: Door::Only }, Arc::default()));
         let mut due = HeadTimer(Arc::clone(&conn)).sleep(Duration::ZERO);
         let mut context = Context::from_waker(Waker::noop());
+        assert!(due.as_mut().poll(&mut context).is_pending(), "a request may stand in the socket");
+        conn.is_overdue.store(true, Ordering::Relaxed);
         assert!(due.as_mut().poll(&mut context).is_ready());
         conn.await_head();
         assert!(due.as_mut().poll(&mut context).is_pending());
+        assert!(!conn.is_overdue.load(Ordering::Relaxed));
         assert!(conn.head_deadline() > Instant::now() + header_timeout / 2);
     }
 }
