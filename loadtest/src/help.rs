@@ -20,6 +20,10 @@ Closed and open loop:
   answered. Latency counts from the moment a request was due, so a pause is in the
   latency of everything that was due in it. It finds out how long a server takes at
   a load that you choose. Choose one below what the closed loop reaches.
+  A request that finds every connection occupied waits for one. What still waits at
+  the end of the measured time is sent after it, for --timeout at most; the rest is
+  never sent: an error, and in the latency of all with the time it had waited
+  (`overload` sends too much anyway: it drops what waits at its end).
 
 Units:
   Durations have one: 500ms, 10s, 2m, 1h. Rates are requests a second: 5000/s. An

@@ -94,6 +94,9 @@ fn tiles(document: &Document) -> String {
         Some(_) => ("audit".to_owned(), "disagrees".to_owned(), "bad"),
         None => ("audit".to_owned(), "not wanted".to_owned(), ""),
     });
+    if let Some(open) = document.open.as_ref().filter(|open| open.dropped > 0) {
+        tiles.push(("never sent".to_owned(), thousands(open.dropped), "bad"));
+    }
     if let Some(baseline) = document.baseline.as_ref().filter(|baseline| baseline.permitted.is_some()) {
         let (text, class) = if baseline.holds() { ("holds", "good") } else { ("worse", "bad") };
         tiles.push(("baseline".to_owned(), text.to_owned(), class));
@@ -359,6 +362,9 @@ fn load_facts(document: &Document) -> Vec<(&'static str, String)> {
                 thousands(open.dropped)
             ),
         ));
+        if let Some(text) = open.never_sent() {
+            facts.push(("Warning", text));
+        }
         if let Some(late) = &open.generator_late {
             facts.push(("Sent late by the generator", late.to_string()));
         }

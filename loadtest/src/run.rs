@@ -19,7 +19,7 @@ use crate::html;
 use crate::live::{Live, Ticker};
 use crate::machine;
 use crate::market::Market;
-use crate::open::{self, Generator};
+use crate::open::{self, Generator, Rest};
 use crate::report::{Latency, Report, to_f64, write_json};
 use crate::scenario::Plan;
 use crate::server::Journal;
@@ -189,7 +189,7 @@ fn drive_open(
     let pace = open::Pace::Open { per_second: rate };
     generator.phase(pace, window.start.saturating_duration_since(Instant::now()), false)?;
     let phase = generator.phase(pace, window.end.saturating_duration_since(Instant::now()), false)?;
-    generator.settle(args.load.timeout)?;
+    generator.settle(args.load.timeout, Rest::Sent)?;
     let figures = generator.figures(phase);
     let open = OpenShown {
         due: figures.due,
@@ -251,6 +251,9 @@ fn print(document: &Document) {
             open.waited_for_a_connection,
             open.dropped
         );
+        if let Some(text) = open.never_sent() {
+            println!("  warning   {text}");
+        }
         if let Some(late) = open.generator_late.as_ref().filter(|late| late.p99_us > LATE_US_MAX) {
             println!("  warning   the generator fell behind its schedule, and that is in the figures: {late}");
         }
