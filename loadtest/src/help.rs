@@ -73,4 +73,6 @@ Examples:
   loadtest run --mix catalogue --books 500   a smaller catalogue
 
 Exit status: 0 all right; 1 nothing sold, the audit disagrees, or worse than the
-baseline by more than --fail-on-regression; 2 it did not run.";
+baseline by more than --fail-on-regression (answers 200 and operations a second, p99
+of all and by route, and 0.1 percentage points of errors); 2 it did not run, or the
+baseline is of another load.";

@@ -265,7 +265,11 @@ fn comparison(baseline: &Comparison) -> String {
         let _ = write!(out, ", commit <code>{}</code>", escape(commit));
     }
     if let Some(permitted) = baseline.permitted {
-        let _ = write!(out, "; worse by {} % at most is permitted", number_text(permitted * 100.0));
+        let _ = write!(
+            out,
+            "; worse by {} % at most is permitted, and 0.1 points more errors",
+            number_text(permitted * 100.0)
+        );
     }
     out.push_str("</p>\n");
     for difference in &baseline.differences {
@@ -276,10 +280,10 @@ fn comparison(baseline: &Comparison) -> String {
         let class = if change.is_regression { "bad" } else { "" };
         let text = if change.is_regression { " worse" } else { "" };
         vec![
-            change.what.to_owned(),
+            change.what.clone(),
             figure(change.now),
             figure(change.before),
-            format!("<span class=\"{class}\">{:+.1} %{text}</span>", change.change * 100.0),
+            format!("<span class=\"{class}\">{}{text}</span>", change.text()),
         ]
     });
     out.push_str(&table(&["", "now", "baseline", "change"], rows));
