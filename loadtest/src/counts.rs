@@ -119,8 +119,9 @@ impl Counts {
         })
     }
 
-    /// Books what became of a request. `began` is when it was sent, or due; `is_measured` whether it belongs to the
-    /// measured time.
+    /// Books what became of a request. `began` is when it was sent, or due; `is_measured` whether it is one of the
+    /// measured time's requests. Its latency belongs to that time if it began in it, whenever it ended: else the longest
+    /// were missing.
     pub(crate) fn book(
         &mut self,
         (call, route): (Call, Route),
@@ -142,11 +143,8 @@ impl Counts {
         if is_measured || now < self.window.end {
             self.series.ended(now, latency_us);
         }
-        if !is_measured {
-            return;
-        }
-        self.requests += u64::from(!matches!(outcome, Outcome::NotSent));
-        if latency_us.is_some() && began >= self.window.start {
+        self.requests += u64::from(is_measured && !matches!(outcome, Outcome::NotSent));
+        if latency_us.is_some() && self.window.holds(began) {
             self.routes_us[route as usize].saturating_record(us);
         }
     }
@@ -212,6 +210,30 @@ pub(crate) fn cpu_in(window: Window, server_pid: Option<u32>) -> (Option<Duratio
 mod tests {
     use super::*;
     use crate::scenario::tests::small_plan;
+
+    #[test]
+    fn a_latency_counts_where_it_began_and_a_request_where_it_ended() {
+        let start = Instant::now();
+        let window = Window { start, end: start + Duration::from_secs(1) };
+        let order = crate::scenario::PreparedOrder {
+            buyer: 0,
+            store: 0,
+            lines: vec![(0, 1)],
+            total_fen: 10,
+            request: crate::scenario::Prepared::of(b"order"),
+        };
+        let mut counts = Counts::new(&small_plan(vec![order]), Scenario::Paid, window, &Arc::default()).unwrap();
+        let (early, late) = (start - Duration::from_millis(5), window.end + Duration::from_millis(700));
+        let (from, to) = (start + Duration::from_millis(300), start + Duration::from_millis(400));
+        for (began, now) in [(early, from), (from, to), (from, late), (window.end, late)] {
+            counts.book((Call::Order(0), Route::NewOrder), &Outcome::Acknowledged, window.holds(now), (began, now));
+        }
+        let measured = counts.finish((None, None));
+        let latency_us = &measured.routes_us[Route::NewOrder as usize];
+        let ms: Vec<u64> = latency_us.iter_recorded().map(|it| it.value_iterated_to() / 10_000).collect();
+        assert_eq!((measured.requests, ms), (2, vec![10, 140]), "the one that was cut off by the end is the longest");
+        assert_eq!(measured.tally.ordered[0], 4);
+    }
 
     #[test]
     fn what_was_never_sent_is_an_error_and_in_the_latency_of_all() {
