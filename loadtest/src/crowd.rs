@@ -22,7 +22,7 @@ use crate::Failure;
 use crate::args::{Load, Scenario, parse_duration, positive};
 use crate::audit::{self, AuditReport, Tally};
 use crate::machine;
-use crate::open::{Figures, Generator, Pace};
+use crate::open::{Figures, Generator, Pace, Rest};
 use crate::pinned::Pinning;
 use crate::report::{Judged, Latency, to_f64, write_audit, write_json};
 use crate::scenario::Plan;
@@ -97,7 +97,7 @@ pub(crate) async fn measure(args: &CrowdArgs) -> Result<bool, Failure> {
     let pace = Pace::Open { per_second: args.rate };
     others.phase(pace, args.load.warmup, false)?;
     let without = others.phase(pace, args.duration, false)?;
-    others.settle(args.load.timeout)?;
+    others.settle(args.load.timeout, Rest::Sent)?;
 
     let bytes_before = machine::resident_bytes(server.pid);
     let crowd = Crowd::gather(address, args.idle as usize, Vec::new())?;
@@ -108,7 +108,7 @@ pub(crate) async fn measure(args: &CrowdArgs) -> Result<bool, Failure> {
     let connected = scrape(&server.target, "bookstore_http_connections").await;
     let body_bytes = scrape(&server.target, "bookstore_body_bytes_in_flight").await;
     let (idle, slow) = (crowd.part(), slow.part());
-    others.settle(args.load.timeout)?;
+    others.settle(args.load.timeout, Rest::Sent)?;
 
     let audit = audit::audit(&plan, &others.traffic.ledger).await?;
     let cost = bytes_before.zip(bytes_after).filter(|_| args.idle > 0);

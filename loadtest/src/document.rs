@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::args::{LineRange, Load};
 use crate::baseline::Comparison;
 use crate::environment::Environment;
-use crate::report::{Latency, Report};
+use crate::report::{Latency, Report, thousands};
 use crate::series::Second;
 
 /// The shape of the document.
@@ -85,10 +85,25 @@ pub(crate) struct OpenShown {
     pub(crate) due: u64,
     /// Those that found every connection occupied; the wait is in their latency.
     pub(crate) waited_for_a_connection: u64,
-    /// Those that were never sent, because too many waited.
+    /// Those that were never sent: still without a connection when the time-out after the measured time had passed, or
+    /// due while too many waited. They are errors, and in the latency of all with what they had waited by then.
     pub(crate) dropped: u64,
     /// How late requests left although a connection was free: the generator's own fault, and in their latency, too.
     pub(crate) generator_late: Option<Latency>,
+}
+
+impl OpenShown {
+    /// What to say if not all was sent.
+    pub(crate) fn never_sent(&self) -> Option<String> {
+        (self.dropped > 0).then(|| {
+            format!(
+                "{} of {} requests were never sent: they count as errors, and in the latency of all with the time they \
+                 had waited when they were given up, so p99 and above may be higher in truth",
+                thousands(self.dropped),
+                thousands(self.due)
+            )
+        })
+    }
 }
 
 /// A point of the percentile curve.
@@ -129,6 +144,13 @@ pub(crate) fn percentiles(all_us: Option<&Histogram<u64>>) -> Vec<Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_was_not_sent_is_warned_of() {
+        let open = |dropped| OpenShown { due: 5_000, waited_for_a_connection: 0, dropped, generator_late: None };
+        assert_eq!(open(0).never_sent(), None);
+        assert!(open(1_234).never_sent().unwrap().starts_with("1,234 of 5,000 requests were never sent"));
+    }
 
     #[test]
     fn the_percentile_curve_goes_on_as_far_as_there_are_values() {

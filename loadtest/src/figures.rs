@@ -41,7 +41,7 @@ pub(crate) struct Figures {
     pub(crate) late_us: Histogram<u64>,
     /// Requests that found no free connection when they were due.
     pub(crate) waited: u64,
-    /// Requests that were never sent, because too many waited.
+    /// Requests that were never sent: given up at the end, or due while too many waited.
     pub(crate) dropped: u64,
     /// Everything that should not be there, by kind.
     pub(crate) wrong: BTreeMap<&'static str, u64>,

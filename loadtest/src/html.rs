@@ -94,6 +94,9 @@ fn tiles(document: &Document) -> String {
         Some(_) => ("audit".to_owned(), "disagrees".to_owned(), "bad"),
         None => ("audit".to_owned(), "not wanted".to_owned(), ""),
     });
+    if let Some(open) = document.open.as_ref().filter(|open| open.dropped > 0) {
+        tiles.push(("never sent".to_owned(), thousands(open.dropped), "bad"));
+    }
     if let Some(baseline) = document.baseline.as_ref().filter(|baseline| baseline.permitted.is_some()) {
         let (text, class) = if baseline.holds() { ("holds", "good") } else { ("worse", "bad") };
         tiles.push(("baseline".to_owned(), text.to_owned(), class));
@@ -262,7 +265,11 @@ fn comparison(baseline: &Comparison) -> String {
         let _ = write!(out, ", commit <code>{}</code>", escape(commit));
     }
     if let Some(permitted) = baseline.permitted {
-        let _ = write!(out, "; worse by {} % at most is permitted", number_text(permitted * 100.0));
+        let _ = write!(
+            out,
+            "; worse by {} % at most is permitted, and 0.1 points more errors",
+            number_text(permitted * 100.0)
+        );
     }
     out.push_str("</p>\n");
     for difference in &baseline.differences {
@@ -273,10 +280,10 @@ fn comparison(baseline: &Comparison) -> String {
         let class = if change.is_regression { "bad" } else { "" };
         let text = if change.is_regression { " worse" } else { "" };
         vec![
-            change.what.to_owned(),
+            change.what.clone(),
             figure(change.now),
             figure(change.before),
-            format!("<span class=\"{class}\">{:+.1} %{text}</span>", change.change * 100.0),
+            format!("<span class=\"{class}\">{}{text}</span>", change.text()),
         ]
     });
     out.push_str(&table(&["", "now", "baseline", "change"], rows));
@@ -359,6 +366,9 @@ fn load_facts(document: &Document) -> Vec<(&'static str, String)> {
                 thousands(open.dropped)
             ),
         ));
+        if let Some(text) = open.never_sent() {
+            facts.push(("Warning", text));
+        }
         if let Some(late) = &open.generator_late {
             facts.push(("Sent late by the generator", late.to_string()));
         }

@@ -3,7 +3,8 @@
 //! Latency is counted from the moment a request was due, so whatever makes it late (the server, its queue, this
 //! generator) is in the figures: nothing is left out because the server was too slow to be asked. One thread waits
 //! for all sockets itself. A request that is due while every connection has one under way waits for a connection; there
-//! is no pipelining. The same connections can also run a closed loop, so that capacity is measured by the same means.
+//! is no pipelining. What still waits when the time is over is sent then, and what cannot be sent has waited until it is
+//! given up. The same connections can also run a closed loop, so that capacity is measured by the same means.
 //!
 //! What is sent, and what an answer means, is a [`Traffic`].
 
@@ -27,8 +28,10 @@ use crate::scenario::Random;
 const CONNECTING_MAX: usize = 256;
 /// How long all connections together may take to come about.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
-/// Requests that may be due and wait for a connection; beyond it they are dropped, and counted.
+/// Requests that may be due and wait for a connection; what is due beyond it is never sent, and counted.
 const WAITING_MAX: usize = 200_000;
+/// Those beyond it are kept together if they were due within this.
+const BEYOND_TIME: Duration = Duration::from_millis(1);
 /// Requests sent between two looks at the sockets, so that no answer waits long for its time to be taken.
 const SENT_AT_ONCE_MAX: usize = 16;
 /// Room for the pieces of an answer.
@@ -47,6 +50,18 @@ pub(crate) trait Traffic {
 
     /// Books a request without an answer: it may have been done.
     fn lost(&mut self, due: Instant, call: Self::Call, kind: &'static str);
+
+    /// Books a request that was due at `due` and had not been sent by `now`, when it was given up.
+    fn never_sent(&mut self, due: Instant, now: Instant);
+}
+
+/// What becomes of requests that still wait for a connection when the last phase is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// They are sent, as long as the patience lasts.
+    Sent,
+    /// They are given up at once: for who sends more than can be done anyway, and wants to rest afterwards.
+    Dropped,
 }
 
 /// When requests are sent.
@@ -65,6 +80,15 @@ struct Due {
     at: Instant,
     /// A connection was free when it was due.
     had_connection: bool,
+}
+
+/// Requests that were due while too many waited.
+struct Beyond {
+    phase: usize,
+    /// When the first and the last of them were due.
+    first: Instant,
+    last: Instant,
+    count: u64,
 }
 
 /// A request under way.
@@ -97,6 +121,8 @@ pub(crate) struct Generator<T: Traffic> {
     /// Those that are not connected yet.
     connecting: usize,
     waiting: VecDeque<Due>,
+    /// What is never sent, until the end, when it is known how long it has waited at least.
+    beyond: Vec<Beyond>,
     /// Requests under way, of whatever phase.
     under_way: usize,
     /// When each phase began, and its figures.
@@ -127,6 +153,7 @@ impl<T: Traffic> Generator<T> {
             free: VecDeque::with_capacity(connections),
             connecting: 0,
             waiting: VecDeque::new(),
+            beyond: Vec::new(),
             under_way: 0,
             phases: Vec::new(),
             random: Random::new(seed),
@@ -202,15 +229,20 @@ impl<T: Traffic> Generator<T> {
         }
     }
 
-    /// Waits for what is under way, at most for `patience`; what has no answer then is lost, and its connection closed.
-    pub(crate) fn settle(&mut self, patience: Duration) -> Result<(), Failure> {
+    /// Sends what was due and waits, if `rest` says so, and waits for what is under way, both together at most for
+    /// `patience`. What is not sent then has waited until then, which is the least that can be said of its latency; what
+    /// has no answer then is lost, and its connection closed.
+    pub(crate) fn settle(&mut self, patience: Duration, rest: Rest) -> Result<(), Failure> {
         let end = Instant::now() + patience;
-        for due in std::mem::take(&mut self.waiting) {
-            self.phases[due.phase].1.dropped += 1;
+        if rest == Rest::Dropped {
+            self.give_up_waiting();
         }
-        while self.under_way > 0 && Instant::now() < end {
-            self.turn(Some(Duration::from_millis(10)), None)?;
+        while (self.under_way > 0 || !self.waiting.is_empty()) && Instant::now() < end {
+            self.send_waiting()?;
+            let may_send = !self.waiting.is_empty() && !self.free.is_empty();
+            self.turn(Some(if may_send { Duration::ZERO } else { Duration::from_millis(10) }), None)?;
         }
+        self.give_up_waiting();
         for number in 0..self.connections.len() {
             if self.connections[number].under.is_some() {
                 self.lose(number, "no answer in time");
@@ -218,6 +250,19 @@ impl<T: Traffic> Generator<T> {
             }
         }
         Ok(())
+    }
+
+    /// Nothing that waits is sent any more.
+    fn give_up_waiting(&mut self) {
+        let now = Instant::now();
+        for due in std::mem::take(&mut self.waiting) {
+            self.phases[due.phase].1.dropped += 1;
+            self.traffic.never_sent(due.at, now);
+        }
+        for Beyond { phase, last, count, .. } in std::mem::take(&mut self.beyond) {
+            self.phases[phase].1.dropped += count;
+            (0..count).for_each(|_| self.traffic.never_sent(last, now));
+        }
     }
 
     /// What a phase counted so far.
@@ -230,10 +275,15 @@ impl<T: Traffic> Generator<T> {
         let figures = &mut self.phases[phase].1;
         figures.due += 1;
         figures.waited += u64::from(!had_connection);
-        if self.waiting.len() >= WAITING_MAX {
-            figures.dropped += 1;
-        } else {
-            self.waiting.push_back(Due { phase, at, had_connection });
+        if self.waiting.len() < WAITING_MAX {
+            return self.waiting.push_back(Due { phase, at, had_connection });
+        }
+        match self.beyond.last_mut() {
+            Some(beyond) if beyond.phase == phase && at.duration_since(beyond.first) < BEYOND_TIME => {
+                beyond.last = at;
+                beyond.count += 1;
+            }
+            _ => self.beyond.push(Beyond { phase, first: at, last: at, count: 1 }),
         }
     }
 
@@ -434,109 +484,4 @@ impl<T: Traffic> Generator<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-
-    use super::*;
-
-    /// Alternates between what is accepted and what is refused, and keeps count.
-    #[derive(Default)]
-    struct Probe {
-        sent: u64,
-        answered: u64,
-        lost: u64,
-    }
-
-    impl Traffic for Probe {
-        type Call = u64;
-
-        fn next(&mut self, _: Instant, request: &mut Vec<u8>) -> u64 {
-            request.extend_from_slice(b"GET / HTTP/1.1\r\n\r\n");
-            self.sent += 1;
-            self.sent
-        }
-
-        fn answered(&mut self, _: Instant, _: Instant, _: u64, answer: &Answer<'_>) -> Verdict {
-            self.answered += 1;
-            match answer.status {
-                200 => Verdict::Accepted,
-                503 if answer.retry_after => Verdict::Refused,
-                _ => Verdict::Wrong("status"),
-            }
-        }
-
-        fn lost(&mut self, _: Instant, _: u64, _: &'static str) {
-            self.lost += 1;
-        }
-    }
-
-    /// A server with a thread for each connection, which answers the n-th request on it with `answers[n % len]`, or
-    /// closes the connection if that is empty.
-    fn server(answers: &'static [&'static str]) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                std::thread::spawn(move || {
-                    let mut piece = [0; 1_024];
-                    for answer in answers.iter().cycle() {
-                        match stream.read(&mut piece) {
-                            Ok(read) if read > 0 && !answer.is_empty() => stream.write_all(answer.as_bytes()).unwrap(),
-                            _ => return,
-                        }
-                    }
-                });
-            }
-        });
-        address
-    }
-
-    const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-    const BUSY: &str = "HTTP/1.1 503 Busy\r\nretry-after: 1\r\ncontent-length: 2\r\n\r\n{}";
-
-    #[test]
-    fn every_request_that_is_due_is_counted_once() {
-        let mut generator = Generator::connect(server(&[OK, BUSY]), 4, Probe::default(), 1, false).unwrap();
-        let open = generator.phase(Pace::Open { per_second: 500.0 }, Duration::from_millis(300), true).unwrap();
-        let closed = generator.phase(Pace::Closed { connections: 2 }, Duration::from_millis(100), false).unwrap();
-        generator.settle(Duration::from_secs(10)).unwrap();
-        for phase in [open, closed] {
-            let figures = generator.figures(phase);
-            let (accepted, refused) = (figures.accepted_us.len(), figures.refused_us.len());
-            assert_eq!(accepted + refused + figures.dropped, figures.due);
-            assert!(accepted > 0 && refused > 0 && figures.wrong.is_empty(), "{accepted} {refused}");
-        }
-        let samples = generator.figures(open).samples.as_ref().unwrap();
-        assert_eq!(samples.len() as u64, generator.figures(open).due);
-        assert_eq!(generator.traffic.sent, generator.traffic.answered);
-    }
-
-    #[test]
-    fn a_request_that_waits_for_a_connection_is_late_by_that() {
-        // A server that never answers: one request is under way, all others wait until they are given up.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut generator = Generator::connect(address, 1, Probe::default(), 1, false).unwrap();
-        let phase = generator.phase(Pace::Open { per_second: 1_000.0 }, Duration::from_millis(100), false).unwrap();
-        generator.settle(Duration::from_millis(50)).unwrap();
-        let figures = generator.figures(phase);
-        assert_eq!((generator.traffic.sent, generator.traffic.lost), (1, 1));
-        assert!(figures.due > 10 && figures.waited >= figures.due - 2, "{} of {}", figures.waited, figures.due);
-        assert_eq!(figures.dropped, figures.due - 1);
-        assert_eq!(figures.wrong.values().sum::<u64>(), 1);
-    }
-
-    #[test]
-    fn a_lost_connection_is_made_anew() {
-        let mut generator = Generator::connect(server(&[OK, ""]), 2, Probe::default(), 1, false).unwrap();
-        let phase = generator.phase(Pace::Open { per_second: 200.0 }, Duration::from_millis(300), false).unwrap();
-        generator.settle(Duration::from_secs(10)).unwrap();
-        let figures = generator.figures(phase);
-        let lost: u64 = figures.wrong.values().sum();
-        assert_eq!(figures.accepted_us.len() + lost + figures.dropped, figures.due);
-        assert!(figures.accepted_us.len() > 2 && lost > 2, "{} answered, {lost} lost", figures.accepted_us.len());
-        assert_eq!(generator.traffic.lost, lost);
-    }
-}
+mod tests;

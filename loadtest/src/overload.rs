@@ -17,7 +17,7 @@ use crate::Failure;
 use crate::args::{Load, Scenario, parse_duration, positive};
 use crate::audit::{self, AuditReport, Tally};
 use crate::machine::{self, Look, Machine, Watch};
-use crate::open::{Figures, Generator, Pace, Sample, Verdict};
+use crate::open::{Figures, Generator, Pace, Rest, Sample, Verdict};
 use crate::pinned::Pinning;
 use crate::report::{Judged, Latency, to_f64, write_audit, write_json};
 use crate::scenario::Plan;
@@ -161,7 +161,7 @@ impl Run<'_> {
         let high = Pace::Open { per_second: capacity_per_second * self.args.times };
         let overload = self.phase(high, self.args.duration, false)?;
         let recovery = self.phase(low, RECOVERY_WATCHED, true)?;
-        self.generator.settle(self.args.load.timeout)?;
+        self.generator.settle(self.args.load.timeout, Rest::Dropped)?;
         Ok(Phases { capacity, unloaded, overload, recovery, capacity_per_second })
     }
 
@@ -173,7 +173,7 @@ impl Run<'_> {
     }
 
     fn rest(&mut self) -> Result<(), Failure> {
-        self.generator.settle(self.args.load.timeout)?;
+        self.generator.settle(self.args.load.timeout, Rest::Dropped)?;
         std::thread::sleep(REST);
         Ok(())
     }
@@ -194,7 +194,7 @@ struct PhaseReport {
     refused: Option<Latency>,
     /// Requests that found every connection occupied when they were due.
     waited_for_a_connection: u64,
-    /// Requests that were never sent.
+    /// Requests that were never sent: too many waited, or no connection was free before the phases were over.
     dropped: u64,
     /// How late requests left although a connection was free.
     generator_late: Option<Latency>,

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::Failure;
 use crate::args::{Load, Pace, Scenario, parse_duration, parse_percent, parse_rate};
 use crate::audit;
-use crate::baseline::Comparison;
+use crate::baseline::{Baseline, Comparison, Kind};
 use crate::client::Target;
 use crate::counts::{Counts, Measured, Window, cpu_in};
 use crate::document::{Document, JournalSecond, LoadShown, OpenShown, SCHEMA, percentiles};
@@ -19,7 +19,7 @@ use crate::html;
 use crate::live::{Live, Ticker};
 use crate::machine;
 use crate::market::Market;
-use crate::open::{self, Generator};
+use crate::open::{self, Generator, Rest};
 use crate::report::{Latency, Report, to_f64, write_json};
 use crate::scenario::Plan;
 use crate::server::Journal;
@@ -80,7 +80,9 @@ struct OutputArgs {
     /// Compare with an earlier run, which was written with --json.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Exit status 1 if requests a second or p99 are worse than in the baseline by more than this (`10%`).
+    /// Exit status 1 if it is worse than the baseline: answers 200 or operations a second, or p99, over all or of a
+    /// route with 100 answers, by more than this (`10%`), or the share of errors by more than 0.1 percentage points. Exit
+    /// status 2, before anything is sent, if the baseline is of another load.
     #[arg(long, value_name = "N%", requires = "baseline", value_parser = parse_percent)]
     fail_on_regression: Option<f64>,
     /// No progress on standard error.
@@ -88,11 +90,34 @@ struct OutputArgs {
     quiet: bool,
 }
 
+impl RunArgs {
+    fn connections(&self) -> u32 {
+        let default = if self.rate.is_some() { CONNECTIONS_OPEN } else { CONNECTIONS_CLOSED };
+        self.connections.unwrap_or(default)
+    }
+
+    /// What must be the same in a run to compare with.
+    fn kind(&self) -> Kind {
+        Kind {
+            mix: self.load.mix,
+            scenario: self.scenario,
+            connections: self.connections(),
+            connection: self.load.connection,
+        }
+    }
+}
+
 /// Sets up, loads, prints, audits. `false` if nothing was sold, the audit disagrees, or it is worse than permitted.
 pub(crate) async fn run(args: &RunArgs) -> Result<bool, Failure> {
     machine::raise_open_files()?;
     let target = Target::resolve(&args.url).await?;
     let output = &args.output;
+    let shown = LoadShown::new(&args.load, args.rate);
+    let baseline = match &output.baseline {
+        // Now, not when all the work is done.
+        Some(file) => Some(Baseline::read(file, output.fail_on_regression, &shown, &args.kind())?),
+        None => None,
+    };
     let environment = Environment::look(&output.temp_dir, &args.url, &target, output.pid).await?;
     let live = Arc::new(Live::default());
     let ticker = (!output.quiet).then(|| Ticker::start(Arc::clone(&live)));
@@ -101,11 +126,7 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, Failure> {
         ticker.end();
     }
     let Loaded { measured, open, report, journal } = loaded?;
-    let shown = LoadShown::new(&args.load, args.rate);
-    let baseline = match &output.baseline {
-        Some(file) => Some(Comparison::with(file, output.fail_on_regression, &shown, &report)?),
-        None => None,
-    };
+    let baseline = baseline.map(|baseline| baseline.compare(&report));
     let document = Document {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION"),
@@ -140,8 +161,7 @@ async fn load(args: &RunArgs, target: Target, live: &Arc<Live>) -> Result<Loaded
         true => None,
         false => Some(Market::open(&plan.target, args.load.seed).await),
     };
-    let default = if args.rate.is_some() { CONNECTIONS_OPEN } else { CONNECTIONS_CLOSED };
-    let connections = args.connections.unwrap_or(default);
+    let connections = args.connections();
     let pace = Pace { connections, duration: args.duration };
     let (measured, open, journal) = match args.rate {
         None => {
@@ -189,7 +209,7 @@ fn drive_open(
     let pace = open::Pace::Open { per_second: rate };
     generator.phase(pace, window.start.saturating_duration_since(Instant::now()), false)?;
     let phase = generator.phase(pace, window.end.saturating_duration_since(Instant::now()), false)?;
-    generator.settle(args.load.timeout)?;
+    generator.settle(args.load.timeout, Rest::Sent)?;
     let figures = generator.figures(phase);
     let open = OpenShown {
         due: figures.due,
@@ -251,6 +271,9 @@ fn print(document: &Document) {
             open.waited_for_a_connection,
             open.dropped
         );
+        if let Some(text) = open.never_sent() {
+            println!("  warning   {text}");
+        }
         if let Some(late) = open.generator_late.as_ref().filter(|late| late.p99_us > LATE_US_MAX) {
             println!("  warning   the generator fell behind its schedule, and that is in the figures: {late}");
         }

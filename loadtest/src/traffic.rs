@@ -26,6 +26,9 @@ pub(crate) trait Ledger {
 
     /// Something that is not the outcome of a request; or, with its call, why there is none.
     fn trouble(&mut self, call: Option<(Call, Route)>, kind: &'static str, due: Instant);
+
+    /// A request that was due at `due` was given up `now`, and never sent.
+    fn never_sent(&mut self, due: Instant, now: Instant);
 }
 
 /// Only for the audit.
@@ -45,6 +48,8 @@ impl Ledger for Tally {
             self.unknown(call);
         }
     }
+
+    fn never_sent(&mut self, _: Instant, _: Instant) {}
 }
 
 /// For the figures of a run: a request belongs to the time in which it was due.
@@ -64,6 +69,10 @@ impl Ledger for Counts {
             self.book(call, &Outcome::Unknown, self.window().holds(due), (due, Instant::now()));
         }
         self.error(kind);
+    }
+
+    fn never_sent(&mut self, due: Instant, now: Instant) {
+        self.unsent(due, now);
     }
 }
 
@@ -146,6 +155,10 @@ impl<L: Ledger> Traffic for Shop<L> {
 
     fn lost(&mut self, due: Instant, call: Call, kind: &'static str) {
         self.ledger.trouble(Some((call, self.plan.route(call))), kind, due);
+    }
+
+    fn never_sent(&mut self, due: Instant, now: Instant) {
+        self.ledger.never_sent(due, now);
     }
 }
 

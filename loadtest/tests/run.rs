@@ -203,26 +203,36 @@ fn the_json_has_the_promised_shape() {
 fn a_regression_is_named_and_ends_with_status_1() {
     let server = Server::start("baseline");
     let before = server.result("before", &["--connections", "4"]);
-    let judged = |requests_per_second: f64, p99_us: u64, flags: &[&str]| {
+    let judged = |operations_per_second: f64, p99_us: u64, errors: Value, flags: &[&str]| {
         let mut before = before.clone();
-        before["result"]["requests_per_second"] = json!(requests_per_second);
+        before["result"]["operations_per_second"] = json!(operations_per_second);
         before["result"]["latency"]["p99_us"] = json!(p99_us);
+        before["result"]["errors"] = errors;
+        for route in before["result"]["routes"].as_object_mut().unwrap().values_mut() {
+            // The least to be judged by, so that no machine is worse in answers a second.
+            (route["count"], route["p99_us"]) = (json!(100), json!(p99_us));
+        }
         let file = server.files.file("changed");
         std::fs::write(&file, before.to_string()).unwrap();
         let output = server.run(&[&["--connections", "4", "--baseline", &file], flags].concat());
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        (output.status.code(), shown(&output))
     };
     let fail = ["--fail-on-regression", "10%"];
-    let (status, printed) = judged(1e9, 60_000_000, &fail);
-    assert!(status == Some(1) && printed.contains("worse by more than 10 %: requests/s\n"), "{status:?} {printed}");
-    let (status, printed) = judged(0.001, 1, &fail);
-    assert!(status == Some(1) && printed.contains("worse by more than 10 %: p99, ms\n"), "{status:?} {printed}");
-    let (status, printed) = judged(0.001, 60_000_000, &fail);
+    let worse = "worse by more than 10 % (errors: 0.1 points)";
+    let (status, printed) = judged(1e9, 60_000_000, json!({}), &fail);
+    assert!(status == Some(1) && printed.contains(&format!("{worse}: operations/s\n")), "{status:?} {printed}");
+    let (status, printed) = judged(0.001, 1, json!({}), &fail);
+    let all = format!("{worse}: p99, ms; p99, ms, new_order; p99, ms, payment\n");
+    assert!(status == Some(1) && printed.contains(&all), "{status:?} {printed}");
+    let (status, printed) = judged(0.001, 60_000_000, json!({"503": 100}), &fail);
     assert!(status == Some(0) && !printed.contains("worse"), "{status:?} {printed}");
-    let (status, printed) = judged(1e9, 1, &[]);
+    let (status, printed) = judged(1e9, 1, json!({}), &[]);
     assert!(status == Some(0) && printed.contains("baseline"), "{status:?} {printed}");
-    let (status, printed) = judged(0.001, 60_000_000, &["--seed", "2"]);
+    let (status, printed) = judged(0.001, 60_000_000, json!({}), &["--seed", "2"]);
     assert!(status == Some(0) && printed.contains("not the same load: seed 2, was 1"), "{status:?} {printed}");
+    let (status, printed) = judged(0.001, 60_000_000, json!({}), &[&fail[..], &["--seed", "2"]].concat());
+    assert!(status == Some(2) && printed.contains("not the same load"), "{status:?} {printed}");
+    assert!(!printed.contains("answered 200"), "before the load: {printed}");
     std::fs::write(server.files.file("other"), "{}").unwrap();
     let output = server.run(&["--baseline", &server.files.file("other")]);
     assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
