@@ -20,7 +20,7 @@ pub(super) trait Turn: Send + Sync {
     fn run(self: Arc<Self>, system: &Arc<System>, desks: &mut Desks);
 }
 
-/// Mailboxes that a runner runs before it lets other tasks of the runtime go on.
+/// Turns that a runner gives in a round. After it, it yields, and the other tasks of its thread have theirs.
 const TURNS_MAX: usize = 128;
 
 thread_local! {
@@ -108,7 +108,8 @@ impl Actor for Shell {
             running.system.fail("a runner of actors panicked".to_owned());
         }
         if !running.turns.is_empty() || running.runner.waiting.goes_on() {
-            // By a message, so that other tasks have their turn first.
+            // Other tasks first. A message alone would not do: ractor takes one to oneself without waiting.
+            tokio::task::yield_now().await;
             let _ = myself.cast(GoOn);
         }
         Ok(())
