@@ -3,7 +3,7 @@
 //! An actor that is awake costs several times of what its row does, so memory follows the work. A slot is routed,
 //! woken and put to sleep under its own lock, which is never held across an await; `slot` says how.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::oneshot;
@@ -42,6 +42,8 @@ pub(crate) struct Directory<E: Resident> {
     live: AtomicUsize,
     /// Numbers that may be alive, for the sweep: so it need not walk a million slots.
     woken: Mutex<Vec<u32>>,
+    /// Nobody publishes a row any more. Set before the slots are gone through; looked at under their locks.
+    stopped: AtomicBool,
 }
 
 /// An actor that went away with its engine.
@@ -68,6 +70,7 @@ impl<E: Resident> Directory<E> {
             dormant: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
             woken: Mutex::default(),
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -212,6 +215,7 @@ impl<E: Resident> Directory<E> {
                     actor.put(mail);
                     answer
                 }
+                Place::Sleeping(_) if self.stopped.load(Ordering::Acquire) => return Err(Gone),
                 // Waits with the others, which wakes it for a moment.
                 Place::Sleeping(waiting) => {
                     waiting.push(mail);
@@ -224,9 +228,13 @@ impl<E: Resident> Directory<E> {
 
     /// Stops every actor. What they had not journaled is lost, as in a crash.
     pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
         for number in 1..self.end() {
-            if let Place::Live { actor, .. } = &*self.slots.get(number).lock() {
-                actor.stop();
+            match &mut *self.slots.get(number).lock() {
+                Place::Live { actor, .. } => actor.stop(),
+                // Its last message may be dropped with its runner, and then nobody would take these.
+                Place::Sleeping(waiting) => waiting.clear(),
+                Place::Empty | Place::Fresh | Place::Dormant(_) => {}
             }
         }
     }

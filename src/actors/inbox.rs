@@ -52,8 +52,8 @@ impl<M> Inbox<M> {
     }
 
     /// Moves all that waits to the end of `all`. For who looks after it.
-    pub(super) fn take(&self, all: &mut Vec<M>) {
-        all.append(&mut self.lock().waiting);
+    pub(super) fn take(&self, all: &mut impl Extend<M>) {
+        all.extend(self.lock().waiting.drain(..));
     }
 
     /// All that was taken is handled. True if more has come; else nobody looks after the inbox any more.

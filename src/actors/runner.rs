@@ -5,6 +5,7 @@
 //! thread to thread, and nothing is woken for a hop.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
@@ -16,11 +17,11 @@ use super::system::System;
 
 /// A mailbox that has messages.
 pub(super) trait Turn: Send + Sync {
-    /// Handles what waits.
-    fn run(self: Arc<Self>, system: &Arc<System>, desks: &mut Desks);
+    /// Handles what waits. Itself if more has come meanwhile: it is not done then.
+    fn run(self: Arc<Self>, system: &Arc<System>, desks: &mut Desks) -> Option<Arc<dyn Turn>>;
 }
 
-/// Mailboxes that a runner runs before it lets other tasks of the runtime go on.
+/// Turns that a runner gives in a round. After it, it yields, and the other tasks of its thread have theirs.
 const TURNS_MAX: usize = 128;
 
 thread_local! {
@@ -44,8 +45,13 @@ impl Runner {
 
     /// Starts it. What waits already has its turn now.
     pub(super) fn start(self: &Arc<Self>, system: &Arc<System>) -> Result<(), SpawnErr> {
-        let running =
-            Running { runner: self.clone(), system: system.clone(), turns: Vec::new(), desks: Desks::default() };
+        let running = Running {
+            runner: self.clone(),
+            system: system.clone(),
+            queue: VecDeque::new(),
+            asked: Vec::new(),
+            desks: Desks::default(),
+        };
         let _entered = system.runtime.enter();
         let (actor, _joined) = ActorRuntime::spawn_instant(None, Shell, running)?;
         let actor = self.actor.get_or_init(|| actor);
@@ -87,8 +93,11 @@ struct Shell;
 struct Running {
     runner: Arc<Runner>,
     system: Arc<System>,
-    /// The turns in hand, the next one last.
-    turns: Vec<Arc<dyn Turn>>,
+    /// Who waits, the longest first.
+    queue: VecDeque<Arc<dyn Turn>>,
+    /// Who was sent something in this round, the next one last. They go before the queue, and join it with the round's
+    /// end.
+    asked: Vec<Arc<dyn Turn>>,
     desks: Desks,
 }
 
@@ -107,8 +116,9 @@ impl Actor for Shell {
             NEXT.set(None);
             running.system.fail("a runner of actors panicked".to_owned());
         }
-        if !running.turns.is_empty() || running.runner.waiting.goes_on() {
-            // By a message, so that other tasks have their turn first.
+        if !running.queue.is_empty() || running.runner.waiting.goes_on() {
+            // Other tasks first. A message alone would not do: ractor takes one to oneself without waiting.
+            tokio::task::yield_now().await;
             let _ = myself.cast(GoOn);
         }
         Ok(())
@@ -116,20 +126,19 @@ impl Actor for Shell {
 }
 
 impl Running {
-    /// Runs what waits; what one of them asks for goes before the others, so that a saga runs to its end while what it
-    /// touches is in the cache.
+    /// Gives a round of turns. What one of them asks for goes before the others, so that a saga runs to its end while
+    /// what it touches is in the cache; but only within the round, else what waits could wait for ever.
     fn go_on(&mut self) {
-        let left = std::mem::take(&mut self.turns);
-        self.runner.waiting.take(&mut self.turns);
-        self.turns.reverse();
-        // What was left the last time has waited longer.
-        self.turns.extend(left);
+        self.runner.waiting.take(&mut self.queue);
         NEXT.set(Some(Vec::new()));
         for _ in 0..TURNS_MAX {
-            let Some(turn) = self.turns.pop() else { break };
-            turn.run(&self.system, &mut self.desks);
-            NEXT.with_borrow_mut(|next| self.turns.extend(next.iter_mut().flat_map(|next| next.drain(..)).rev()));
+            let Some(turn) = self.asked.pop().or_else(|| self.queue.pop_front()) else { break };
+            let goes_on = turn.run(&self.system, &mut self.desks);
+            NEXT.with_borrow_mut(|next| self.asked.extend(next.iter_mut().flat_map(|next| next.drain(..)).rev()));
+            // Who gets message after message does not go before who waits.
+            self.queue.extend(goes_on);
         }
         NEXT.set(None);
+        self.queue.extend(self.asked.drain(..).rev());
     }
 }

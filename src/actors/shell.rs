@@ -200,7 +200,7 @@ impl<E: Entity> Default for Desk<E> {
 }
 
 impl<E: Resident> Turn for Actor<E> {
-    fn run(self: Arc<Self>, system: &Arc<System>, desks: &mut Desks) {
+    fn run(self: Arc<Self>, system: &Arc<System>, desks: &mut Desks) -> Option<Arc<dyn Turn>> {
         let myself = Living(self);
         let actor = &*myself.0;
         let desk = E::desk(desks);
@@ -217,9 +217,8 @@ impl<E: Resident> Turn for Actor<E> {
             }
         }
         desk.mail = mail;
-        if actor.mailbox.goes_on() {
-            actor.runner.ask(myself.0.clone());
-        }
+        let goes_on = actor.mailbox.goes_on();
+        goes_on.then(|| myself.0 as Arc<dyn Turn>)
     }
 }
 

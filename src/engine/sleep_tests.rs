@@ -122,6 +122,22 @@ async fn a_hundred_thousand_races_of_sleep_and_wake_lose_no_message() {
     assert_eq!(must_hold(&engine).await, before, "what was replayed is not what was there");
 }
 
+/// Nothing runs between the sweep and the stop: so the actor never gets the message by which it would lie down.
+#[tokio::test]
+async fn who_waits_for_a_row_that_is_never_published_hears_of_it() {
+    let engine = Engine::open(config(&MemoryDisk::new())).await.unwrap();
+    engine.register("user", "pw").await.unwrap();
+    engine.add_funds("user", T, 1).await.unwrap();
+    let system = &engine.core.system;
+    let number = system.accounts.end() - 1;
+    assert_eq!(system.accounts.sweep(Sweep { now_s: u32::MAX, idle_s: 0, live_max: 0 }), 1);
+    let both = async { tokio::join!(system.accounts.row(number), async { system.stop() }) };
+    let (before, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.expect("who asked before waits");
+    assert!(before.is_err());
+    let after = tokio::time::timeout(Duration::from_secs(20), system.accounts.row(number)).await;
+    assert!(after.expect("who asked afterwards waits").is_err());
+}
+
 /// Orders that are overdue are read for nobody: however many wait for that, callers are not behind them, and it is not
 /// counted as their waiting.
 #[cfg(feature = "server")]
