@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::auth::TokenKey;
+use crate::auth::{PasswordHash, TokenKey};
 use crate::catalog::pictures_of;
 use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
@@ -464,8 +464,24 @@ async fn recover(dir: &Path, files: &mut Files, tell: Tell) -> Result<(), CheckE
         report.find(dir, None, what);
     }
     report.audit = Some(audit);
+    find_unknown_passwords(&engine, dir, report).await?;
     find_flawed_orders(&engine, dir, report).await?;
     find_missing_documents(&engine, dir, files).await
+}
+
+/// An account whose user cannot log in here, whatever the password.
+async fn find_unknown_passwords(engine: &Engine, dir: &Path, report: &mut CheckReport) -> Result<(), CheckError> {
+    let accounts = &engine.core.system.accounts;
+    for number in 1..accounts.end() {
+        let row = accounts.row(number).await.or_else(|error| unreadable("an account", &error))?;
+        let Some(row) = row else { continue };
+        let account = Account::decode(&row).or_else(|error| unreadable("an account's row", &error))?;
+        if let (false, Err(error)) = (account.closed, PasswordHash::from_stored(&account.secret.0)) {
+            let name = accounts.name(number).map_or("", |name| name);
+            report.find(dir, None, format!("the password of user {name:?} is of a form that is not known: {error}"));
+        }
+    }
+    Ok(())
 }
 
 /// An order that does not stand where its history leads.
