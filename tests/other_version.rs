@@ -59,9 +59,9 @@ fn change_frames(segment: &Path, only_last: bool, change: impl Fn(Frame<'_>) -> 
             for frame in decode_frames(&bytes[at + BATCH_HEADER_BYTES..end]) {
                 encode_frame(&mut body, &change(frame.unwrap()));
             }
-            let longer = body.len() - (end - at - BATCH_HEADER_BYTES);
-            bytes.splice(at + BATCH_HEADER_BYTES..end, body);
-            end += longer;
+            let old = at + BATCH_HEADER_BYTES..end;
+            end = old.start + body.len();
+            bytes.splice(old, body);
             put(&mut bytes, at + 4, (end - at - BATCH_HEADER_BYTES) as u32);
             seal_batch(&mut bytes[at..end]);
         }
@@ -76,6 +76,85 @@ fn seal_batch(batch: &mut [u8]) {
     let mut hasher = crc32fast::Hasher::new();
     [&batch[..32], &batch[36..]].into_iter().for_each(|part| hasher.update(part));
     put(batch, 32, hasher.finalize());
+}
+
+/// The chunks of a snapshot: kind, what is reserved, payload.
+type Chunks = Vec<(u8, [u8; 3], Vec<u8>)>;
+
+/// Changes the chunks of a snapshot; all checksums and the end are right.
+fn change_chunks(snapshot: &Path, change: impl Fn(&mut Chunks)) {
+    let old = fs::read(snapshot).unwrap();
+    let (mut chunks, mut at) = (Chunks::new(), 16);
+    while at < old.len() {
+        let end = at + 16 + u32_at(&old, at);
+        chunks.push((old[at + 12], [0; 3], old[at + 16..end].to_vec()));
+        at = end;
+    }
+    let (_, _, mut last) = chunks.pop().unwrap();
+    change(&mut chunks);
+    let mut bytes = old[..16].to_vec();
+    let add = |bytes: &mut Vec<u8>, index: usize, kind: u8, reserved: [u8; 3], payload: &[u8]| {
+        let place = [(payload.len() as u32).to_le_bytes(), (index as u32).to_le_bytes()].concat();
+        let mut hasher = crc32fast::Hasher::new();
+        [&place[..], &[kind], &reserved, payload].into_iter().for_each(|part| hasher.update(part));
+        bytes.extend([&place[..], &hasher.finalize().to_le_bytes(), &[kind], &reserved, payload].concat());
+    };
+    for (index, (kind, reserved, payload)) in chunks.iter().enumerate() {
+        add(&mut bytes, index, *kind, *reserved, payload);
+    }
+    last[..8].copy_from_slice(&(chunks.len() as u64).to_le_bytes());
+    last[8..16].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    last[16..20].copy_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+    add(&mut bytes, chunks.len(), 255, [0; 3], &last);
+    fs::write(snapshot, bytes).unwrap();
+}
+
+/// A chunk of one event.
+fn events(frame: &Frame<'_>) -> (u8, [u8; 3], Vec<u8>) {
+    let mut bytes = Vec::new();
+    encode_frame(&mut bytes, frame);
+    (5, [0; 3], bytes)
+}
+
+#[test]
+fn what_another_version_put_into_a_snapshot_is_no_damage() {
+    let shop = killed_shop();
+    let dir = shop.server.data_dir();
+    let frame = Frame { lsn: 1, epoch: 1, kind: 64, version: 1, payload: &[1; 40] };
+    // Number, sequence number, time, then flags of which one is not known; or the last two bits of who took a step.
+    let by_nobody = [&[1; 17][..], &[0, 0b110]].concat();
+    type Change<'a> = &'a dyn Fn(&mut Chunks);
+    let changes: [(&str, Change<'_>); 7] = [
+        ("is of kind 99", &|chunks| chunks.push(events(&Frame { kind: 99, ..frame }))),
+        ("is of version 2", &|chunks| chunks.push(events(&Frame { version: 2, ..frame }))),
+        ("a flag is not known", &|chunks| {
+            chunks.push(events(&Frame { kind: 4, payload: &[1, 9, 1, 0x80, 2], ..frame }))
+        }),
+        ("nobody takes such a step", &|chunks| chunks.push(events(&Frame { kind: 68, payload: &by_nobody, ..frame }))),
+        ("chunk of kind 77", &|chunks| chunks.push((77, [0; 3], b"what is it".to_vec()))),
+        ("has unknown marks", &|chunks| chunks.last_mut().unwrap().1 = [0, 1, 0]),
+        ("has unknown marks", &|chunks| chunks[0].1 = [1, 0, 0]),
+    ];
+    for (what, change) in changes {
+        for is_journaled in [true, false] {
+            let (_parent, newer) = copy(&dir);
+            if !is_journaled {
+                fs::remove_dir_all(newer.join("journal")).unwrap();
+            }
+            change_chunks(&files(&newer, ".snap").pop().unwrap(), change);
+            refused_by_all(&newer, what);
+            let before = files(&newer, ".snap");
+            let serve: [&dyn AsRef<std::ffi::OsStr>; 7] =
+                [&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &newer, &"--durability", &"snapshot"];
+            bookstore(&serve).ends_with_status(1).says("made by another version of the program").says(what);
+            assert_eq!(files(&newer, ".snap"), before);
+        }
+    }
+    // It is the change that is refused, not how it is made.
+    let (_parent, same) = copy(&dir);
+    let before = content(&same);
+    change_chunks(&files(&same, ".snap").pop().unwrap(), |_| {});
+    assert!(content(&same) == before);
 }
 
 #[test]
@@ -112,6 +191,10 @@ fn what_another_version_made_is_no_damage() {
         change_frames(&files(&newer, ".seg").pop().unwrap(), only_last, |frame| Frame { kind: 99, ..frame });
         refused_by_all(&newer, "is of kind 99");
     }
+    let (_parent, newer) = copy(&dir);
+    let segment = files(&newer, ".seg").pop().unwrap();
+    change_frames(&segment, true, |frame| Frame { kind: 4, payload: &[1, 9, 1, 0x80, 2], ..frame });
+    refused_by_all(&newer, "a flag is not known");
 
     // Beside a hole the repair reads frame by frame.
     let (_parent, holed) = copy(&dir);

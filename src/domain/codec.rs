@@ -38,6 +38,9 @@ pub enum CodecError {
     /// The bytes do not have the layout of an event, or of an account's row.
     #[error("{0}")]
     Packed(&'static str),
+    /// A mark that only a later version can have written, if the bytes are sound.
+    #[error("{0}")]
+    Unknown(&'static str),
 }
 
 /// A journaled event with its entity, that entity's sequence number, and its time.
@@ -108,7 +111,7 @@ fn by(by: By) -> u8 {
 }
 
 fn get_by(flags: u8) -> Result<By, CodecError> {
-    By::try_from((flags & flag::BY) >> flag::BY_SHIFT).map_err(CodecError::Packed)
+    By::try_from((flags & flag::BY) >> flag::BY_SHIFT).map_err(CodecError::Unknown)
 }
 
 fn get_kind(flags: u8) -> PayKind {
@@ -404,7 +407,7 @@ fn decode_payment(kind: u8, order: OrderId, from: &mut Reader<'_>) -> Result<Acc
         7 => {
             let flags = from.flags(flag::KEY | flag::BY | flag::CAUSE)?;
             let cause =
-                CreditCause::try_from((flags & flag::CAUSE) >> flag::CAUSE_SHIFT).map_err(CodecError::Packed)?;
+                CreditCause::try_from((flags & flag::CAUSE) >> flag::CAUSE_SHIFT).map_err(CodecError::Unknown)?;
             let (by, amount, key) = (get_by(flags)?, from.count()?, from.key(flags & flag::KEY != 0)?);
             AccountEvent::Credited { order, credit: Credit { cause, amount, by, key } }
         }

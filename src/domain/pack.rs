@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
     /// Flags of which only these bits may be set.
     pub(super) fn flags(&mut self, known: u8) -> Result<u8, CodecError> {
         let [flags] = self.array()?;
-        if flags & !known == 0 { Ok(flags) } else { Err(CodecError::Packed("a flag is not known")) }
+        if flags & !known == 0 { Ok(flags) } else { Err(CodecError::Unknown("a flag is not known")) }
     }
 
     pub(super) fn key(&mut self, is_there: bool) -> Result<Option<Key>, CodecError> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Blob, Millis, Order, OrderId, encode_row};
+use crate::snapshot::SnapshotError;
 
 /// Chunk kinds of the file.
 pub(super) mod chunk {
@@ -87,20 +88,25 @@ pub(super) fn put_order(chunk: &mut Vec<u8>, id: OrderId, order: &Order) {
     chunk.extend(encode_row(&(id, order)));
 }
 
-/// Shows what a chunk holds, in order.
+/// Shows what a chunk holds, in order. A kind that is not known is of another version.
 pub(super) fn read(
     kind: u8,
     payload: &[u8],
-    take: &mut dyn FnMut(Part<'_>) -> Result<(), String>,
-) -> Result<(), String> {
+    take: &mut dyn FnMut(Part<'_>) -> Result<(), SnapshotError>,
+) -> Result<(), SnapshotError> {
     match kind {
-        chunk::HEADER => take(Part::Header(read_header(payload)?)),
+        chunk::HEADER => {
+            if let Some(what) = other_version(kind, payload) {
+                return Err(SnapshotError::OtherVersion(what));
+            }
+            take(Part::Header(read_header(payload)?))
+        }
         chunk::ACCOUNTS => each(payload, |(name, Blob(row))| take(Part::Account(name, row))),
         chunk::STORES => each(payload, |(name, Blob(row))| take(Part::Store(name, row))),
         chunk::ORDERS => each(payload, |(id, order)| take(Part::Order(id, order))),
         chunk::EVENTS => take(Part::Events(payload)),
         chunk::AT_REST => take(Part::AtRest(rmp_serde::from_slice(payload).map_err(|error| error.to_string())?)),
-        _ => Err(format!("unknown chunk kind {kind}")),
+        _ => Err(SnapshotError::OtherVersion(format!("it has a chunk of kind {kind}, which is not known"))),
     }
 }
 
@@ -127,8 +133,8 @@ pub(super) fn other_version(kind: u8, payload: &[u8]) -> Option<String> {
 /// Decodes the MessagePack values that a chunk holds one after the other.
 fn each<T: for<'de> Deserialize<'de>>(
     payload: &[u8],
-    mut take: impl FnMut(T) -> Result<(), String>,
-) -> Result<(), String> {
+    mut take: impl FnMut(T) -> Result<(), SnapshotError>,
+) -> Result<(), SnapshotError> {
     let mut rest = std::io::Cursor::new(payload);
     while (rest.position() as usize) < payload.len() {
         take(rmp_serde::from_read(&mut rest).map_err(|error| error.to_string())?)?;

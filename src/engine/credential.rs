@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Core, Credential, Error, Result};
 use crate::auth::{AuthError, PasswordHash};
-use crate::domain::{AccountMsg, AccountNo, Blob, Cred, Outcome, Secret, Send};
+use crate::domain::{AccountMsg, AccountNo, Blob, Cred, Outcome, Refusal, Secret, Send};
 
 impl Core {
     /// Resolves the credential of an account that exists.
@@ -95,14 +95,17 @@ impl Core {
         Ok(Cred::Refused)
     }
 
-    /// The account's password hash and epoch; `None` if it is closed.
+    /// The account's password hash and epoch; `None` if it is closed. A hash of a form that is not known here concerns
+    /// its user alone: everybody else goes on.
     pub(super) async fn stored_password(&self, account: AccountNo) -> Result<Option<(PasswordHash, u32)>> {
         match self.ask(|ticket| Send::Account(account, AccountMsg::Secret { ticket })).await? {
             Outcome::Secret(secret, epoch) => match PasswordHash::from_stored(&secret.0) {
                 Ok(stored) => Ok(Some((stored, epoch))),
                 Err(error) => {
-                    self.system.fail(format!("the password hash of account {} does not decode: {error}", account.0));
-                    Err(self.unknown())
+                    let user = self.system.accounts.name(account.0).map(|name| name.to_string()).unwrap_or_default();
+                    tracing::error!(account = account.0, user, %error, "a stored password is of a form that is not known");
+                    let why = "the stored password is of a form that is not known, nothing was done";
+                    Err(Error::Refused(Refusal::invalid("request", why)))
                 }
             },
             Outcome::AccountGone => Ok(None),
@@ -131,5 +134,40 @@ impl Core {
                 Error::Overloaded("a password check failed")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::offline::check;
+    use crate::engine::{Config, Engine};
+
+    /// A later version may have left it, for one user; it stopped the engine for all of them.
+    #[tokio::test]
+    async fn a_password_of_an_unknown_form_concerns_its_user_alone() {
+        let parent = tempfile::TempDir::new().unwrap();
+        let mut config = Config::directory(parent.path());
+        (config.password_params.memory_kib, config.password_params.iterations) = (8, 1);
+        config.segment_bytes = 16 << 20;
+        let engine = Engine::open(config).await.unwrap();
+        for user in ["ann", "bob"] {
+            engine.register(user, "pw").await.unwrap();
+        }
+        let secret = Blob([9; 49].into());
+        let set = |ticket| {
+            Send::Account(AccountNo(1), AccountMsg::SetPassword { ticket, cred: Cred::Trusted, secret: secret.clone() })
+        };
+        assert!(matches!(engine.core.ask(set).await, Ok(Outcome::Done)));
+        for credential in [Credential::password("pw"), Credential::Trusted] {
+            let error = engine.login("ann", credential, "t").await.unwrap_err();
+            assert!(!error.is_retryable() && error.to_string().contains("nothing was done"), "{error}");
+        }
+        engine.login("bob", Credential::password("pw"), "t").await.unwrap();
+        engine.add_funds("ann", Credential::Trusted, 5).await.unwrap();
+        engine.close().await.unwrap();
+        let told: Vec<String> =
+            check(parent.path(), |_| {}).await.unwrap().findings.iter().map(ToString::to_string).collect();
+        assert!(matches!(&told[..], [one] if one.contains("\"ann\"") && one.contains("is not known")), "{told:?}");
     }
 }

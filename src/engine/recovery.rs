@@ -168,6 +168,10 @@ fn load_newest(
             }
             // What cannot be read now may be sound: falling back could lose it.
             Err(Unloadable::Snapshot(error @ SnapshotError::Io { .. })) => return Err(snapshot(error)),
+            // An older one would be an older shop, and this one would be set aside.
+            Err(Unloadable::Snapshot(SnapshotError::OtherVersion(what))) => {
+                return Err(OpenError::OtherVersion(format!("{}: {what}", path.display())));
+            }
             Err(Unloadable::Snapshot(error)) => damaged.push((path, error)),
             Err(Unloadable::AtRest(why)) => return Err(OpenError::Damaged(why)),
         }
@@ -215,12 +219,10 @@ fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, Open
     let mut visit = |frame: journal::Frame<'_>| {
         events += 1;
         ticker.at(events);
-        if let Some(what) = versions::other_event(&frame) {
-            return Err(LogError::OtherVersion(what));
-        }
-        image
-            .apply(frame.kind, frame.version, frame.payload)
-            .map_err(|error| LogError::Visit(format!("event {}: {error}", frame.lsn)))
+        image.apply(frame.kind, frame.version, frame.payload).map_err(|error| match versions::other_event(&frame) {
+            Some(what) => LogError::OtherVersion(what),
+            None => LogError::Visit(format!("event {}: {error}", frame.lsn)),
+        })
     };
     let options = FileLogOptions { segment_bytes: data.segment_bytes };
     let opened = match data.threads {

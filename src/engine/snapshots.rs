@@ -14,7 +14,7 @@ use super::background::{Urgency, in_background};
 use super::chunks::{self, Part, chunk};
 use super::image::Image;
 use super::walk::{self, Walk, Wanted, WriteError, Writing, clean_up};
-use super::{Core, Engine, Error, Result, SnapshotReport, Storage};
+use super::{Core, Engine, Error, Result, SnapshotReport, Storage, versions};
 use crate::cold::Orders;
 use crate::disk::Disk;
 use crate::journal::{Lsn, decode_frames};
@@ -312,7 +312,7 @@ pub(super) fn load(
             Ok(())
         });
         progress(rows);
-        visited.map_err(SnapshotError::Visit)
+        visited
     };
     let SnapshotSummary { final_lsn, .. } = read_snapshot(disk, path, &mut visit)?;
     if written < written_then {
@@ -325,9 +325,10 @@ pub(super) fn load(
         for frame in decode_frames(&frames) {
             let frame = frame.map_err(|error| SnapshotError::Visit(error.to_string()))?;
             let applied = image.apply(frame.kind, frame.version, frame.payload);
-            applied.map_err(|error| match image.lacks_rows() {
-                true => Unloadable::AtRest(error),
-                false => SnapshotError::Visit(error).into(),
+            applied.map_err(|error| match versions::other_event(&frame) {
+                Some(what) => SnapshotError::OtherVersion(what).into(),
+                None if image.lacks_rows() => Unloadable::AtRest(error),
+                None => SnapshotError::Visit(error).into(),
             })?;
         }
     }

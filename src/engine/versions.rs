@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::cold::ColdError;
 use crate::disk::Disk;
-use crate::domain::{EVENT_VERSION, is_known};
-use crate::journal::{Frame, foreign_segment};
+use crate::domain::{CodecError, EVENT_VERSION, Record, decode, is_known};
+use crate::journal::{Frame, decode_frames, foreign_segment};
 use crate::snapshot::{SnapshotError, foreign_snapshot, list_snapshots, read_snapshot};
 
 use super::OpenError;
@@ -28,13 +28,33 @@ pub(super) fn other_version(disk: &dyn Disk, dir: &Path) -> Option<String> {
     })
 }
 
-/// What is wrong with a frame's kind or version, if this program does not know it. The frame is sound: its checksum is right.
+/// What this program does not know of an event: its kind, its version, or a mark in it. The frame is sound: its checksum
+/// is right. It decodes the event, so it is asked only of one that did not decode.
 pub(super) fn other_event(frame: &Frame<'_>) -> Option<String> {
     let Frame { lsn, kind, version, .. } = *frame;
     if version != EVENT_VERSION {
         return Some(format!("event {lsn} is of version {version}, {EVENT_VERSION} is known"));
     }
-    (!is_known(kind, version)).then(|| format!("event {lsn} is of kind {kind}, which is not known"))
+    if !is_known(kind, version) {
+        return Some(format!("event {lsn} is of kind {kind}, which is not known"));
+    }
+    match decode(kind, version, frame.payload) {
+        Err(error @ CodecError::Unknown(_)) => Some(format!("event {lsn}: {error}")),
+        _ => None,
+    }
+}
+
+/// Shows the events of a snapshot's chunk.
+pub(super) fn each_record(frames: &[u8], visit: &mut dyn FnMut(&Record)) -> Result<(), SnapshotError> {
+    for frame in decode_frames(frames) {
+        let frame = frame.map_err(|error| error.to_string())?;
+        let record = decode(frame.kind, frame.version, frame.payload);
+        visit(&record.map_err(|error| match other_event(&frame) {
+            Some(what) => SnapshotError::OtherVersion(what),
+            None => SnapshotError::Visit(format!("event {}: {error}", frame.lsn)),
+        })?);
+    }
+    Ok(())
 }
 
 /// Why a file of redb cannot be opened.

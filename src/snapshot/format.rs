@@ -83,7 +83,12 @@ impl ChunkHeader {
     }
 
     pub(super) fn matches(&self, payload: &[u8]) -> bool {
-        self.reserved == [0; 3] && self.checksum(payload) == self.crc
+        self.checksum(payload) == self.crc
+    }
+
+    /// What is reserved is 0 in all that this version writes.
+    pub(super) fn is_known(&self) -> bool {
+        self.reserved == [0; 3]
     }
 
     fn checksum(&self, payload: &[u8]) -> u32 {

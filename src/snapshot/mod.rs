@@ -69,6 +69,17 @@ pub enum SnapshotError {
     /// Whoever was shown the chunks refused one; the text is his.
     #[error("a chunk of the snapshot was refused: {0}")]
     Visit(String),
+    /// Its checksums are right, but something in it is not known here: another version of the program made it, and it
+    /// is no damage.
+    #[error("another version of the program made the snapshot: {0}")]
+    OtherVersion(String),
+}
+
+impl From<String> for SnapshotError {
+    /// What a visitor says.
+    fn from(why: String) -> Self {
+        Self::Visit(why)
+    }
 }
 
 impl SnapshotError {

@@ -36,7 +36,8 @@ pub type ChunkVisitor<'v> = dyn FnMut(u8, &[u8]) -> Result<(), SnapshotError> + 
 ///
 /// # Errors
 /// [`SnapshotError::Damaged`] for a flipped, missing or additional byte anywhere, or if the file
-/// bears another snapshot's name; [`SnapshotError::Io`]; whatever `visit` answers.
+/// bears another snapshot's name; [`SnapshotError::OtherVersion`] if a chunk is marked by a later version;
+/// [`SnapshotError::Io`]; whatever `visit` answers.
 pub fn read_snapshot(
     disk: &dyn Disk,
     path: &Path,
@@ -146,6 +147,9 @@ impl<'a> Reader<'a> {
         self.fill(payload)?;
         if header.index != index || !header.matches(payload) {
             return Err(damaged("not the chunk that was written"));
+        }
+        if !header.is_known() {
+            return Err(SnapshotError::OtherVersion(format!("the chunk at byte {at} has unknown marks")));
         }
         Ok(header.kind)
     }

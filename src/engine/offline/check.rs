@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::auth::TokenKey;
+use crate::auth::{PasswordHash, TokenKey};
 use crate::catalog::pictures_of;
 use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
 use crate::domain::{Account, DocumentHash, Order, OrderId, OrderShard, Persistent, SHARDS, Store, decode};
 use crate::engine::chunks::{self, Part};
 use crate::engine::{AuditReport, Config, Engine, OpenError, Progress, Recovered, Storage, versions};
-use crate::journal::{self, LogError, decode_frames};
+use crate::journal::{self, LogError};
 use crate::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 
 const COLD_CACHE_BYTES: usize = 64 << 20;
@@ -243,13 +243,13 @@ impl Files {
                 rows += u64::from(part.is_row());
                 match part {
                     Part::Header(_) | Part::Order(..) | Part::AtRest(_) => Ok(()),
-                    Part::Account(_, row) => Account::decode(&row).map(drop).map_err(|error| error.to_string()),
-                    Part::Store(_, row) => Store::decode(&row).map(drop).map_err(|error| error.to_string()),
-                    Part::Events(bytes) => decode_events(bytes).map(|count| frames += count),
+                    Part::Account(_, row) => Account::decode(&row).map(drop).map_err(|error| error.to_string().into()),
+                    Part::Store(_, row) => Store::decode(&row).map(drop).map_err(|error| error.to_string().into()),
+                    Part::Events(bytes) => versions::each_record(bytes, &mut |_| frames += 1),
                 }
             });
             tell(Progress { stage: "snapshot rows", done: rows });
-            visited.map_err(SnapshotError::Visit)
+            visited
         });
         self.report.snapshots += 1;
         self.report.snapshot_rows += rows;
@@ -258,6 +258,9 @@ impl Files {
             Ok(_) => {}
             Err(SnapshotError::Damaged { file, offset, why }) => self.report.find(&file, Some(offset), why),
             Err(error @ SnapshotError::Io { .. }) => return unreadable("a snapshot", &error),
+            Err(SnapshotError::OtherVersion(what)) => {
+                return Err(CheckError::OtherVersion(format!("{}: {what}", path.display())));
+            }
             Err(error) => self.report.find(path, None, error.to_string()),
         }
         Ok(())
@@ -275,11 +278,11 @@ impl Files {
                 if frames.is_multiple_of(1_024) {
                     tell(Progress { stage: "journal frames", done: frames });
                 }
-                if let Some(what) = versions::other_event(&frame) {
-                    return Err(LogError::OtherVersion(what));
-                }
                 let decoded = decode(frame.kind, frame.version, frame.payload);
-                decoded.map(drop).map_err(|error| LogError::Visit(format!("event {}: {error}", frame.lsn)))
+                decoded.map(drop).map_err(|error| match versions::other_event(&frame) {
+                    Some(what) => LogError::OtherVersion(what),
+                    None => LogError::Visit(format!("event {}: {error}", frame.lsn)),
+                })
             });
             self.report.segments += 1;
             self.report.frames += frames;
@@ -392,17 +395,6 @@ impl Files {
     }
 }
 
-/// The frames of a chunk of events.
-fn decode_events(bytes: &[u8]) -> Result<u64, String> {
-    let mut count = 0;
-    for frame in decode_frames(bytes) {
-        let frame = frame.map_err(|error| error.to_string())?;
-        decode(frame.kind, frame.version, frame.payload).map_err(|error| format!("event {}: {error}", frame.lsn))?;
-        count += 1;
-    }
-    Ok(count)
-}
-
 /// Recovers as an engine does. The disk is one that keeps what is written to itself: so it is as little as can be, and no
 /// order is canceled by its deadline.
 pub(super) async fn open_in_memory(
@@ -472,8 +464,24 @@ async fn recover(dir: &Path, files: &mut Files, tell: Tell) -> Result<(), CheckE
         report.find(dir, None, what);
     }
     report.audit = Some(audit);
+    find_unknown_passwords(&engine, dir, report).await?;
     find_flawed_orders(&engine, dir, report).await?;
     find_missing_documents(&engine, dir, files).await
+}
+
+/// An account whose user cannot log in here, whatever the password.
+async fn find_unknown_passwords(engine: &Engine, dir: &Path, report: &mut CheckReport) -> Result<(), CheckError> {
+    let accounts = &engine.core.system.accounts;
+    for number in 1..accounts.end() {
+        let row = accounts.row(number).await.or_else(|error| unreadable("an account", &error))?;
+        let Some(row) = row else { continue };
+        let account = Account::decode(&row).or_else(|error| unreadable("an account's row", &error))?;
+        if let (false, Err(error)) = (account.closed, PasswordHash::from_stored(&account.secret.0)) {
+            let name = accounts.name(number).map_or("", |name| name);
+            report.find(dir, None, format!("the password of user {name:?} is of a form that is not known: {error}"));
+        }
+    }
+    Ok(())
 }
 
 /// An order that does not stand where its history leads.

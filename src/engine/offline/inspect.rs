@@ -127,7 +127,7 @@ fn event(frame: &Frame<'_>) -> Result<Item, String> {
 
 fn snapshot(path: &Path, visit: Visit<'_>) -> Result<Inspected, InspectError> {
     let mut show = |kind: u8, payload: &[u8]| {
-        let shown = chunks::read(kind, payload, &mut |part| match part {
+        let mut show = |part: Part<'_>| match part {
             Part::Header(header) => visit(Item::Header(header)),
             Part::Account(name, row) => {
                 visit(Item::Account(name, Account::decode(&row).map_err(|error| error.to_string())?))
@@ -138,8 +138,8 @@ fn snapshot(path: &Path, visit: Visit<'_>) -> Result<Inspected, InspectError> {
             Part::Events(frames) => {
                 decode_frames(frames).try_for_each(|frame| visit(event(&frame.map_err(|error| error.to_string())?)?))
             }
-        });
-        shown.map_err(SnapshotError::Visit)
+        };
+        chunks::read(kind, payload, &mut |part| show(part).map_err(SnapshotError::Visit))
     };
     let found = read_snapshot(&RealDisk, path, &mut show)?;
     Ok(Inspected::Snapshot { final_lsn: found.final_lsn, chunks: found.chunks })

@@ -14,7 +14,7 @@ use crate::domain::{Account, AccountEvent, AccountNo, Order, OrderId, Persistent
 use crate::engine::chunks::{self, Part};
 use crate::engine::offline::Finding;
 use crate::engine::versions;
-use crate::journal::{self, Chain, Change, Frame, LogError, Lsn, Survey, decode_frames};
+use crate::journal::{self, Chain, Change, Frame, LogError, Lsn, Survey};
 use crate::snapshot::{SnapshotError, list_snapshots, read_snapshot};
 
 const CACHE_BYTES: usize = 64 << 20;
@@ -269,15 +269,14 @@ impl Planner<'_> {
         let mut known = Known::default();
         if let Some(snapshot) = base.snapshot.map(|place| &self.snapshots[place]) {
             let read = read_snapshot(&*self.disk, &snapshot.path, &mut |kind, payload| {
-                let visited = chunks::read(kind, payload, &mut |part| {
+                chunks::read(kind, payload, &mut |part| {
                     match part {
                         Part::Order(id, order) => known.row(id, &order),
-                        Part::Events(frames) => each_record(frames, &mut |record| known.event(record))?,
+                        Part::Events(frames) => versions::each_record(frames, &mut |record| known.event(record))?,
                         _ => {}
                     }
                     Ok(())
-                });
-                visited.map_err(SnapshotError::Visit)
+                })
             });
             read.or_else(|error| unreadable("a snapshot", &error))?;
         }
@@ -424,14 +423,6 @@ fn exists(disk: &dyn Disk, dir: &Path, name: &str) -> Result<bool, RepairError> 
     }
 }
 
-fn each_record(frames: &[u8], visit: &mut dyn FnMut(&Record)) -> Result<(), String> {
-    for frame in decode_frames(frames) {
-        let frame = frame.map_err(|error| error.to_string())?;
-        visit(&decode(frame.kind, frame.version, frame.payload).map_err(|error| error.to_string())?);
-    }
-    Ok(())
-}
-
 fn open_orders(disk: &Arc<dyn Disk>, dir: &Path, report: &mut RepairReport) -> Result<OrdersFile, RepairError> {
     let path = dir.join("orders.redb");
     let mut find = |what: String| report.findings.push(Finding { file: path.clone(), offset: None, what });
@@ -463,7 +454,7 @@ fn read_snapshots(disk: &dyn Disk, dir: &Path, report: &mut RepairReport) -> Res
     for (lsn, path) in listed {
         let (mut taken_ms, mut written) = (0, 0);
         let read = read_snapshot(disk, &path, &mut |kind, payload| {
-            let visited = chunks::read(kind, payload, &mut |part| match part {
+            chunks::read(kind, payload, &mut |part| match part {
                 Part::Header(header) => {
                     taken_ms = header.taken_ms;
                     Ok(())
@@ -472,16 +463,18 @@ fn read_snapshots(disk: &dyn Disk, dir: &Path, report: &mut RepairReport) -> Res
                     written = at_rest.written;
                     Ok(())
                 }
-                Part::Account(_, row) => Account::decode(&row).map(drop).map_err(|error| error.to_string()),
-                Part::Store(_, row) => Store::decode(&row).map(drop).map_err(|error| error.to_string()),
+                Part::Account(_, row) => Account::decode(&row).map(drop).map_err(|error| error.to_string().into()),
+                Part::Store(_, row) => Store::decode(&row).map(drop).map_err(|error| error.to_string().into()),
                 Part::Order(..) => Ok(()),
-                Part::Events(frames) => each_record(frames, &mut |_| {}),
-            });
-            visited.map_err(SnapshotError::Visit)
+                Part::Events(frames) => versions::each_record(frames, &mut |_| {}),
+            })
         });
         let (offset, damage) = match read {
             Ok(_) => (None, None),
             Err(error @ SnapshotError::Io { .. }) => return unreadable("a snapshot", &error),
+            Err(SnapshotError::OtherVersion(what)) => {
+                return Err(RepairError::OtherVersion(format!("{}: {what}", path.display())));
+            }
             Err(SnapshotError::Damaged { offset, why, .. }) => (Some(offset), Some(why)),
             Err(error) => (None, Some(error.to_string())),
         };
