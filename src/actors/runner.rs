@@ -112,9 +112,11 @@ impl Actor for Shell {
 
     async fn handle(&self, myself: ActorRef<GoOn>, _: GoOn, running: &mut Running) -> Result<(), ActorProcessingErr> {
         if catch_unwind(AssertUnwindSafe(|| running.go_on())).is_err() {
-            // What it had in hand is gone.
+            // Whose turn it was never has one again, nor has who was told last. So all mailboxes are closed: what waits in
+            // them is dropped, and who waits for an answer hears of it.
             NEXT.set(None);
             running.system.fail("a runner of actors panicked".to_owned());
+            running.system.stop();
         }
         if !running.queue.is_empty() || running.runner.waiting.goes_on() {
             // Other tasks first. A message alone would not do: ractor takes one to oneself without waiting.
