@@ -127,6 +127,17 @@ impl Actor for Shell {
     }
 }
 
+/// A runtime that ends drops its runners, whatever they are at, but the engine may be in use on another one.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.system.is_stopped() {
+            self.system.fail("a runner of actors is gone: its runtime ended".to_owned());
+            // Nobody runs what waits, so that nobody may wait.
+            self.system.stop();
+        }
+    }
+}
+
 impl Running {
     /// Gives a round of turns. What one of them asks for goes before the others, so that a saga runs to its end while
     /// what it touches is in the cache; but only within the round, else what waits could wait for ever.
