@@ -102,6 +102,22 @@ fn an_account_that_another_runtime_woke_is_not_lost() {
     });
 }
 
+#[test]
+fn callers_outlive_the_runtime_that_the_engine_was_opened_on() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let engine = first.block_on(Engine::open(cheap(Config::memory()))).unwrap();
+    first.block_on(engine.register("buyer", "pw")).unwrap();
+    drop(first);
+    second.block_on(async {
+        let limit = Duration::from_secs(20);
+        let funds = tokio::time::timeout(limit, engine.add_funds("buyer", T, 5)).await.expect("a call waits");
+        assert!(matches!(funds, Err(Error::OutcomeUnknown(_))), "{funds:?}");
+        let closed = tokio::time::timeout(limit, engine.close()).await.expect("the close waits");
+        assert!(matches!(closed, Err(Error::OutcomeUnknown(_))), "{closed:?}");
+    });
+}
+
 #[tokio::test]
 async fn a_token_of_a_lost_account_is_not_another_users() {
     let dir = tempfile::tempdir().unwrap();

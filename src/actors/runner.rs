@@ -112,9 +112,11 @@ impl Actor for Shell {
 
     async fn handle(&self, myself: ActorRef<GoOn>, _: GoOn, running: &mut Running) -> Result<(), ActorProcessingErr> {
         if catch_unwind(AssertUnwindSafe(|| running.go_on())).is_err() {
-            // What it had in hand is gone.
+            // Whose turn it was never has one again, nor has who was told last. So all mailboxes are closed: what waits in
+            // them is dropped, and who waits for an answer hears of it.
             NEXT.set(None);
             running.system.fail("a runner of actors panicked".to_owned());
+            running.system.stop();
         }
         if !running.queue.is_empty() || running.runner.waiting.goes_on() {
             // Other tasks first. A message alone would not do: ractor takes one to oneself without waiting.
@@ -122,6 +124,17 @@ impl Actor for Shell {
             let _ = myself.cast(GoOn);
         }
         Ok(())
+    }
+}
+
+/// A runtime that ends drops its runners, whatever they are at, but the engine may be in use on another one.
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.system.is_stopped() {
+            self.system.fail("a runner of actors is gone: its runtime ended".to_owned());
+            // Nobody runs what waits, so that nobody may wait.
+            self.system.stop();
+        }
     }
 }
 
