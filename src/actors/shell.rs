@@ -218,7 +218,7 @@ impl<E: Resident> Turn for Actor<E> {
         }
         desk.mail = mail;
         let goes_on = actor.mailbox.goes_on();
-        goes_on.then(|| myself.0 as Arc<dyn Turn>)
+        goes_on.then_some(myself.0 as Arc<dyn Turn>)
     }
 }
 
