@@ -297,10 +297,14 @@ fn audit(audit: Option<&AuditReport>) -> String {
         out.push_str("<p>Not wanted: nobody knows whether what was acknowledged was done.</p>\n</div>\n");
         return out;
     };
-    let (class, verdict) = if audit.agrees() { ("good", "agrees") } else { ("bad", "disagrees") };
+    let (class, verdict) = match audit.agrees() {
+        true => ("good", "It agrees."),
+        false if audit.not_done => ("bad", "It could not be done."),
+        false => ("bad", "It disagrees."),
+    };
     let _ = writeln!(
         out,
-        "<p><b class=\"{class}\">It {verdict}.</b> {} stock levels, balances and sums were compared with what was \
+        "<p><b class=\"{class}\">{verdict}</b> {} stock levels, balances and sums were compared with what was \
          acknowledged, {} disagree; {} outcomes are unknown. Beside the load {} prices were set, {} books delisted and {} \
          stores closed.</p>",
         thousands(audit.checked),

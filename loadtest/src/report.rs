@@ -199,7 +199,11 @@ fn hint(kind: &str) -> &'static str {
 }
 
 pub(crate) fn write_audit(out: &mut impl fmt::Write, audit: &AuditReport) -> fmt::Result {
-    let verdict = if audit.agrees() { "agrees" } else { "DISAGREES" };
+    let verdict = match audit.agrees() {
+        true => "agrees",
+        false if audit.not_done => "NOT DONE",
+        false => "DISAGREES",
+    };
     writeln!(
         out,
         "  audit     {verdict}: {} stock levels, balances and sums compared, {} disagree, {} outcomes unknown; \

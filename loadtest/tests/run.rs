@@ -2,10 +2,12 @@
 //! on a baseline, and the page.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -84,6 +86,21 @@ impl Server {
         let seconds = if flags.contains(&"--duration") { &[][..] } else { &["--duration", "1s"] };
         let short = [&["--quiet", "--warmup", "200ms"], seconds].concat();
         Command::new(LOADTEST).args(["run", "--url", &self.url]).args(short).args(flags).output().unwrap()
+    }
+
+    /// Until the load has begun.
+    fn wait_for_payments(&self) {
+        let address = self.url.strip_prefix("http://").unwrap();
+        loop {
+            let mut metrics = String::new();
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+            stream.read_to_string(&mut metrics).unwrap();
+            if metrics.contains("{route=\"/buyer/payment\",code=\"200\"}") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The JSON result of a run that must end well.
@@ -236,6 +253,46 @@ fn a_regression_is_named_and_ends_with_status_1() {
     std::fs::write(server.files.file("other"), "{}").unwrap();
     let output = server.run(&["--baseline", &server.files.file("other")]);
     assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
+}
+
+/// A run whose server is killed in the middle of it.
+fn outlives_its_server(name: &str, load: &[&str]) {
+    let server = Server::start(name);
+    let (json, html, pid) =
+        (server.files.file("result.json"), server.files.file("result.html"), server.child.id().to_string());
+    let flags = [&["--duration", "3s", "--timeout", "1s", "--json", &json, "--html", &html], load].concat();
+    let output = std::thread::scope(|scope| {
+        let run = scope.spawn(|| server.run(&flags));
+        server.wait_for_payments();
+        // The warm-up is over by then, and the measured time is not.
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        run.join().unwrap()
+    });
+    let printed = shown(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("NOT DONE") && printed.contains("new_order"), "{printed}");
+    let found: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(found["result"]["audit"]["not_done"], true, "{found}");
+    assert_ne!(found["result"]["errors"], json!({}), "{found}");
+    assert!(std::fs::read_to_string(&html).unwrap().contains("It could not be done."));
+}
+
+#[test]
+fn figures_outlive_the_server() {
+    outlives_its_server("gone-closed", &["--connections", "4"]);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_does_not_cost_the_other() {
+    let server = Server::start("files");
+    let (nowhere, html) = (server.files.file("nowhere/file"), server.files.file("page.html"));
+    let output = server.run(&["--connections", "2", "--json", &nowhere, "--html", &html]);
+    assert!(output.status.code() == Some(2) && shown(&output).contains(&nowhere), "{}", shown(&output));
+    assert!(std::fs::read_to_string(&html).unwrap().contains("It agrees."));
+    let page = format!("{nowhere}.html");
+    let printed = shown(&server.run(&["--connections", "2", "--json", &nowhere, "--html", &page]));
+    assert!(printed.contains(&format!("{nowhere}: ")) && printed.contains(&format!("{page}: ")), "{printed}");
 }
 
 /// The names of all elements, after a look at whether each is closed where it must be.
