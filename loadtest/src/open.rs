@@ -187,13 +187,30 @@ impl<T: Traffic> Generator<T> {
     pub(crate) fn phase(&mut self, pace: Pace, time: Duration, with_samples: bool) -> Result<usize, Failure> {
         // Connections that the server has closed meanwhile are made anew first.
         while self.under_way == 0 && (self.turn(Some(Duration::ZERO), None)? > 0 || self.connecting > 0) {}
+        self.phase_from(Instant::now(), pace, time, with_samples)
+    }
+
+    /// The same from `began` on, which may be over: what was due since then is sent at once.
+    pub(crate) fn phase_from(
+        &mut self,
+        began: Instant,
+        pace: Pace,
+        time: Duration,
+        with_samples: bool,
+    ) -> Result<usize, Failure> {
         let phase = self.phases.len();
-        let began = Instant::now();
         self.phases.push((began, Figures::new(time, with_samples)?));
         let end = began + time;
         let mut next = began;
         loop {
             let now = Instant::now();
+            // Also if the end is over: who was held up over it owes what was due before it.
+            if let Pace::Open { per_second } = pace {
+                while next <= now && next < end {
+                    self.due(phase, next);
+                    next += self.random.gap(per_second);
+                }
+            }
             if now >= end {
                 return Ok(phase);
             }
@@ -205,13 +222,7 @@ impl<T: Traffic> Generator<T> {
                     }
                     (end - now, Some((phase, connections)))
                 }
-                Pace::Open { per_second } => {
-                    while next <= now && next < end {
-                        self.due(phase, next);
-                        next += self.random.gap(per_second);
-                    }
-                    (next.min(end).saturating_duration_since(Instant::now()), None)
-                }
+                Pace::Open { .. } => (next.min(end).saturating_duration_since(Instant::now()), None),
             };
             self.send_waiting()?;
             let sleep = if self.waiting.is_empty() || self.free.is_empty() { sleep } else { Duration::ZERO };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -219,8 +219,9 @@ fn drive_open(
     let pid = args.output.pid;
     let cpu = std::thread::spawn(move || cpu_in(window, pid));
     let pace = open::Pace::Open { per_second: rate };
-    generator.phase(pace, window.start.saturating_duration_since(Instant::now()), false)?;
-    let phase = generator.phase(pace, window.end.saturating_duration_since(Instant::now()), false)?;
+    // One after the other without a gap, so that nothing is lost if this thread does not run when one ends.
+    generator.phase_from(window.start - args.load.warmup, pace, args.load.warmup, false)?;
+    let phase = generator.phase_from(window.start, pace, args.duration, false)?;
     generator.settle(args.load.timeout, Rest::Sent)?;
     let figures = generator.figures(phase);
     let open = OpenShown {

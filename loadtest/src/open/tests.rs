@@ -168,3 +168,17 @@ fn what_too_many_wait_before_has_waited_until_the_end_as_well() {
     assert_eq!(never_sent.len() as u64, figures.dropped);
     assert!(never_sent.iter().all(|waited| *waited >= Duration::from_millis(49)));
 }
+
+#[test]
+fn who_is_held_up_over_the_end_owes_what_was_due_before_it() {
+    let mut generator = Generator::connect(server(&[OK]), 4, Probe::default(), 1, false).unwrap();
+    // As if the thread had not run for all of it.
+    let began = Instant::now() - Duration::from_secs(2);
+    let pace = Pace::Open { per_second: 1_000.0 };
+    let phase = generator.phase_from(began, pace, Duration::from_secs(1), false).unwrap();
+    generator.settle(Duration::from_secs(10), Rest::Sent).unwrap();
+    let figures = generator.figures(phase);
+    assert!((800..1_200).contains(&figures.due), "{} due", figures.due);
+    assert_eq!(figures.accepted_us.len(), figures.due);
+    assert!(figures.accepted_us.min() >= 990_000, "since they were due: {} µs", figures.accepted_us.min());
+}
