@@ -256,7 +256,7 @@ fn a_regression_is_named_and_ends_with_status_1() {
 }
 
 /// A run whose server is killed in the middle of it.
-fn outlives_its_server(name: &str, load: &[&str]) {
+fn outlives_its_server(name: &str, load: &[&str]) -> Value {
     let server = Server::start(name);
     let (json, html, pid) =
         (server.files.file("result.json"), server.files.file("result.html"), server.child.id().to_string());
@@ -276,11 +276,24 @@ fn outlives_its_server(name: &str, load: &[&str]) {
     assert_eq!(found["result"]["audit"]["not_done"], true, "{found}");
     assert_ne!(found["result"]["errors"], json!({}), "{found}");
     assert!(std::fs::read_to_string(&html).unwrap().contains("It could not be done."));
+    found
 }
 
 #[test]
 fn figures_outlive_the_server() {
-    outlives_its_server("gone-closed", &["--connections", "4"]);
+    let closed = || outlives_its_server("gone-closed", &["--connections", "4"]);
+    let open = || {
+        let found = outlives_its_server("gone-open", &["--rate", "200/s", "--connections", "8"]);
+        let (errors, open) = (&found["result"]["errors"], &found["open"]);
+        assert!(errors["cannot connect"].as_u64().unwrap() > 8, "tried again: {errors}");
+        // All but a second of three, and no second answer to what was lost.
+        assert!(open["dropped"].as_u64().unwrap() > 200 && errors["never sent"] == open["dropped"], "{errors} {open}");
+        assert!(found["result"]["latency"]["max_us"].as_u64().unwrap() > 2_000_000, "{found}");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(closed);
+        scope.spawn(open);
+    });
 }
 
 #[test]
