@@ -52,7 +52,10 @@ pub(crate) const RUN: &str = "\
 The run:
   1. The latency of a disk sync is measured in --temp-dir.
   2. People are registered, stores opened and filled, as the mix has it. Each run has
-     its own, so many may follow each other on the same server.
+     its own, so many may follow each other on the same server. The orders are made
+     ready and then sent over and over: 1,024 (the catalogue: 8,192), or four for each
+     buyer or store if that is more, 65,536 at most. So of more than 16,000 buyers some
+     never buy.
   3. The load, first for --warmup, then for --duration. Progress is on standard error.
      Beside it a seller changes prices and takes books off the shelf, and a buyer
      orders them (not with --no-audit).
