@@ -65,7 +65,7 @@ pub(crate) struct RunArgs {
 #[derive(Args)]
 #[command(next_help_heading = "The report")]
 struct OutputArgs {
-    /// Process id of the server, to tell the CPU time a request costs it, and its flags.
+    /// Process id of the server, to tell its flags, and the CPU time a request costs it with all that it has started.
     #[arg(long)]
     pid: Option<u32>,
     /// Where the latency of a disk sync is measured first: should be on the disk of the server's data.
