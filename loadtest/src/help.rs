@@ -34,7 +34,8 @@ Exit status:
   0  it ran, and all that was checked is right
   1  it ran, and something is wrong: nothing was sold, the audit disagrees, a promise
      was not kept, or it is worse than the baseline by more than was permitted
-  2  it did not run: wrong flags, no server, a file that cannot be read or written
+  2  it did not run: wrong flags, no server, a file that cannot be read or written,
+     or a signal ended it
 
 Examples:
   bookstore --data-dir data &

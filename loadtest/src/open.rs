@@ -23,6 +23,7 @@ use crate::client::{Answer, whole_answer};
 use crate::drive::NOT_CONNECTED;
 use crate::figures::micros;
 pub(crate) use crate::figures::{Figures, Sample, Verdict};
+use crate::interrupt;
 use crate::scenario::Random;
 
 /// Connections that are being made at once: fewer than a server's backlog holds.
@@ -37,6 +38,8 @@ const WAITING_MAX: usize = 200_000;
 const BEYOND_TIME: Duration = Duration::from_millis(1);
 /// Requests sent between two looks at the sockets, so that no answer waits long for its time to be taken.
 const SENT_AT_ONCE_MAX: usize = 16;
+/// Longest sleep between two looks at whether a signal has come.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// Room for the pieces of an answer.
 const READ_BYTES: usize = 16 << 10;
 
@@ -334,6 +337,8 @@ impl<T: Traffic> Generator<T> {
 
     /// One look at all sockets; how many had something to tell.
     fn turn(&mut self, sleep: Option<Duration>, closed: Option<(usize, usize)>) -> Result<usize, Failure> {
+        interrupt::check()?;
+        let sleep = sleep.map(|sleep| sleep.min(SLEEP_MAX));
         let sleep = match self.open_refused()? {
             // A moment later rather than too early.
             Some(until) => sleep.map(|sleep| sleep.min(until + Duration::from_millis(1))),

@@ -371,6 +371,49 @@ fn the_page_needs_nothing_else_and_holds_the_figures() {
     }
 }
 
+/// Whether a process has `word` in its command line.
+fn is_running(word: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().any(|entry| {
+        let command = std::fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(word)
+    })
+}
+
+/// One that awaits, and one that keeps its thread to itself.
+#[test]
+fn a_signal_leaves_no_server_and_no_directory_behind() {
+    std::thread::scope(|scope| {
+        for (subcommand, signal, told) in
+            [("snapshot-p99", "-TERM", "told to end"), ("overload", "-INT", "interrupted")]
+        {
+            scope.spawn(move || {
+                let files = Directory::new(&format!("signal-{subcommand}"));
+                let path = files.0.to_str().unwrap();
+                let mut child = Command::new(LOADTEST)
+                    .args([subcommand, "--duration", "5m", "--temp-dir", path, "--server"])
+                    .arg(bookstore())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let server_data = format!("{path}/");
+                while !is_running(&server_data) && child.try_wait().unwrap().is_none() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                // Well into the load.
+                std::thread::sleep(Duration::from_secs(3));
+                let pid = child.id().to_string();
+                assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+                let output = child.wait_with_output().unwrap();
+                let printed = shown(&output);
+                assert!(output.status.code() == Some(2) && printed.contains(&format!("loadtest: {told}")), "{printed}");
+                assert!(!is_running(&server_data), "{subcommand}: its server");
+                assert_eq!(std::fs::read_dir(&files.0).unwrap().count(), 0, "{subcommand}: its directory");
+            });
+        }
+    });
+}
+
 #[test]
 fn the_help_explains_itself() {
     let help = |arguments: &[&str]| String::from_utf8(Command::new(LOADTEST).args(arguments).output().unwrap().stdout);
