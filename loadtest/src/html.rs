@@ -254,7 +254,7 @@ fn routes(result: &Report) -> String {
         row
     };
     let routes = result.routes.iter().map(|(route, latency)| row(route.name(), latency));
-    let all = result.latency.iter().map(|latency| row("all", latency));
+    let all = result.latency.iter().map(|latency| row(result.all_name(), latency));
     let head = ["route", "answered 200", "p50, ms", "p99, ms", "p99.9, ms", "max, ms"];
     format!("<h2>By route</h2>\n<div class=\"card\">\n{}</div>\n", table(&head, routes.chain(all)))
 }
