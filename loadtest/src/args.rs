@@ -92,7 +92,7 @@ struct LoadFlags {
     #[arg(long, default_value = "2s", value_parser = parse_duration)]
     warmup: Duration,
     /// Users who buy, if not as many as the mix has. A server limits the pending orders of one user: long new-order
-    /// runs need more of them.
+    /// runs need more of them. Four orders are made ready for each, 65,536 at most.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     buyers: Option<u32>,
     /// Stores, each with an owner of its own, if not as many as the mix has.

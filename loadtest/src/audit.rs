@@ -78,6 +78,13 @@ impl Tally {
             Call::Status(..) | Call::Look(_) => {}
         }
     }
+
+    fn unknown_outcomes(&self) -> u64 {
+        [&self.ordered_unknown, &self.paid_unknown, &self.refunded_unknown, &self.shipped_unknown]
+            .into_iter()
+            .flatten()
+            .sum()
+    }
 }
 
 /// What a number may be: both ends included. Wide integers, so that no sum of them can overflow.
@@ -180,6 +187,8 @@ pub(crate) struct AuditReport {
     pub(crate) delisted: u64,
     /// Stores that it closed.
     pub(crate) closed: u64,
+    /// It could not be done, or not to its end: that is a disagreement, and listed.
+    pub(crate) not_done: bool,
     /// How many comparisons failed.
     pub(crate) disagreements: u64,
     /// The first of them.
@@ -190,6 +199,14 @@ impl AuditReport {
     /// Nothing disagreed.
     pub(crate) fn agrees(&self) -> bool {
         self.disagreements == 0
+    }
+
+    /// One that could not be done, because of `why`. Nobody knows what of the load holds.
+    pub(crate) fn impossible(tally: &Tally, why: &dyn fmt::Display) -> Self {
+        let mut report = Self { unknown_outcomes: tally.unknown_outcomes(), not_done: true, ..Self::default() };
+        report.disagreements = 1;
+        report.listed.push(format!("the audit could not be done: {why}"));
+        report
     }
 
     pub(crate) fn check(&mut self, agrees: bool, describe: impl FnOnce() -> String) {
@@ -222,18 +239,7 @@ pub(crate) async fn audit(plan: &Plan, tally: &Tally) -> Result<AuditReport, Fai
     if tally.to_platform {
         wait_for_sellers(plan, &expected, &mut api).await?;
     }
-    let mut report = AuditReport {
-        unknown_outcomes: [
-            &tally.ordered_unknown,
-            &tally.paid_unknown,
-            &tally.refunded_unknown,
-            &tally.shipped_unknown,
-        ]
-        .into_iter()
-        .flatten()
-        .sum(),
-        ..AuditReport::default()
-    };
+    let mut report = AuditReport { unknown_outcomes: tally.unknown_outcomes(), ..AuditReport::default() };
     for (store, levels) in plan.stores.iter().zip(&expected.stock) {
         for (book, permitted) in store.books.iter().zip(levels) {
             let level = api.stock(store, &book.id).await?;

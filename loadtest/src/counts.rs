@@ -194,10 +194,10 @@ impl Counts {
     }
 }
 
-/// CPU time of the server and of this process between the window's ends. Sleeps on the thread that calls, which should
+/// CPU time of the server, with all processes that it has started, and of this process between the window's ends. Sleeps on the thread that calls, which should
 /// be one of its own, so that the samples are not late when others are busy.
 pub(crate) fn cpu_in(window: Window, server_pid: Option<u32>) -> (Option<Duration>, Option<Duration>) {
-    let sample = || (server_pid.and_then(machine::cpu_time), machine::cpu_time(std::process::id()));
+    let sample = || (server_pid.and_then(|pid| machine::tree_cpu_time(&[pid])), machine::cpu_time(std::process::id()));
     std::thread::sleep(window.start.saturating_duration_since(Instant::now()));
     let before = sample();
     std::thread::sleep(window.end.saturating_duration_since(Instant::now()));
@@ -247,5 +247,17 @@ mod tests {
         assert_eq!(measured.errors, BTreeMap::from([(NEVER_SENT.to_owned(), 2)]), "that of the warm-up as well");
         let all_us = measured.all_us().unwrap();
         assert_eq!((all_us.len(), all_us.max() / 10_000, measured.requests), (1, 400, 0));
+    }
+
+    #[test]
+    fn the_servers_children_are_in_its_cpu_time() {
+        // The parent only waits.
+        let mut server =
+            std::process::Command::new("timeout").args(["2", "sh", "-c", "while :; do :; done"]).spawn().unwrap();
+        let window = Window::after(Duration::from_millis(100), Duration::from_millis(900));
+        let (server_cpu, client_cpu) = cpu_in(window, Some(server.id()));
+        server.wait().unwrap();
+        assert!(server_cpu.unwrap() >= Duration::from_millis(50) && client_cpu.is_some(), "{server_cpu:?}");
+        assert_eq!(cpu_in(window, None).0, None);
     }
 }

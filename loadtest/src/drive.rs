@@ -177,7 +177,7 @@ impl Connection {
 }
 
 /// The kind of error that says no connection came about.
-const NOT_CONNECTED: &str = "cannot connect";
+pub(crate) const NOT_CONNECTED: &str = "cannot connect";
 
 /// What an exchange did, and the kind of trouble if it is not a plain answer.
 fn judge(answer: &Result<Answer<'_>, NoAnswer>) -> (Outcome, Option<&'static str>) {

@@ -34,7 +34,8 @@ Exit status:
   0  it ran, and all that was checked is right
   1  it ran, and something is wrong: nothing was sold, the audit disagrees, a promise
      was not kept, or it is worse than the baseline by more than was permitted
-  2  it did not run: wrong flags, no server, a file that cannot be read or written
+  2  it did not run: wrong flags, no server, a file that cannot be read or written,
+     or a signal ended it
 
 Examples:
   bookstore --data-dir data &
@@ -52,7 +53,10 @@ pub(crate) const RUN: &str = "\
 The run:
   1. The latency of a disk sync is measured in --temp-dir.
   2. People are registered, stores opened and filled, as the mix has it. Each run has
-     its own, so many may follow each other on the same server.
+     its own, so many may follow each other on the same server. The orders are made
+     ready and then sent over and over: 1,024 (the catalogue: 8,192), or four for each
+     buyer or store if that is more, 65,536 at most. So of more than 16,000 buyers some
+     never buy.
   3. The load, first for --warmup, then for --duration. Progress is on standard error.
      Beside it a seller changes prices and takes books off the shelf, and a buyer
      orders them (not with --no-audit).

@@ -254,7 +254,7 @@ fn routes(result: &Report) -> String {
         row
     };
     let routes = result.routes.iter().map(|(route, latency)| row(route.name(), latency));
-    let all = result.latency.iter().map(|latency| row("all", latency));
+    let all = result.latency.iter().map(|latency| row(result.all_name(), latency));
     let head = ["route", "answered 200", "p50, ms", "p99, ms", "p99.9, ms", "max, ms"];
     format!("<h2>By route</h2>\n<div class=\"card\">\n{}</div>\n", table(&head, routes.chain(all)))
 }
@@ -297,10 +297,14 @@ fn audit(audit: Option<&AuditReport>) -> String {
         out.push_str("<p>Not wanted: nobody knows whether what was acknowledged was done.</p>\n</div>\n");
         return out;
     };
-    let (class, verdict) = if audit.agrees() { ("good", "agrees") } else { ("bad", "disagrees") };
+    let (class, verdict) = match audit.agrees() {
+        true => ("good", "It agrees."),
+        false if audit.not_done => ("bad", "It could not be done."),
+        false => ("bad", "It disagrees."),
+    };
     let _ = writeln!(
         out,
-        "<p><b class=\"{class}\">It {verdict}.</b> {} stock levels, balances and sums were compared with what was \
+        "<p><b class=\"{class}\">{verdict}</b> {} stock levels, balances and sums were compared with what was \
          acknowledged, {} disagree; {} outcomes are unknown. Beside the load {} prices were set, {} books delisted and {} \
          stores closed.</p>",
         thousands(audit.checked),

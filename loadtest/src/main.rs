@@ -21,6 +21,7 @@
 //! - `machine`: cores, CPU time of a process, the cost of a disk sync.
 //! - `bare`: the ceiling: hyper and JSON with no bookstore behind it.
 //! - `server`: servers that are started as children, and their temporary directories.
+//! - `interrupt`: signals, and that nothing is left behind.
 //! - `compare`: bare, the real server, PostgreSQL and Redis in turns, in one run.
 //! - `snapshot`: latency with and without snapshots running.
 //! - `pinned`: server and generator with a core each.
@@ -53,6 +54,7 @@ mod figures;
 mod generated;
 mod help;
 mod html;
+mod interrupt;
 mod live;
 mod machine;
 mod market;
@@ -131,17 +133,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a subcommand. `false`: it ran, and what it checked was wrong.
+/// Runs a subcommand. `false`: it ran, and what it checked was wrong. A signal ends it, and all that it has started.
 async fn dispatch(command: Command) -> Result<bool, Failure> {
-    match command {
-        Command::Run(args) => run::run(&args).await,
-        Command::Bare(args) => bare::serve(&args).await.map(|()| true),
-        Command::Compare(args) => compare::compare(&args).await,
-        Command::Generated(args) => generated::run(&args).await,
-        Command::SnapshotP99(args) => snapshot::measure(&args).await,
-        Command::Overload(args) => overload::measure(&args).await,
-        Command::Crowd(args) => crowd::measure(&args).await,
-    }
+    interrupt::or_interrupted(async {
+        match command {
+            Command::Run(args) => run::run(&args).await,
+            Command::Bare(args) => bare::serve(&args).await.map(|()| true),
+            Command::Compare(args) => compare::compare(&args).await,
+            Command::Generated(args) => generated::run(&args).await,
+            Command::SnapshotP99(args) => snapshot::measure(&args).await,
+            Command::Overload(args) => overload::measure(&args).await,
+            Command::Crowd(args) => crowd::measure(&args).await,
+        }
+    })
+    .await
 }
 
 #[cfg(test)]

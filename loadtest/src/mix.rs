@@ -16,6 +16,10 @@ const HOT_PERCENT: u64 = 90;
 const ORDERS_PERCENT: u64 = 10;
 /// And this many ask for the status of the order that was placed last.
 const STATUS_PERCENT: u64 = 10;
+/// Orders that are made ready for each buyer, or each store, on average: of 100 buyers 98 have one or more then.
+const ORDERS_EACH: usize = 4;
+/// And at most: each takes a kilobyte or two.
+const ORDERS_PREPARED_MAX: usize = 65_536;
 /// Ready-made requests that only look.
 const LOOKS_PREPARED: usize = 1_024;
 
@@ -84,12 +88,14 @@ impl Mix {
         }
     }
 
-    /// How many orders are made ready: enough to touch most of what the mix has.
-    pub(crate) fn orders_prepared(self) -> usize {
-        match self {
+    /// How many orders are made ready: enough to touch most of what the mix has, and most buyers and stores if there are
+    /// more of them.
+    pub(crate) fn orders_prepared(self, buyers: u32, stores: u32) -> usize {
+        let least = match self {
             Self::Catalogue => 8_192,
             _ => 1_024,
-        }
+        };
+        (ORDERS_EACH * buyers.max(stores) as usize).clamp(least, ORDERS_PREPARED_MAX)
     }
 
     /// The buyer of an order.
@@ -163,6 +169,17 @@ mod tests {
         assert!((8_900..9_200).contains(&hot(&|random| Mix::HotBuyer.buyer(random, 40))));
         assert!((150..350).contains(&hot(&|random| Mix::HotBuyer.store(random, 40))));
         assert!((150..350).contains(&hot(&|random| Mix::Uniform.buyer(random, 40))));
+    }
+
+    #[test]
+    fn more_people_have_more_orders() {
+        let prepared = |buyers, stores| Mix::Uniform.orders_prepared(buyers, stores);
+        assert_eq!(
+            [prepared(1, 1), prepared(256, 1), prepared(257, 1), prepared(1, 300)],
+            [1_024, 1_024, 1_028, 1_200]
+        );
+        assert_eq!([prepared(16_384, 1), prepared(100_000, 10_000)], [65_536, 65_536]);
+        assert_eq!([Mix::Catalogue.orders_prepared(100, 4), Mix::Catalogue.orders_prepared(4_000, 4)], [8_192, 16_000]);
     }
 
     #[test]

@@ -20,20 +20,26 @@ use mio::{Events, Interest, Poll, Token};
 use crate::Failure;
 use crate::alarm::Alarm;
 use crate::client::{Answer, whole_answer};
+use crate::drive::NOT_CONNECTED;
 use crate::figures::micros;
 pub(crate) use crate::figures::{Figures, Sample, Verdict};
+use crate::interrupt;
 use crate::scenario::Random;
 
 /// Connections that are being made at once: fewer than a server's backlog holds.
 const CONNECTING_MAX: usize = 256;
 /// How long all connections together may take to come about.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(30);
+/// Pause after a connection did not come about, so that a server that is away is not hammered.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Requests that may be due and wait for a connection; what is due beyond it is never sent, and counted.
 const WAITING_MAX: usize = 200_000;
 /// Those beyond it are kept together if they were due within this.
 const BEYOND_TIME: Duration = Duration::from_millis(1);
 /// Requests sent between two looks at the sockets, so that no answer waits long for its time to be taken.
 const SENT_AT_ONCE_MAX: usize = 16;
+/// Longest sleep between two looks at whether a signal has come.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// Room for the pieces of an answer.
 const READ_BYTES: usize = 16 << 10;
 
@@ -50,6 +56,9 @@ pub(crate) trait Traffic {
 
     /// Books a request without an answer: it may have been done.
     fn lost(&mut self, due: Instant, call: Self::Call, kind: &'static str);
+
+    /// Books that a connection did not come about, or not again.
+    fn not_connected(&mut self, now: Instant);
 
     /// Books a request that was due at `due` and had not been sent by `now`, when it was given up.
     fn never_sent(&mut self, due: Instant, now: Instant);
@@ -120,6 +129,10 @@ pub(crate) struct Generator<T: Traffic> {
     free: VecDeque<usize>,
     /// Those that are not connected yet.
     connecting: usize,
+    /// Those that did not come about, by the moment from which they may be tried again.
+    refused: VecDeque<(Instant, usize)>,
+    /// Every connection has been there once: from then on one that is refused is tried again.
+    is_set_up: bool,
     waiting: VecDeque<Due>,
     /// What is never sent, until the end, when it is known how long it has waited at least.
     beyond: Vec<Beyond>,
@@ -152,6 +165,8 @@ impl<T: Traffic> Generator<T> {
             connections: Vec::with_capacity(connections),
             free: VecDeque::with_capacity(connections),
             connecting: 0,
+            refused: VecDeque::new(),
+            is_set_up: false,
             waiting: VecDeque::new(),
             beyond: Vec::new(),
             under_way: 0,
@@ -180,6 +195,7 @@ impl<T: Traffic> Generator<T> {
             }
             generator.turn(Some(Duration::from_millis(10)), None)?;
         }
+        generator.is_set_up = true;
         Ok(generator)
     }
 
@@ -187,13 +203,30 @@ impl<T: Traffic> Generator<T> {
     pub(crate) fn phase(&mut self, pace: Pace, time: Duration, with_samples: bool) -> Result<usize, Failure> {
         // Connections that the server has closed meanwhile are made anew first.
         while self.under_way == 0 && (self.turn(Some(Duration::ZERO), None)? > 0 || self.connecting > 0) {}
+        self.phase_from(Instant::now(), pace, time, with_samples)
+    }
+
+    /// The same from `began` on, which may be over: what was due since then is sent at once.
+    pub(crate) fn phase_from(
+        &mut self,
+        began: Instant,
+        pace: Pace,
+        time: Duration,
+        with_samples: bool,
+    ) -> Result<usize, Failure> {
         let phase = self.phases.len();
-        let began = Instant::now();
         self.phases.push((began, Figures::new(time, with_samples)?));
         let end = began + time;
         let mut next = began;
         loop {
             let now = Instant::now();
+            // Also if the end is over: who was held up over it owes what was due before it.
+            if let Pace::Open { per_second } = pace {
+                while next <= now && next < end {
+                    self.due(phase, next);
+                    next += self.random.gap(per_second);
+                }
+            }
             if now >= end {
                 return Ok(phase);
             }
@@ -205,13 +238,7 @@ impl<T: Traffic> Generator<T> {
                     }
                     (end - now, Some((phase, connections)))
                 }
-                Pace::Open { per_second } => {
-                    while next <= now && next < end {
-                        self.due(phase, next);
-                        next += self.random.gap(per_second);
-                    }
-                    (next.min(end).saturating_duration_since(Instant::now()), None)
-                }
+                Pace::Open { .. } => (next.min(end).saturating_duration_since(Instant::now()), None),
             };
             self.send_waiting()?;
             let sleep = if self.waiting.is_empty() || self.free.is_empty() { sleep } else { Duration::ZERO };
@@ -310,6 +337,13 @@ impl<T: Traffic> Generator<T> {
 
     /// One look at all sockets; how many had something to tell.
     fn turn(&mut self, sleep: Option<Duration>, closed: Option<(usize, usize)>) -> Result<usize, Failure> {
+        interrupt::check()?;
+        let sleep = sleep.map(|sleep| sleep.min(SLEEP_MAX));
+        let sleep = match self.open_refused()? {
+            // A moment later rather than too early.
+            Some(until) => sleep.map(|sleep| sleep.min(until + Duration::from_millis(1))),
+            None => sleep,
+        };
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         match self.poll.poll(&mut events, sleep) {
             Ok(()) => {}
@@ -357,18 +391,22 @@ impl<T: Traffic> Generator<T> {
             return Ok(());
         }
         let Some(stream) = &self.connections[number].stream else { return Ok(()) };
-        if let Some(error) = stream.take_error()? {
-            return Err(format!("cannot connect: {error}").into());
-        }
-        stream.set_nodelay(true)?;
-        self.connections[number].connected = true;
+        let made =
+            stream.take_error().and_then(|error| error.map_or(Ok(()), Err)).and_then(|()| stream.set_nodelay(true));
         self.connecting -= 1;
+        if let Err(error) = made {
+            return self.not_connected(number, &error);
+        }
+        self.connections[number].connected = true;
         self.free.push_back(number);
         Ok(())
     }
 
     fn open(&mut self, number: usize) -> Result<(), Failure> {
-        let mut stream = TcpStream::connect(self.address)?;
+        let mut stream = match TcpStream::connect(self.address) {
+            Ok(stream) => stream,
+            Err(error) => return self.not_connected(number, &error),
+        };
         self.poll.registry().register(&mut stream, Token(number), Interest::READABLE | Interest::WRITABLE)?;
         let connection = &mut self.connections[number];
         connection.stream = Some(stream);
@@ -378,6 +416,34 @@ impl<T: Traffic> Generator<T> {
         connection.sent = 0;
         self.connecting += 1;
         Ok(())
+    }
+
+    /// Before the load that is the end; under it the connection is tried again later, and requests wait meanwhile.
+    fn not_connected(&mut self, number: usize, error: &std::io::Error) -> Result<(), Failure> {
+        if !self.is_set_up {
+            return Err(format!("cannot connect: {error}").into());
+        }
+        self.connections[number].stream = None;
+        let now = Instant::now();
+        if let Some((_, figures)) = self.phases.last_mut() {
+            *figures.wrong.entry(NOT_CONNECTED).or_default() += 1;
+        }
+        self.traffic.not_connected(now);
+        self.refused.push_back((now + RECONNECT_PAUSE, number));
+        Ok(())
+    }
+
+    /// Tries those again that have rested; how long until the next may be.
+    fn open_refused(&mut self) -> Result<Option<Duration>, Failure> {
+        let now = Instant::now();
+        while let Some((from, number)) = self.refused.front().copied() {
+            if from > now {
+                return Ok(Some(from - now));
+            }
+            self.refused.pop_front();
+            self.open(number)?;
+        }
+        Ok(None)
     }
 
     fn write(&mut self, number: usize) -> Result<(), Failure> {

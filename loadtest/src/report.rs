@@ -67,7 +67,7 @@ pub(crate) struct Report {
     pub(crate) operations_per_second: f64,
     pub(crate) requests: u64,
     pub(crate) requests_per_second: f64,
-    /// Of all requests that were answered 200.
+    /// Of all requests that were answered 200, and of those never sent with what they had waited.
     pub(crate) latency: Option<Latency>,
     /// The same by route.
     pub(crate) routes: BTreeMap<Route, Latency>,
@@ -115,6 +115,17 @@ impl Report {
     /// Something was done, and nothing that was checked is wrong.
     pub(crate) fn sound(&self) -> bool {
         self.operations > 0 && self.audit.as_ref().is_none_or(AuditReport::agrees)
+    }
+
+    /// Whether the latency of all holds more than answers: what was never sent.
+    fn has_unsent(&self) -> bool {
+        let answered: u64 = self.routes.values().map(|latency| latency.count).sum();
+        self.latency.as_ref().is_some_and(|all| all.count > answered)
+    }
+
+    /// The name of that line.
+    pub(crate) fn all_name(&self) -> &'static str {
+        if self.has_unsent() { "all, and never sent" } else { "all" }
     }
 
     /// What an operation is, for people.
@@ -167,7 +178,8 @@ impl fmt::Display for Report {
         let head = ["requests", "p50 ms", "p99 ms", "p99.9 ms", "max ms"];
         let [count, p50, p99, p99_9, max] = head;
         writeln!(out, "  {:<20} {count:>12} {p50:>9} {p99:>9} {p99_9:>9} {max:>9}", "answered 200")?;
-        let all = self.latency.iter().filter(|_| self.routes.len() > 1).map(|latency| ("all", latency));
+        let all = self.latency.iter().filter(|_| self.routes.len() > 1 || self.has_unsent());
+        let all = all.map(|latency| (self.all_name(), latency));
         for (name, latency) in self.routes.iter().map(|(route, latency)| (route.name(), latency)).chain(all) {
             let [p50, p99, p99_9, max] = latency.ms();
             let count = thousands(latency.count);
@@ -199,7 +211,11 @@ fn hint(kind: &str) -> &'static str {
 }
 
 pub(crate) fn write_audit(out: &mut impl fmt::Write, audit: &AuditReport) -> fmt::Result {
-    let verdict = if audit.agrees() { "agrees" } else { "DISAGREES" };
+    let verdict = match audit.agrees() {
+        true => "agrees",
+        false if audit.not_done => "NOT DONE",
+        false => "DISAGREES",
+    };
     writeln!(
         out,
         "  audit     {verdict}: {} stock levels, balances and sums compared, {} disagree, {} outcomes unknown; \
@@ -307,6 +323,18 @@ mod tests {
     fn thousands_have_commas() {
         let shown = [0, 999, 1_000, 12_345_678].map(thousands);
         assert_eq!(shown, ["0", "999", "1,000", "12,345,678"]);
+    }
+
+    #[test]
+    fn what_was_never_sent_is_not_said_to_be_answered() {
+        let latency = |count| Latency { count, p50_us: 1, p99_us: 1, p99_9_us: 1, max_us: 1 };
+        let of = |all| Report {
+            routes: BTreeMap::from([(Route::NewOrder, latency(5))]),
+            latency: Some(latency(all)),
+            ..Report::empty(Scenario::NewOrder)
+        };
+        assert!(!of(5).to_string().contains("  all"), "it is the same line again");
+        assert!(of(7).to_string().contains("  all, and never sent             7"), "{}", of(7));
     }
 
     #[test]

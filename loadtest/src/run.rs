@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
 use crate::Failure;
 use crate::args::{Load, Pace, Scenario, parse_duration, parse_percent, parse_rate};
-use crate::audit;
+use crate::audit::{self, AuditReport};
 use crate::baseline::{Baseline, Comparison, Kind};
 use crate::client::Target;
 use crate::counts::{Counts, Measured, Window, cpu_in};
@@ -65,7 +65,7 @@ pub(crate) struct RunArgs {
 #[derive(Args)]
 #[command(next_help_heading = "The report")]
 struct OutputArgs {
-    /// Process id of the server, to tell the CPU time a request costs it, and its flags.
+    /// Process id of the server, to tell its flags, and the CPU time a request costs it with all that it has started.
     #[arg(long)]
     pid: Option<u32>,
     /// Where the latency of a disk sync is measured first: should be on the disk of the server's data.
@@ -140,11 +140,23 @@ pub(crate) async fn run(args: &RunArgs) -> Result<bool, Failure> {
         baseline,
     };
     print(&document);
-    write_json(output.json.as_deref(), &document)?;
-    if let Some(file) = &output.html {
-        std::fs::write(file, html::page(&document)).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
+    write_files(output, &document)?;
     Ok(document.result.sound() && document.baseline.as_ref().is_none_or(Comparison::holds))
+}
+
+/// Writes what is wanted; one that cannot be written does not prevent the other.
+fn write_files(output: &OutputArgs, document: &Document) -> Result<(), Failure> {
+    let json = write_json(output.json.as_deref(), document);
+    let html = match &output.html {
+        Some(file) => {
+            std::fs::write(file, html::page(document)).map_err(|error| format!("{}: {error}", file.display()).into())
+        }
+        None => Ok(()),
+    };
+    match (json, html) {
+        (Err(json), Err(html)) => Err(format!("{json}; {html}").into()),
+        (json, html) => json.and(html),
+    }
 }
 
 /// What a load leaves behind.
@@ -207,8 +219,9 @@ fn drive_open(
     let pid = args.output.pid;
     let cpu = std::thread::spawn(move || cpu_in(window, pid));
     let pace = open::Pace::Open { per_second: rate };
-    generator.phase(pace, window.start.saturating_duration_since(Instant::now()), false)?;
-    let phase = generator.phase(pace, window.end.saturating_duration_since(Instant::now()), false)?;
+    // One after the other without a gap, so that nothing is lost if this thread does not run when one ends.
+    generator.phase_from(window.start - args.load.warmup, pace, args.load.warmup, false)?;
+    let phase = generator.phase_from(window.start, pace, args.duration, false)?;
     generator.settle(args.load.timeout, Rest::Sent)?;
     let figures = generator.figures(phase);
     let open = OpenShown {
@@ -244,7 +257,8 @@ fn watch_journal(target: Target, window: Window) -> JournalTask {
     })
 }
 
-/// Audits, if wanted, and makes the report.
+/// Audits, if wanted, and makes the report. An audit that cannot be done, since the server has gone, does not take the
+/// figures with it.
 pub(crate) async fn conclude(
     plan: &Plan,
     pace: Pace,
@@ -253,7 +267,10 @@ pub(crate) async fn conclude(
     wants_audit: bool,
 ) -> Result<Report, Failure> {
     let audit = match wants_audit {
-        true => Some(audit::audit(plan, &measured.tally).await?),
+        true => {
+            let audited = audit::audit(plan, &measured.tally).await;
+            Some(audited.unwrap_or_else(|why| AuditReport::impossible(&measured.tally, &why)))
+        }
         false => None,
     };
     Ok(Report::new(pace, plan, scenario, measured, audit))

@@ -197,7 +197,8 @@ impl Plan {
             run: ns_since_1970() as u64 ^ u64::from(std::process::id()).rotate_right(16),
             orders_sent: AtomicU64::new(0),
         };
-        plan.orders = (0..load.mix.orders_prepared()).map(|_| plan.prepare_order(load, &mut random)).collect();
+        let prepared = load.mix.orders_prepared(load.buyers, load.stores);
+        plan.orders = (0..prepared).map(|_| plan.prepare_order(load, &mut random)).collect();
         for (route, path, body) in load.mix.looks(&mut random, &plan.stores, &plan.buyers) {
             let request = client::post(&plan.target, plan.mode, path, Headers::default(), body.to_string().as_bytes());
             plan.looks.push((route, request));

@@ -9,7 +9,7 @@ use crate::audit::Tally;
 use crate::calls::{Call, Route};
 use crate::client::Answer;
 use crate::counts::{Counts, Outcome};
-use crate::drive::{judge_answer, parse_order_id};
+use crate::drive::{NOT_CONNECTED, judge_answer, parse_order_id};
 use crate::open::{Traffic, Verdict};
 use crate::scenario::{OrderId, Plan, Random};
 
@@ -155,6 +155,10 @@ impl<L: Ledger> Traffic for Shop<L> {
 
     fn lost(&mut self, due: Instant, call: Call, kind: &'static str) {
         self.ledger.trouble(Some((call, self.plan.route(call))), kind, due);
+    }
+
+    fn not_connected(&mut self, now: Instant) {
+        self.ledger.trouble(None, NOT_CONNECTED, now);
     }
 
     fn never_sent(&mut self, due: Instant, now: Instant) {

@@ -2,10 +2,12 @@
 //! on a baseline, and the page.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -84,6 +86,21 @@ impl Server {
         let seconds = if flags.contains(&"--duration") { &[][..] } else { &["--duration", "1s"] };
         let short = [&["--quiet", "--warmup", "200ms"], seconds].concat();
         Command::new(LOADTEST).args(["run", "--url", &self.url]).args(short).args(flags).output().unwrap()
+    }
+
+    /// Until the load has begun.
+    fn wait_for_payments(&self) {
+        let address = self.url.strip_prefix("http://").unwrap();
+        loop {
+            let mut metrics = String::new();
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").unwrap();
+            stream.read_to_string(&mut metrics).unwrap();
+            if metrics.contains("{route=\"/buyer/payment\",code=\"200\"}") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The JSON result of a run that must end well.
@@ -238,6 +255,59 @@ fn a_regression_is_named_and_ends_with_status_1() {
     assert_eq!(output.status.code(), Some(2), "{}", shown(&output));
 }
 
+/// A run whose server is killed in the middle of it.
+fn outlives_its_server(name: &str, load: &[&str]) -> Value {
+    let server = Server::start(name);
+    let (json, html, pid) =
+        (server.files.file("result.json"), server.files.file("result.html"), server.child.id().to_string());
+    let flags = [&["--duration", "3s", "--timeout", "1s", "--json", &json, "--html", &html], load].concat();
+    let output = std::thread::scope(|scope| {
+        let run = scope.spawn(|| server.run(&flags));
+        server.wait_for_payments();
+        // The warm-up is over by then, and the measured time is not.
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        run.join().unwrap()
+    });
+    let printed = shown(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(printed.contains("NOT DONE") && printed.contains("new_order"), "{printed}");
+    let found: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!(found["result"]["audit"]["not_done"], true, "{found}");
+    assert_ne!(found["result"]["errors"], json!({}), "{found}");
+    assert!(std::fs::read_to_string(&html).unwrap().contains("It could not be done."));
+    found
+}
+
+#[test]
+fn figures_outlive_the_server() {
+    let closed = || outlives_its_server("gone-closed", &["--connections", "4"]);
+    let open = || {
+        let found = outlives_its_server("gone-open", &["--rate", "200/s", "--connections", "8"]);
+        let (errors, open) = (&found["result"]["errors"], &found["open"]);
+        assert!(errors["cannot connect"].as_u64().unwrap() > 8, "tried again: {errors}");
+        // All but a second of three, and no second answer to what was lost.
+        assert!(open["dropped"].as_u64().unwrap() > 200 && errors["never sent"] == open["dropped"], "{errors} {open}");
+        assert!(found["result"]["latency"]["max_us"].as_u64().unwrap() > 2_000_000, "{found}");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(closed);
+        scope.spawn(open);
+    });
+}
+
+#[test]
+fn a_file_that_cannot_be_written_does_not_cost_the_other() {
+    let server = Server::start("files");
+    let (nowhere, html) = (server.files.file("nowhere/file"), server.files.file("page.html"));
+    let output = server.run(&["--connections", "2", "--json", &nowhere, "--html", &html]);
+    assert!(output.status.code() == Some(2) && shown(&output).contains(&nowhere), "{}", shown(&output));
+    assert!(std::fs::read_to_string(&html).unwrap().contains("It agrees."));
+    let page = format!("{nowhere}.html");
+    let printed = shown(&server.run(&["--connections", "2", "--json", &nowhere, "--html", &page]));
+    assert!(printed.contains(&format!("{nowhere}: ")) && printed.contains(&format!("{page}: ")), "{printed}");
+}
+
 /// The names of all elements, after a look at whether each is closed where it must be.
 fn elements(page: &str) -> Vec<String> {
     let (mut open, mut all) = (Vec::new(), Vec::new());
@@ -299,6 +369,49 @@ fn the_page_needs_nothing_else_and_holds_the_figures() {
     for text in ["It agrees.", "Beside the baseline", "new_order", "Disk sync", "prefers-color-scheme: dark"] {
         assert!(page.contains(text), "{text}");
     }
+}
+
+/// Whether a process has `word` in its command line.
+fn is_running(word: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().any(|entry| {
+        let command = std::fs::read(entry.unwrap().path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).contains(word)
+    })
+}
+
+/// One that awaits, and one that keeps its thread to itself.
+#[test]
+fn a_signal_leaves_no_server_and_no_directory_behind() {
+    std::thread::scope(|scope| {
+        for (subcommand, signal, told) in
+            [("snapshot-p99", "-TERM", "told to end"), ("overload", "-INT", "interrupted")]
+        {
+            scope.spawn(move || {
+                let files = Directory::new(&format!("signal-{subcommand}"));
+                let path = files.0.to_str().unwrap();
+                let mut child = Command::new(LOADTEST)
+                    .args([subcommand, "--duration", "5m", "--temp-dir", path, "--server"])
+                    .arg(bookstore())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let server_data = format!("{path}/");
+                while !is_running(&server_data) && child.try_wait().unwrap().is_none() {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                // Well into the load.
+                std::thread::sleep(Duration::from_secs(3));
+                let pid = child.id().to_string();
+                assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+                let output = child.wait_with_output().unwrap();
+                let printed = shown(&output);
+                assert!(output.status.code() == Some(2) && printed.contains(&format!("loadtest: {told}")), "{printed}");
+                assert!(!is_running(&server_data), "{subcommand}: its server");
+                assert_eq!(std::fs::read_dir(&files.0).unwrap().count(), 0, "{subcommand}: its directory");
+            });
+        }
+    });
 }
 
 #[test]

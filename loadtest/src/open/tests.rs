@@ -9,6 +9,7 @@ struct Probe {
     sent: u64,
     answered: u64,
     lost: u64,
+    not_connected: u64,
     /// How long each had waited.
     never_sent: Vec<Duration>,
 }
@@ -33,6 +34,10 @@ impl Traffic for Probe {
 
     fn lost(&mut self, _: Instant, _: u64, _: &'static str) {
         self.lost += 1;
+    }
+
+    fn not_connected(&mut self, _: Instant) {
+        self.not_connected += 1;
     }
 
     fn never_sent(&mut self, due: Instant, now: Instant) {
@@ -167,4 +172,61 @@ fn what_too_many_wait_before_has_waited_until_the_end_as_well() {
     let never_sent = &generator.traffic.never_sent;
     assert_eq!(never_sent.len() as u64, figures.dropped);
     assert!(never_sent.iter().all(|waited| *waited >= Duration::from_millis(49)));
+}
+
+#[test]
+fn who_is_held_up_over_the_end_owes_what_was_due_before_it() {
+    let mut generator = Generator::connect(server(&[OK]), 4, Probe::default(), 1, false).unwrap();
+    // As if the thread had not run for all of it.
+    let began = Instant::now() - Duration::from_secs(2);
+    let pace = Pace::Open { per_second: 1_000.0 };
+    let phase = generator.phase_from(began, pace, Duration::from_secs(1), false).unwrap();
+    generator.settle(Duration::from_secs(10), Rest::Sent).unwrap();
+    let figures = generator.figures(phase);
+    assert!((800..1_200).contains(&figures.due), "{} due", figures.due);
+    assert_eq!(figures.accepted_us.len(), figures.due);
+    assert!(figures.accepted_us.min() >= 990_000, "since they were due: {} µs", figures.accepted_us.min());
+}
+
+/// Answers one request and goes away; comes back when `back` is told.
+fn server_that_goes(back: std::sync::mpsc::Receiver<()>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut piece = [0; 1_024];
+        let (mut stream, _) = listener.accept().unwrap();
+        drop(listener);
+        assert!(stream.read(&mut piece).unwrap() > 0);
+        stream.write_all(OK.as_bytes()).unwrap();
+        drop(stream);
+        back.recv().unwrap();
+        let (mut stream, _) = TcpListener::bind(address).unwrap().accept().unwrap();
+        while stream.read(&mut piece).is_ok_and(|read| read > 0) {
+            stream.write_all(OK.as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_refused_connection_is_tried_again_and_told() {
+    let (back, is_back) = std::sync::mpsc::channel();
+    let mut generator = Generator::connect(server_that_goes(is_back), 1, Probe::default(), 1, false).unwrap();
+    let pace = Pace::Open { per_second: 200.0 };
+    let away = generator.phase(pace, Duration::from_millis(350), false).unwrap();
+    let refused = generator.traffic.not_connected;
+    assert!((1..=5).contains(&refused), "with pauses: {refused}");
+    assert_eq!(generator.figures(away).wrong[NOT_CONNECTED], refused);
+    back.send(()).unwrap();
+    let there = generator.phase(pace, Duration::from_millis(350), false).unwrap();
+    generator.settle(Duration::from_secs(10), Rest::Sent).unwrap();
+    let figures = generator.figures(there);
+    assert_eq!((figures.accepted_us.len(), figures.dropped), (figures.due, 0));
+}
+
+#[test]
+fn a_server_that_is_not_there_ends_it_before_the_load() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let failure = Generator::connect(address, 1, Probe::default(), 1, false).err().unwrap();
+    assert!(failure.to_string().starts_with("cannot connect"), "{failure}");
 }
