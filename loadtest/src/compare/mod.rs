@@ -31,6 +31,7 @@ use table::{Sample, Table};
 use crate::Failure;
 use crate::args::{Load, Scenario, parse_duration};
 use crate::machine::Machine;
+use crate::mix::Mix;
 use crate::report::{Latency, write_json};
 use crate::server::{Program, TemporaryDirectory};
 
@@ -130,6 +131,9 @@ async fn measure_all(args: &CompareArgs) -> Result<bool, Failure> {
     if let Some(other) = args.scenario.iter().find(|scenario| !matches!(scenario, Scenario::NewOrder | Scenario::Paid))
     {
         return Err(format!("{other} is nothing that all of them can do: new-order or paid").into());
+    }
+    if !matches!(args.load.mix, Mix::Reference | Mix::Uniform | Mix::Catalogue) {
+        return Err(format!("of a mix {} not all do the same: reference, uniform or catalogue", args.load.mix).into());
     }
     let machine = Machine::measure(TemporaryDirectory::new(&args.temp_dir)?.path())?;
     println!("{}", machine.line());
