@@ -75,6 +75,11 @@ The default is figures-PID in the directory for temporary files of the build, ta
 ";
 
 fn main() -> ExitCode {
+    // As `bookstore serve` does, unless told otherwise.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        eprintln!("transparent huge pages stay as they are: {error}");
+    }
     let mut args = std::env::args().skip(1);
     let command = args.next().unwrap_or_default();
     match Flags::parse(args).and_then(|flags| run(&command, flags)) {

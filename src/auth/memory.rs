@@ -6,6 +6,8 @@
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use siphasher::sip128::SipHasher24;
+
 use super::{AuthError, Claims, random};
 use crate::domain::NumberMap;
 
@@ -49,7 +51,7 @@ pub struct Generation(u64);
 /// remainder spreads them evenly. No lock is held across a hash, an await or another lock.
 pub struct AuthMemory {
     password_key: [u8; 32],
-    token_key: [u8; 32],
+    token_key: [u8; 16],
     rows_per_shard: usize,
     shards: Box<[Mutex<Shard>]>,
 }
@@ -81,7 +83,8 @@ struct Row {
 }
 
 struct KnownToken {
-    /// 16 of the 32 bytes: a match by chance is still out of reach, and it halves the row.
+    /// SipHash-2-4 of 128 bits: a match by chance is out of reach, the key and the hashes are never seen, and a token
+    /// costs a tenth of what it does with blake3, at every request.
     hash: [u8; 16],
     jti: u64,
     expires_ms: u64,
@@ -260,10 +263,7 @@ impl AuthMemory {
     }
 
     fn token_hash(&self, token: &str) -> [u8; 16] {
-        let hash = blake3::keyed_hash(&self.token_key, token.as_bytes());
-        let mut half = [0; 16];
-        half.copy_from_slice(&hash.as_bytes()[..16]);
-        half
+        SipHasher24::new_with_key(&self.token_key).hash(token.as_bytes()).as_bytes()
     }
 }
 

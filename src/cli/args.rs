@@ -29,6 +29,10 @@ pub(super) struct ServeArgs {
     /// Time that accepted requests have to finish after SIGTERM or SIGINT
     #[arg(long, env = "BOOKSTORE_DRAIN_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
     drain_timeout: Duration,
+    /// Let the system use transparent huge pages: fewer misses in a very large shop, but a stall of up to some
+    /// milliseconds for each 2 MiB of memory that is first used
+    #[arg(long, env = "BOOKSTORE_HUGE_PAGES")]
+    pub(super) huge_pages: bool,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]

@@ -109,7 +109,7 @@ impl Store {
 impl OrderShard {
     /// The orders in memory, by id.
     pub fn in_memory(&self) -> BTreeMap<OrderId, &Order> {
-        self.orders.iter().map(|(id, order)| (*id, order)).collect()
+        self.orders.iter().map(|(id, order)| (*id, &**order)).collect()
     }
 }
 

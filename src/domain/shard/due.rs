@@ -134,7 +134,7 @@ impl OrderShard {
             None => {
                 // What brought it here does not hold. To look again at once would find the same, for ever.
                 if !work.is_paused(id, now) {
-                    let due = self.orders.get(&id).and_then(Order::awaits).filter(|at| *at > now);
+                    let due = self.orders.get(&id).and_then(|order| order.awaits()).filter(|at| *at > now);
                     let later = now.saturating_add(PAUSE_MS);
                     work.paused.insert(id, due.map_or(later, |at| at.min(later)));
                 }

@@ -14,7 +14,8 @@ use crate::planted::{Fault, planted};
 /// The orders of the buyers of one shard: those in memory. Others rest on disk.
 #[derive(Debug, Default)]
 pub struct OrderShard {
-    pub(crate) orders: NumberMap<OrderId, Order>,
+    /// Each in a box: so the table is small, and little is moved and zeroed when it grows.
+    pub(crate) orders: NumberMap<OrderId, Box<Order>>,
     pub(super) by_buyer: NumberMap<AccountNo, OfBuyer>,
     pub(super) by_store: NumberMap<StoreNo, Vec<OrderId>>,
     pub(super) deadlines: BTreeSet<(Millis, OrderId)>,
@@ -58,7 +59,7 @@ impl OrderShard {
         for kept in &order.keys {
             keep(&mut self.keys, id, order.buyer, kept);
         }
-        self.orders.insert(id, order);
+        self.orders.insert(id, Box::new(order));
     }
 
     /// Notes that an order in memory may have a row on disk.
@@ -152,7 +153,7 @@ impl OrderShard {
     }
 
     /// Takes orders out of the indexes: one pass over each list, however many of its orders go.
-    fn unindex(&mut self, gone: &NumberMap<OrderId, Order>) {
+    fn unindex(&mut self, gone: &NumberMap<OrderId, Box<Order>>) {
         for (id, order) in gone {
             let pending = order.status == OrderStatus::Pending;
             if pending {

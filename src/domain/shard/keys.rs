@@ -333,7 +333,7 @@ mod tests {
         let (mut shard, mut work) = (shard(0..2), Work::default());
         shard.apply(&(id(0), paid(key("k", b"0"))), 1);
         shard.apply(&(id(1), paid(key("k", b"1"))), 1 + KEPT_FOR);
-        let old: Vec<Order> = shard.orders.get(&id(0)).cloned().into_iter().collect();
+        let old: Vec<Order> = shard.orders.get(&id(0)).map(|order| (**order).clone()).into_iter().collect();
         let now = 2 + KEPT_FOR;
         assert_eq!(told(&shard, &mut work, pay(1, 1, key("k", b"1")), now), ["1: Kept"]);
         for order in old {

@@ -24,7 +24,7 @@ impl OrderShard {
             return fx.push(Effect::Reply(ticket, Outcome::TooMany));
         }
         if self.settle_due(work, msg, ids, now, fx).is_some() {
-            let rows = ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, order.clone())));
+            let rows = ids.iter().filter_map(|id| self.orders.get(id).map(|order| (*id, (**order).clone())));
             let orders = rows.collect();
             fx.push(Effect::Resting(Resting::List { ticket, of, limit, orders }));
         }

@@ -233,7 +233,7 @@ impl OrderShard {
         }
         let outcome = match msg {
             OrderMsg::Status { .. } => Outcome::Status(order.status),
-            _ => Outcome::Order(Box::new(order.clone())),
+            _ => Outcome::Order(order.clone()),
         };
         fx.push(Effect::Reply(ticket, outcome));
     }

@@ -62,7 +62,7 @@ impl OrderShard {
     /// The rows of those that still rest as they did, to be written: from now on they may be on disk.
     pub fn rows(&mut self, work: &Work, named: &[(OrderId, u32)]) -> Vec<(OrderId, Order)> {
         let still = named.iter().filter(|entry| self.rests(work, entry));
-        let rows = still.filter_map(|(id, _)| self.orders.get(id).map(|order| (*id, order.clone())));
+        let rows = still.filter_map(|(id, _)| self.orders.get(id).map(|order| (*id, Order::clone(order))));
         let rows: Vec<_> = rows.collect();
         for (id, order) in &rows {
             self.on_disk(*id, order.buyer);
@@ -118,7 +118,7 @@ impl OrderShard {
             return self.orders.get(id).is_some_and(|order| order.status != OrderStatus::Pending);
         }
         let same = |order: &Order| order.seq == *seq && order.status != OrderStatus::Pending;
-        self.orders.get(id).is_some_and(same) && !work.sagas.contains_key(id)
+        self.orders.get(id).is_some_and(|order| same(order)) && !work.sagas.contains_key(id)
     }
 
     /// A command on an order that is not in memory: it waits until the order is, or is known not to be.

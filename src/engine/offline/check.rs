@@ -12,7 +12,7 @@ use crate::auth::{PasswordHash, TokenKey};
 use crate::catalog::pictures_of;
 use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
-use crate::domain::{Account, DocumentHash, Order, OrderId, OrderShard, Persistent, SHARDS, Store, decode};
+use crate::domain::{Account, DocumentHash, OrderShard, Persistent, SHARDS, Store, decode};
 use crate::engine::chunks::{self, Part};
 use crate::engine::{AuditReport, Config, Engine, OpenError, Progress, Recovered, Storage, versions};
 use crate::journal::{self, LogError};
@@ -490,8 +490,8 @@ async fn find_flawed_orders(engine: &Engine, dir: &Path, report: &mut CheckRepor
     let (mut in_memory, mut flawed) = (HashSet::new(), Vec::new());
     for shard in 0..SHARDS {
         let look = move |shard: &OrderShard, _: &_| {
-            let flaw = |(id, order): (&OrderId, &Order)| order.flaw().map(|flaw| (*id, flaw));
-            (shard.orders.keys().copied().collect::<Vec<_>>(), shard.orders.iter().filter_map(flaw).collect::<Vec<_>>())
+            let flaws = shard.orders.iter().filter_map(|(id, order)| order.flaw().map(|flaw| (*id, flaw)));
+            (shard.orders.keys().copied().collect::<Vec<_>>(), flaws.collect::<Vec<_>>())
         };
         let Some((ids, flaws)) = system.look_at_shard(shard, look).await else {
             return unreadable("the orders", &"the engine has failed");
