@@ -4,20 +4,23 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Failure;
 
 const BLOCK_BYTES: usize = 4 * 1024;
 const BLOCKS: usize = 1_024;
+/// More of them, to see one in a thousand.
+const MANY_BLOCKS: usize = 16 * 1_024;
 /// The syncs end after this time, however slow the disk is.
-const SYNC_TIME_MAX: Duration = Duration::from_secs(1);
+const SYNC_TIME_MAX: Duration = Duration::from_secs(2);
 /// The kernel counts CPU time for `/proc` in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Prints the line that every report begins with.
 pub(crate) fn print(dir: &Path) -> Result<(), Failure> {
-    let mut syncs = measure_syncs(&dir.join("sync-probe"))?;
+    let mut syncs = measure_syncs(&dir.join("sync-probe"), BLOCKS)?;
     let cores = std::thread::available_parallelism()?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let count = syncs.len();
@@ -27,14 +30,39 @@ pub(crate) fn print(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Prints how long syncs take when nothing else runs, and when every core is wanted by another thread: what a disk's answer
+/// waits for then is a core.
+pub(crate) fn print_busy(dir: &Path) -> Result<(), Failure> {
+    let idle = measure_syncs(&dir.join("sync-probe"), MANY_BLOCKS)?;
+    let cores = std::thread::available_parallelism()?.get();
+    let stop = AtomicBool::new(false);
+    let busy = std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let measured = measure_syncs(&dir.join("sync-probe"), MANY_BLOCKS);
+        stop.store(true, Ordering::Relaxed);
+        measured
+    })?;
+    for (beside, mut syncs) in [("nothing", idle), ("a busy thread a core", busy)] {
+        let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| quantile(&mut syncs, share));
+        println!("beside {beside}: p50 {p50} µs, p99 {p99} µs, p99.9 {p999} µs, {} syncs", syncs.len());
+    }
+    Ok(())
+}
+
 /// Microseconds of each sync of a block into a file of zeros, as a journal segment is one.
-fn measure_syncs(path: &Path) -> Result<Vec<u32>, Failure> {
+fn measure_syncs(path: &Path, blocks: usize) -> Result<Vec<u32>, Failure> {
     let mut file = File::create(path)?;
-    file.write_all(&vec![0; BLOCK_BYTES * BLOCKS])?;
+    file.write_all(&vec![0; BLOCK_BYTES * blocks])?;
     file.sync_all()?;
     let began = Instant::now();
-    let mut micros = Vec::with_capacity(BLOCKS);
-    for block in 0..BLOCKS {
+    let mut micros = Vec::with_capacity(blocks);
+    for block in 0..blocks {
         file.write_all_at(&[0x5a; BLOCK_BYTES], (block * BLOCK_BYTES) as u64)?;
         let before = Instant::now();
         file.sync_data()?;

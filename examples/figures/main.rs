@@ -35,7 +35,7 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 const HELP: &str = "\
 cargo run --release --example figures -- COMMAND [--flag VALUE]…
 
-machine    cores, kernel, and the time of an fdatasync of 4 KiB
+machine    cores, kernel, and the time of an fdatasync of 4 KiB, alone and with all cores busy
 
 paid       paid orders a second: new_order and pay, each awaited by its caller
   --callers 1024  --seconds 5  --warm-up 1  --buyers 1000  --stores 8
@@ -97,7 +97,8 @@ fn run(command: &str, mut flags: Flags) -> Result<(), Failure> {
         "machine" => {
             let dir = shop::WorkDir::new(&mut flags)?;
             flags.finish()?;
-            machine::print(dir.path())
+            machine::print(dir.path())?;
+            machine::print_busy(dir.path())
         }
         "paid" => runtime.block_on(paid::run(flags)),
         "bytes" => runtime.block_on(bytes::run(flags)),
