@@ -7,12 +7,13 @@
 //! - `serve`: `bookstore serve`, from the listener to the exit status.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
 //! - `check`, `inspect`, `repair`: a data directory, or one of its files, that no service has open.
-//! - `import`: books into a running service. `input`: lines of a file or of stdin.
+//! - `import`: books into a running service. `health`: whether it is ready. `input`: lines of a file or of stdin.
 //! - `progress`: what long work says meanwhile. `signals`: SIGTERM and SIGINT.
 
 mod args;
 mod check;
 mod exit;
+mod health;
 mod import;
 mod input;
 mod inspect;
@@ -28,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use self::args::ServeArgs;
 use self::check::CheckArgs;
+use self::health::HealthArgs;
 use self::import::ImportArgs;
 use self::inspect::InspectArgs;
 use self::load::LoadArgs;
@@ -59,6 +61,8 @@ enum Command {
     Repair(RepairArgs),
     /// List books in a running service, over HTTP
     Import(ImportArgs),
+    /// Ask a running service whether it is ready; the exit status tells
+    Health(HealthArgs),
 }
 
 /// Runs the program: reads arguments and environment, and does what they say.
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::Health(args)) => health::run(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
-use hyper::{Request, Uri};
+use hyper::http::request::Builder;
+use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -64,9 +65,24 @@ impl Client {
 
     /// Sends one request and waits for its answer. An error means that nothing is known of the outcome.
     pub(crate) async fn post(&mut self, path: &str, token: Option<&str>, body: Bytes) -> Result<Answered, String> {
+        let mut request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
+        if let Some(token) = token {
+            request = request.header("token", token);
+        }
+        self.send(path, request, body).await
+    }
+
+    /// As [`post`](Client::post), of something that only tells.
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Answered, String> {
+        self.send(path, Request::builder().method(Method::GET), Bytes::new()).await
+    }
+
+    async fn send(&mut self, path: &str, request: Builder, body: Bytes) -> Result<Answered, String> {
+        let request = request.uri(format!("{}{path}", self.service.prefix)).header(HOST, &self.service.authority);
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         // Taken out, so that a connection that was given up in the middle is not used again.
         let connection = self.connection.take();
-        let asked = tokio::time::timeout(self.timeout, ask(&self.service, connection, path, token, body)).await;
+        let asked = tokio::time::timeout(self.timeout, ask(&self.service, connection, request)).await;
         let (connection, answered) = asked.map_err(|_late| format!("no answer within {:?}", self.timeout))??;
         self.connection = Some(connection);
         Ok(answered)
@@ -76,9 +92,7 @@ impl Client {
 async fn ask(
     service: &Service,
     connection: Option<SendRequest<Full<Bytes>>>,
-    path: &str,
-    token: Option<&str>,
-    body: Bytes,
+    request: Request<Full<Bytes>>,
 ) -> Result<(SendRequest<Full<Bytes>>, Answered), String> {
     let mut connection = match connection {
         Some(connection) if !connection.is_closed() => connection,
@@ -88,12 +102,6 @@ async fn ask(
     if connection.ready().await.is_err() {
         connection = connect(service).await?;
     }
-    let mut request = Request::post(format!("{}{path}", service.prefix)).header(HOST, &service.authority);
-    request = request.header(CONTENT_TYPE, "application/json");
-    if let Some(token) = token {
-        request = request.header("token", token);
-    }
-    let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
     let response = connection.send_request(request).await.map_err(|error| told(&error))?;
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);

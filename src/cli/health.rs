@@ -1,0 +1,34 @@
+//! `bookstore health`: whether a service is ready, as an exit status, where there is no curl.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::args::duration;
+use super::exit::Exit;
+use crate::http::client::{Client, Service};
+
+/// Flags of `health`.
+#[derive(Debug, Clone, Args)]
+pub(super) struct HealthArgs {
+    /// Where the service is; `https` is not spoken
+    #[arg(long, env = "BOOKSTORE_URL", value_name = "URL", default_value = "http://127.0.0.1:5000")]
+    url: String,
+    /// Time for its answer. A service that recovers takes connections and answers later
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+}
+
+/// Asks `/readyz` once. An error says why the service is not ready, or that nobody is there.
+pub(super) fn run(args: &HealthArgs) -> Result<(), Exit> {
+    let service = Service::parse(&args.url).map_err(|why| Exit::failure(format!("--url: {why}")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Exit::failure(format!("cannot start the runtime: {error}")))?;
+    let answered = runtime.block_on(Client::new(service, args.timeout).get("/readyz"));
+    let answered = answered.map_err(|why| Exit::failure(format!("not ready: {why}; is it at {}?", args.url)))?;
+    if answered.status == 200 {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&answered.body);
+    Err(Exit::failure(format!("not ready: status {}: {}", answered.status, said.trim())))
+}

@@ -1,0 +1,146 @@
+//! What stands in `deploy/` and the Dockerfile: it names metrics, routes, variables and commands, and those must be there.
+
+#![cfg(feature = "server")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+
+use common::service::{Service, post};
+use common::{Server, bookstore};
+use serde_json::Value;
+
+fn file(name: &str) -> String {
+    std::fs::read_to_string(format!("{}/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+}
+
+/// The words in a text that begin so.
+fn words<'a>(text: &'a str, beginning: &'a str) -> BTreeSet<&'a str> {
+    let ends = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    text.match_indices(beginning)
+        .map(|(at, _)| &text[at..at + text[at..].find(ends).unwrap_or(text.len() - at)])
+        .collect()
+}
+
+/// The type of each metric, by its name without a suffix.
+fn metrics(service: &Service) -> BTreeMap<String, String> {
+    service.ask(post("/auth/login", "{}")).json(530);
+    let answer = service.ask("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let text = String::from_utf8(answer.body).unwrap();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    types.map(|(name, kind)| (name.to_owned(), kind.to_owned())).collect()
+}
+
+/// The metric that a series belongs to, as its type says.
+fn metric_of<'a>(series: &'a str, metrics: &BTreeMap<String, String>) -> &'a str {
+    let name = ["_bucket", "_sum", "_count", "_total"].iter().find_map(|suffix| {
+        let name = series.strip_suffix(suffix)?;
+        metrics.contains_key(name).then_some((name, *suffix))
+    });
+    let (name, suffix) = name.unwrap_or((series, ""));
+    let kind = metrics.get(name).unwrap_or_else(|| panic!("{series} is no metric"));
+    let right = match suffix {
+        "" => kind == "gauge",
+        "_total" => kind == "counter",
+        _ => kind == "histogram",
+    };
+    assert!(right, "{series} of a {kind}");
+    name
+}
+
+#[test]
+fn the_dashboard_shows_every_metric_and_no_other() {
+    let service = Service::start(|_| {});
+    let metrics = metrics(&service);
+    let text = file("deploy/grafana-dashboard.json");
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut shown = BTreeSet::new();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), panels.len(), "an id is there twice");
+    for panel in panels.iter().filter(|panel| panel["type"] != "row") {
+        assert!(panel["description"].as_str().is_some_and(|text| text.len() > 10), "{} tells nothing", panel["title"]);
+        for target in panel["targets"].as_array().unwrap() {
+            let expression = target["expr"].as_str().unwrap();
+            let named = words(expression, "bookstore_");
+            assert!(!named.is_empty(), "{expression}");
+            shown.extend(named.into_iter().map(|series| metric_of(series, &metrics).to_owned()));
+        }
+    }
+    assert_eq!(shown, metrics.into_keys().collect());
+    // Nothing lies on anything else.
+    let mut cells = BTreeSet::new();
+    for panel in panels {
+        let place = |name: &str| panel["gridPos"][name].as_u64().unwrap();
+        for x in place("x")..place("x") + place("w") {
+            assert!(x < 24, "{} is beyond the edge", panel["title"]);
+            for y in place("y")..place("y") + place("h") {
+                assert!(cells.insert((x, y)), "{} lies on another", panel["title"]);
+            }
+        }
+    }
+    let answer = service.ask("GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let document: Value = serde_json::from_slice(&answer.body).unwrap();
+    for route in ["/buyer/payment", "/buyer/pay_to_platform"] {
+        assert!(text.contains("/buyer/(payment|pay_to_platform)") && document["paths"].get(route).is_some(), "{route}");
+    }
+}
+
+#[test]
+fn every_alert_is_about_a_metric_and_gives_its_reason() {
+    let service = Service::start(|_| {});
+    let metrics = metrics(&service);
+    let text = file("deploy/alerts.yml");
+    let alerts: Vec<&str> = text.split("      - alert: ").skip(1).collect();
+    assert!(alerts.len() >= 10, "{}", alerts.len());
+    let mut names = BTreeSet::new();
+    for alert in alerts {
+        let name = alert.lines().next().unwrap();
+        assert!(names.insert(name), "{name} is there twice");
+        for part in ["expr: ", "labels: {severity: ", "summary: \"", "description: >-\n"] {
+            assert_eq!(alert.matches(part).count(), 1, "{name}: {part}");
+        }
+        let expression = alert.split("expr: ").nth(1).unwrap();
+        let expression = &expression[..expression.find("labels:").unwrap()];
+        let named = words(expression, "bookstore_");
+        assert!(!named.is_empty() || expression.contains("up{job=\"bookstore\"}"), "{name}");
+        for series in named {
+            metric_of(series, &metrics);
+        }
+    }
+}
+
+#[test]
+fn unit_and_image_name_variables_and_commands_that_are_there() {
+    let help = bookstore(&[&"serve", &"--help"]).ok().stdout;
+    for name in ["deploy/bookstore.service", "Dockerfile"] {
+        let text = file(name);
+        let named = words(&text, "BOOKSTORE_");
+        assert!(named.contains("BOOKSTORE_DATA_DIR"), "{name}");
+        for variable in named {
+            assert!(help.contains(&format!("[env: {variable}=")), "{name}: {variable}");
+        }
+    }
+    assert!(file("Dockerfile").contains("CMD [\"/usr/local/bin/bookstore\", \"health\"]"));
+    assert!(file("deploy/bookstore.service").contains("ExecStart=/usr/local/bin/bookstore serve\n"));
+}
+
+#[test]
+fn health_tells_by_its_status() {
+    let mut server = Server::start(&[]);
+    let url = format!("http://127.0.0.1:{}", server.port());
+    let health = |url: &str| bookstore(&[&"health", &"--timeout", &"2s", &"--url", &url]);
+    assert_eq!(health(&url).ok().stdout, "");
+    assert!(server.sigterm().success());
+    health(&url).ends_with_status(1).says("not ready: cannot connect");
+    // Somebody who takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_url = format!("http://{}", silent.local_addr().unwrap());
+    health(&silent_url).ends_with_status(1).says("not ready: no answer within 2s");
+    health("https://127.0.0.1").ends_with_status(1).says("https is not spoken");
+    // Somebody else, who does not know the route.
+    let other = Service::start(|_| {});
+    health(&format!("http://{}/shop", other.address)).ends_with_status(1).says("not ready: status 404");
+}
