@@ -4,8 +4,31 @@ use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::args::ConnectionMode;
-use crate::client::{self, Client, Headers, Target};
-use crate::scenario::{Store, User};
+use crate::client::{self, Answer, Client, Headers, Target};
+use crate::scenario::{OrderId, Store, User};
+
+/// The contract's route that tells the state of one order.
+pub(crate) const ORDER_STATUS: &str = "/buyer/query_order_status";
+
+/// What a server says of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OrderTold {
+    State(String),
+    /// Code and message: it has no such order, or did not want to tell.
+    Refusal(String),
+    /// It does not know the route, and answered this status.
+    NoRoute(u16),
+}
+
+/// The JSON of an answer whose body says the code that its head says.
+fn code_and_json(path: &str, answer: &Answer<'_>) -> Result<Value, Failure> {
+    let shown = String::from_utf8_lossy(answer.body);
+    let value: Value = serde_json::from_slice(answer.body).map_err(|error| format!("{path}: {error}: {shown}"))?;
+    if value["code"] != answer.status {
+        return Err(format!("{path}: status {}, but the body says {shown}", answer.status).into());
+    }
+    Ok(value)
+}
 
 /// Calls of which each must succeed: set-up and audit.
 pub(crate) struct Api {
@@ -29,15 +52,31 @@ impl Api {
 
     /// Posts `body` and gives status and JSON of the answer; that the body says another code is an error.
     pub(crate) async fn ask(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<(u16, Value), Failure> {
+        let answer = self.post(path, token, body).await?;
+        Ok((answer.status, code_and_json(path, &answer)?))
+    }
+
+    /// The state of a buyer's order.
+    pub(crate) async fn order_status(&mut self, buyer: &User, order_id: &OrderId) -> Result<OrderTold, Failure> {
+        let order_id = String::from_utf8_lossy(order_id);
+        let body = json!({"user_id": buyer.id, "password": buyer.password, "order_id": order_id});
+        let answer = self.post(ORDER_STATUS, None, &body).await?;
+        // From somebody who does not know the route; in whatever words.
+        if [404, 405, 501].contains(&answer.status) {
+            return Ok(OrderTold::NoRoute(answer.status));
+        }
+        let value = code_and_json(ORDER_STATUS, &answer)?;
+        let told = match answer.status {
+            200 => value["order_status"].as_str().map(|state| OrderTold::State(state.to_owned())),
+            status => value["message"].as_str().map(|message| OrderTold::Refusal(format!("{status} {message}"))),
+        };
+        told.ok_or_else(|| format!("{ORDER_STATUS} answered {value}").into())
+    }
+
+    async fn post(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<Answer<'_>, Failure> {
         let headers = Headers { token, key: None };
         let request = client::post(&self.target, ConnectionMode::Kept, path, headers, body.to_string().as_bytes());
-        let answer = self.client.exchange(&request).await.map_err(|error| format!("{path}: {error}"))?;
-        let shown = String::from_utf8_lossy(answer.body);
-        let value: Value = serde_json::from_slice(answer.body).map_err(|error| format!("{path}: {error}: {shown}"))?;
-        if value["code"] != answer.status {
-            return Err(format!("{path}: status {}, but the body says {shown}", answer.status).into());
-        }
-        Ok((answer.status, value))
+        self.client.exchange(&request).await.map_err(|error| format!("{path}: {error}").into())
     }
 
     /// Registers a user and logs him in.

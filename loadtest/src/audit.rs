@@ -1,4 +1,4 @@
-//! What stock and balances must be after a run, and whether the server agrees.
+//! What stock, balances and single orders must be after a run, and whether the server agrees.
 //!
 //! Acknowledged operations must show exactly. An operation with an unknown outcome may have been done or not, so
 //! it widens what is permitted from a number to a range.
@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::Failure;
-use crate::api::Api;
+use crate::api::{Api, ORDER_STATUS, OrderTold};
 use crate::calls::Call;
-use crate::scenario::{Plan, User};
+use crate::sampled::{Known, Sampled};
+use crate::scenario::{OrderId, Plan, User};
 
 /// How long an audit waits for orders that are confirmed by themselves.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(60);
@@ -38,6 +39,8 @@ pub(crate) struct Tally {
     pub(crate) shipped: Vec<u64>,
     /// Perhaps done.
     pub(crate) shipped_unknown: Vec<u64>,
+    /// Some of the orders by their ids.
+    pub(crate) sampled: Sampled,
 }
 
 impl Tally {
@@ -54,11 +57,13 @@ impl Tally {
             to_platform: false,
             shipped: zeros(),
             shipped_unknown: zeros(),
+            sampled: Sampled::new(),
         }
     }
 
     /// It was answered 200.
     pub(crate) fn acknowledged(&mut self, call: Call) {
+        self.sampled.acknowledged(call);
         match call {
             Call::Order(index) => self.ordered[index] += 1,
             Call::Payment(index, _) | Call::ToPlatform(index, _) => self.paid[index] += 1,
@@ -70,6 +75,7 @@ impl Tally {
 
     /// It was perhaps done.
     pub(crate) fn unknown(&mut self, call: Call) {
+        self.sampled.unknown(call);
         match call {
             Call::Order(index) => self.ordered_unknown[index] += 1,
             Call::Payment(index, _) | Call::ToPlatform(index, _) => self.paid_unknown[index] += 1,
@@ -179,6 +185,12 @@ impl Expected {
 pub(crate) struct AuditReport {
     /// Stock levels and balances compared.
     pub(crate) checked: u64,
+    /// Orders asked for by their ids, of those that were acknowledged.
+    pub(crate) orders_checked: u64,
+    /// How many of them are not there, or not in the state that was acknowledged.
+    pub(crate) orders_disagree: u64,
+    /// Why none was asked for, if the server cannot tell.
+    pub(crate) orders_not_checked: Option<String>,
     /// Orders, payments and refunds whose outcome is unknown.
     pub(crate) unknown_outcomes: u64,
     /// Prices that the market beside the load set.
@@ -189,7 +201,7 @@ pub(crate) struct AuditReport {
     pub(crate) closed: u64,
     /// It could not be done, or not to its end: that is a disagreement, and listed.
     pub(crate) not_done: bool,
-    /// How many comparisons failed.
+    /// How many comparisons failed, those of orders as well.
     pub(crate) disagreements: u64,
     /// The first of them.
     pub(crate) listed: Vec<String>,
@@ -211,9 +223,36 @@ impl AuditReport {
 
     pub(crate) fn check(&mut self, agrees: bool, describe: impl FnOnce() -> String) {
         self.checked += 1;
-        if agrees {
+        if !agrees {
+            self.disagrees(describe);
+        }
+    }
+
+    /// Compares what was said of orders with what is known of them.
+    fn check_orders(&mut self, told: &[(&OrderId, &Known, OrderTold)]) {
+        let missing = |told: &OrderTold| if let OrderTold::NoRoute(status) = told { Some(*status) } else { None };
+        let statuses: Vec<u16> = told.iter().map_while(|(.., told)| missing(told)).collect();
+        if let Some(status) = statuses.first().filter(|_| statuses.len() == told.len()) {
+            self.orders_not_checked = Some(format!("{ORDER_STATUS} is answered {status}"));
             return;
         }
+        for (id, known, told) in told {
+            self.orders_checked += 1;
+            let is = match told {
+                _ if known.is_twice => "given to two orders",
+                OrderTold::State(state) if known.states().any(|permitted| permitted == state) => continue,
+                OrderTold::State(text) | OrderTold::Refusal(text) => text,
+                OrderTold::NoRoute(status) => &status.to_string(),
+            };
+            self.orders_disagree += 1;
+            self.disagrees(|| {
+                let permitted: Vec<&str> = known.states().collect();
+                format!("order {}: {is}, must be {}", String::from_utf8_lossy(*id), permitted.join(" or "))
+            });
+        }
+    }
+
+    fn disagrees(&mut self, describe: impl FnOnce() -> String) {
         self.disagreements += 1;
         if self.listed.len() < LISTED_MAX {
             self.listed.push(describe());
@@ -232,7 +271,7 @@ async fn wait_for_sellers(plan: &Plan, expected: &Expected, api: &mut Api) -> Re
     Ok(())
 }
 
-/// Asks the server for every stock level and balance of the run and compares.
+/// Asks the server for every stock level and balance of the run, and for some of its orders, and compares.
 pub(crate) async fn audit(plan: &Plan, tally: &Tally) -> Result<AuditReport, Failure> {
     let expected = Expected::new(plan, tally);
     let mut api = Api::new(plan.target.clone());
@@ -262,6 +301,12 @@ pub(crate) async fn audit(plan: &Plan, tally: &Tally) -> Result<AuditReport, Fai
     let held = expected.held;
     let agrees = before - held.max <= sum && sum <= before - held.min;
     report.check(agrees, || format!("sum of all balances: {sum} fen, at the start: {before}, held: {held}"));
+    let mut told = Vec::new();
+    for (id, known) in tally.sampled.orders() {
+        let buyer = &plan.buyers[plan.orders[known.index].buyer];
+        told.push((id, known, api.order_status(buyer, id).await?));
+    }
+    report.check_orders(&told);
     Ok(report)
 }
 
@@ -315,6 +360,30 @@ mod tests {
         assert_eq!([2, 3, 5, 6].map(|value| permitted.allows(value)), [false, true, true, false]);
         assert_eq!(permitted.to_string(), "3..5");
         assert_eq!(Permitted::exactly(-1).to_string(), "-1");
+    }
+
+    #[test]
+    fn orders_are_compared_unless_the_server_never_tells_of_any() {
+        let mut sampled = Sampled::new();
+        for number in 0..4_u8 {
+            sampled.placed(0, [b'a' + number; 36]);
+        }
+        let checked = |answers: [OrderTold; 4]| {
+            let orders = sampled.orders().zip(answers);
+            let mut report = AuditReport::default();
+            report.check_orders(&orders.map(|((id, known), told)| (id, known, told)).collect::<Vec<_>>());
+            report
+        };
+        let state = |state: &str| OrderTold::State(state.to_owned());
+        let good = || state("pending");
+        assert_eq!(checked([good(), good(), good(), good()]).orders_checked, 4);
+        let report = checked([good(), state("paid"), OrderTold::Refusal("518 no".to_owned()), OrderTold::NoRoute(404)]);
+        assert_eq!((report.orders_disagree, report.disagreements, report.orders_not_checked), (3, 3, None));
+        let ends = [": paid, must be pending", ": 518 no, must be pending", ": 404, must be pending"];
+        assert!(report.listed.iter().zip(ends).all(|(line, end)| line.ends_with(end)), "{:?}", report.listed);
+        let report = checked([(); 4].map(|()| OrderTold::NoRoute(405)));
+        assert_eq!((report.orders_checked, report.agrees()), (0, true));
+        assert!(report.orders_not_checked.unwrap().ends_with("answered 405"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::calls::{Call, Route};
 use crate::figures::micros;
 use crate::live::Live;
 use crate::machine;
-use crate::scenario::Plan;
+use crate::scenario::{OrderId, Plan};
 use crate::series::{Second, Series};
 
 /// Latencies above a minute are counted as a minute.
@@ -147,6 +147,11 @@ impl Counts {
         if latency_us.is_some() && self.window.holds(began) {
             self.routes_us[route as usize].saturating_record(us);
         }
+    }
+
+    /// new_order was answered 200, with this id.
+    pub(crate) fn placed(&mut self, index: usize, order_id: OrderId) {
+        self.tally.sampled.placed(index, order_id);
     }
 
     /// The measured time.

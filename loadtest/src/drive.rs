@@ -119,6 +119,9 @@ impl Connection {
             if let Some(kind) = error {
                 counts.error(kind);
             }
+            if let (Call::Order(index), Outcome::Acknowledged, Some(order_id)) = (call, &outcome, order_id) {
+                counts.placed(index, order_id);
+            }
         }
         if !matches!(outcome, Outcome::Acknowledged) {
             if error == Some(NOT_CONNECTED) {

@@ -304,16 +304,20 @@ fn audit(audit: Option<&AuditReport>) -> String {
     };
     let _ = writeln!(
         out,
-        "<p><b class=\"{class}\">{verdict}</b> {} stock levels, balances and sums were compared with what was \
-         acknowledged, {} disagree; {} outcomes are unknown. Beside the load {} prices were set, {} books delisted and {} \
+        "<p><b class=\"{class}\">{verdict}</b> {} stock levels, balances and sums and {} orders were compared with \
+         what was acknowledged, {} disagree; {} outcomes are unknown. Beside the load {} prices were set, {} books delisted and {} \
          stores closed.</p>",
         thousands(audit.checked),
+        thousands(audit.orders_checked),
         thousands(audit.disagreements),
         thousands(audit.unknown_outcomes),
         thousands(audit.prices_set),
         thousands(audit.delisted),
         thousands(audit.closed)
     );
+    if let Some(why) = &audit.orders_not_checked {
+        let _ = writeln!(out, "<p>No order was asked for by its id: {}.</p>", escape(why));
+    }
     if !audit.listed.is_empty() {
         out.push_str("<ul>\n");
         for line in &audit.listed {

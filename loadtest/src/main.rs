@@ -15,7 +15,8 @@
 //! - `open`: the open loop: requests leave when they are due, and latency is counted from then.
 //! - `traffic`: what the open loop sends; `alarm`: how it waits to the microsecond; `figures`: what it counts.
 //! - `counts`: what either loop counts; `series`: the same for each second; `live`: the line that tells how it goes.
-//! - `audit`: what stock and balances must be after a run, and whether the server agrees.
+//! - `audit`: what stock and balances must be after a run, and whether the server agrees; `sampled`: the orders that it
+//!   asks for one by one.
 //! - `report`: figures, how they are printed and written as JSON.
 //! - `document`: the whole result of `run`; `environment`, `baseline`: parts of it; `html`, `chart`: the page made of it.
 //! - `machine`: cores, CPU time of a process, the cost of a disk sync.
@@ -64,6 +65,7 @@ mod overload;
 mod pinned;
 mod report;
 mod run;
+mod sampled;
 mod scenario;
 mod series;
 mod server;

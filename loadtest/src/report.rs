@@ -218,10 +218,19 @@ pub(crate) fn write_audit(out: &mut impl fmt::Write, audit: &AuditReport) -> fmt
     };
     writeln!(
         out,
-        "  audit     {verdict}: {} stock levels, balances and sums compared, {} disagree, {} outcomes unknown; \
+        "  audit     {verdict}: {} stock levels, balances and sums and {} orders compared, {} disagree, {} outcomes unknown; \
          {} prices set, {} books delisted and {} stores closed beside the load",
-        audit.checked, audit.disagreements, audit.unknown_outcomes, audit.prices_set, audit.delisted, audit.closed
+        audit.checked,
+        audit.orders_checked,
+        audit.disagreements,
+        audit.unknown_outcomes,
+        audit.prices_set,
+        audit.delisted,
+        audit.closed
     )?;
+    if let Some(why) = &audit.orders_not_checked {
+        writeln!(out, "            no order was asked for by its id: {why}")?;
+    }
     for line in &audit.listed {
         writeln!(out, "            {line}")?;
     }

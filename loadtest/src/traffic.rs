@@ -21,6 +21,9 @@ pub(crate) trait Ledger {
     /// A request that was due at `due` was answered `now`.
     fn answered(&mut self, call: (Call, Route), outcome: &Outcome, due: Instant, now: Instant);
 
+    /// new_order was answered 200, with this id.
+    fn placed(&mut self, index: usize, order_id: OrderId);
+
     /// The last step of an operation was answered 200; it was due at `due`.
     fn done(&mut self, due: Instant);
 
@@ -41,6 +44,10 @@ impl Ledger for Tally {
         }
     }
 
+    fn placed(&mut self, index: usize, order_id: OrderId) {
+        self.sampled.placed(index, order_id);
+    }
+
     fn done(&mut self, _: Instant) {}
 
     fn trouble(&mut self, call: Option<(Call, Route)>, _: &'static str, _: Instant) {
@@ -56,6 +63,10 @@ impl Ledger for Tally {
 impl Ledger for Counts {
     fn answered(&mut self, call: (Call, Route), outcome: &Outcome, due: Instant, now: Instant) {
         self.book(call, outcome, self.window().holds(due), (due, now));
+    }
+
+    fn placed(&mut self, index: usize, order_id: OrderId) {
+        self.placed(index, order_id);
     }
 
     fn done(&mut self, due: Instant) {
@@ -106,6 +117,7 @@ impl<L: Ledger> Shop<L> {
                     self.ledger.trouble(None, kind, due);
                     return Verdict::Wrong(kind);
                 };
+                self.ledger.placed(index, order_id);
                 self.last = Some((index, order_id));
                 Some(order_id)
             }

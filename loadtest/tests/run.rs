@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
@@ -83,9 +83,7 @@ impl Server {
     }
 
     fn run(&self, flags: &[&str]) -> Output {
-        let seconds = if flags.contains(&"--duration") { &[][..] } else { &["--duration", "1s"] };
-        let short = [&["--quiet", "--warmup", "200ms"], seconds].concat();
-        Command::new(LOADTEST).args(["run", "--url", &self.url]).args(short).args(flags).output().unwrap()
+        run(&self.url, flags)
     }
 
     /// Until the load has begun.
@@ -119,6 +117,13 @@ impl Drop for Server {
     }
 }
 
+/// A short run against `url`.
+fn run(url: &str, flags: &[&str]) -> Output {
+    let seconds = if flags.contains(&"--duration") { &[][..] } else { &["--duration", "1s"] };
+    let short = [&["--quiet", "--warmup", "200ms"], seconds].concat();
+    Command::new(LOADTEST).args(["run", "--url", url]).args(short).args(flags).output().unwrap()
+}
+
 fn shown(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -138,6 +143,9 @@ fn every_mix_sells_in_both_loops_and_its_audit_agrees() {
                     assert_eq!((&found["load"]["loop"], &result["mix"]), (&json!(kind), &json!(mix)));
                     assert!(result["operations"].as_u64().unwrap() > 0, "{mix}: {result}");
                     assert_eq!((&result["errors"], &result["audit"]["disagreements"]), (&json!({}), &json!(0)));
+                    let audit = &result["audit"];
+                    let orders = audit["orders_checked"].as_u64().unwrap();
+                    assert!((1..=1_000).contains(&orders) && audit["orders_disagree"] == 0, "{mix}: {audit}");
                     // Every shelf, the market's, every balance.
                     assert!(result["audit"]["checked"].as_u64().unwrap() >= 75 + 12 + 5, "{mix}: {result}");
                     let routes: BTreeSet<&str> =
@@ -306,6 +314,101 @@ fn a_file_that_cannot_be_written_does_not_cost_the_other() {
     let page = format!("{nowhere}.html");
     let printed = shown(&server.run(&["--connections", "2", "--json", &nowhere, "--html", &page]));
     assert!(printed.contains(&format!("{nowhere}: ")) && printed.contains(&format!("{page}: ")), "{printed}");
+}
+
+/// A whole request or answer; `None` at the end of the connection.
+fn message(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut message = String::new();
+    while !message.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut message).ok()? == 0 {
+            return None;
+        }
+    }
+    let length = message.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    stream.read_exact(&mut body).ok()?;
+    message.push_str(std::str::from_utf8(&body).unwrap());
+    Some(message)
+}
+
+/// A server that does all that `server` does, but for what `liar` says of a request and its true answer. Gives its URL.
+fn lying_server(server: &Server, liar: fn(&str, String) -> String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut honest) =
+                (BufReader::new(client.unwrap()), BufReader::new(TcpStream::connect(&address).unwrap()));
+            std::thread::spawn(move || {
+                while let Some(request) = message(&mut client) {
+                    // The real server may have been killed by then, with the test.
+                    let _ = honest.get_mut().write_all(request.as_bytes());
+                    let Some(answer) = message(&mut honest) else { return };
+                    let _ = client.get_mut().write_all(liar(&request, answer).as_bytes());
+                }
+            });
+        }
+    });
+    url
+}
+
+fn http(status: u16, body: &str) -> String {
+    format!("HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+const STATUS: &str = "POST /buyer/query_order_status ";
+
+/// Has no memory of one in eight orders, whose stock and money it has all the same.
+fn forgets(request: &str, answer: String) -> String {
+    match request.starts_with(STATUS) && ["0\"}", "8\"}"].iter().any(|end| request.ends_with(end)) {
+        true => http(518, r#"{"code":518,"message":"invalid order id","order_status":"None"}"#),
+        false => answer,
+    }
+}
+
+#[test]
+fn an_order_that_is_lost_or_in_another_state_is_found_though_all_sums_agree() {
+    let server = Server::start("lies");
+    let pending = |request: &str, answer: String| match request.starts_with(STATUS) {
+        true => http(200, r#"{"code":200,"message":"ok","order_status":"pending"}"#),
+        false => answer,
+    };
+    for (liar, told, load) in [
+        (forgets as fn(&str, String) -> String, ": 518 invalid order id, must be paid", ["--connections", "2"]),
+        (pending, ": pending, must be paid", ["--rate", "100/s"]),
+    ] {
+        let json = server.files.file("lies.json");
+        let output = run(&lying_server(&server, liar), &[&load[..], &["--json", &json]].concat());
+        let printed = shown(&output);
+        assert!(output.status.code() == Some(1) && printed.contains("DISAGREES"), "{printed}");
+        assert!(printed.contains("            order ") && printed.contains(told), "{printed}");
+        let found: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        let audit = &found["result"]["audit"];
+        let number = |name: &str| audit[name].as_u64().unwrap();
+        assert!((1..=number("orders_checked")).contains(&number("orders_disagree")), "{audit}");
+        assert_eq!(number("disagreements"), number("orders_disagree"), "{audit}");
+    }
+}
+
+#[test]
+fn orders_of_a_server_that_does_not_tell_of_them_are_not_asked_for() {
+    let server = Server::start("silent");
+    let has_no_route = |request: &str, answer: String| match request.starts_with(STATUS) {
+        true => http(404, "<h1>Not Found</h1>"),
+        false => answer,
+    };
+    let (json, html) = (server.files.file("silent.json"), server.files.file("silent.html"));
+    let flags = ["--connections", "2", "--json", &json, "--html", &html];
+    let output = run(&lying_server(&server, has_no_route), &flags);
+    let printed = shown(&output);
+    let why = "no order was asked for by its id: /buyer/query_order_status is answered 404";
+    assert!(output.status.success() && printed.contains(why), "{printed}");
+    let found: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let audit = &found["result"]["audit"];
+    assert_eq!((&audit["orders_checked"], &audit["disagreements"]), (&json!(0), &json!(0)));
+    assert_eq!(audit["orders_not_checked"], "/buyer/query_order_status is answered 404");
+    assert!(std::fs::read_to_string(&html).unwrap().contains(&why.replace("no order", "No order")));
 }
 
 /// The names of all elements, after a look at whether each is closed where it must be.
