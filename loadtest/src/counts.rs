@@ -54,6 +54,8 @@ pub(crate) struct Measured {
     pub(crate) routes_us: Vec<Histogram<u64>>,
     /// µs that requests had waited at least when they were given up; what they would have been is not known.
     pub(crate) unsent_us: Histogram<u64>,
+    /// Requests that began in the measured time and were never answered: they are in no histogram.
+    pub(crate) unanswered: u64,
     /// Everything but success, by code or kind, warm-up included.
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) series: Vec<Second>,
@@ -98,6 +100,7 @@ pub(crate) struct Counts {
     operations: u64,
     routes_us: Vec<Histogram<u64>>,
     unsent_us: Histogram<u64>,
+    unanswered: u64,
     errors: BTreeMap<String, u64>,
     series: Series,
 }
@@ -114,6 +117,7 @@ impl Counts {
             operations: 0,
             routes_us: Route::ALL.iter().map(|_| histogram()).collect::<Result<_, _>>()?,
             unsent_us: histogram()?,
+            unanswered: 0,
             errors: BTreeMap::new(),
             series: Series::new(window, Arc::clone(live))?,
         })
@@ -169,6 +173,11 @@ impl Counts {
         self.tally.unknown(call);
     }
 
+    /// A request that began, or was due, at `began` was sent and never answered.
+    pub(crate) fn unanswered(&mut self, began: Instant) {
+        self.unanswered += u64::from(self.window.holds(began));
+    }
+
     /// A request that was due at `due` was given up `now`: its latency would have been greater.
     pub(crate) fn unsent(&mut self, due: Instant, now: Instant) {
         self.error(NEVER_SENT);
@@ -183,13 +192,14 @@ impl Counts {
 
     /// The end, with the CPU times of server and client.
     pub(crate) fn finish(self, (server_cpu, client_cpu): (Option<Duration>, Option<Duration>)) -> Measured {
-        let Self { tally, window, requests, operations, routes_us, unsent_us, errors, series } = self;
+        let Self { tally, window, requests, operations, routes_us, unsent_us, unanswered, errors, series } = self;
         Measured {
             tally,
             requests,
             operations,
             routes_us,
             unsent_us,
+            unanswered,
             errors,
             series: series.finish(),
             window: window.end - window.start,

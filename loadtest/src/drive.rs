@@ -69,8 +69,8 @@ struct Connection {
     random: Random,
     /// The request being sent.
     request: Vec<u8>,
-    /// So that a request cut off by the run's end is counted as unknown.
-    pending: Option<Call>,
+    /// So that a request cut off by the run's end is counted as unknown; and when it began.
+    pending: Option<(Call, Instant)>,
     /// The order that was placed last.
     last: Option<(usize, OrderId)>,
     counts: Arc<Mutex<Counts>>,
@@ -104,7 +104,7 @@ impl Connection {
 
     /// Sends a request and books what becomes of it: when that was, what follows, and whether it was done.
     async fn step(&mut self, call: Call, began: Instant) -> (Instant, Option<Call>, bool) {
-        self.pending = Some(call);
+        self.pending = Some((call, began));
         self.plan.write(call, &mut self.request);
         let (mut outcome, error, order_id) = self.exchange(call).await;
         // Shipping has no key and needs none: nobody else ships this order, so who is told that it is shipped did it.
@@ -118,6 +118,9 @@ impl Connection {
             counts.book((call, self.plan.route(call)), &outcome, self.window.holds(now), (began, now));
             if let Some(kind) = error {
                 counts.error(kind);
+            }
+            if error == Some(CONNECTION_LOST) {
+                counts.unanswered(began);
             }
             if let (Call::Order(index), Outcome::Acknowledged, Some(order_id)) = (call, &outcome, order_id) {
                 counts.placed(index, order_id);
@@ -168,8 +171,9 @@ impl Connection {
     fn abandon(&mut self) {
         let pending = self.pending.take();
         let mut counts = self.counts();
-        if let Some(pending) = pending {
+        if let Some((pending, began)) = pending {
             counts.lost(pending);
+            counts.unanswered(began);
         }
         counts.error("no answer until the time-out");
     }
@@ -181,13 +185,15 @@ impl Connection {
 
 /// The kind of error that says no connection came about.
 pub(crate) const NOT_CONNECTED: &str = "cannot connect";
+/// The kind of error that says an answer did not come, or not whole.
+const CONNECTION_LOST: &str = "connection lost";
 
 /// What an exchange did, and the kind of trouble if it is not a plain answer.
 fn judge(answer: &Result<Answer<'_>, NoAnswer>) -> (Outcome, Option<&'static str>) {
     match answer {
         Ok(answer) => judge_answer(answer),
         Err(NoAnswer::NotSent(_)) => (Outcome::NotSent, Some(NOT_CONNECTED)),
-        Err(NoAnswer::Lost(_)) => (Outcome::Unknown, Some("connection lost")),
+        Err(NoAnswer::Lost(_)) => (Outcome::Unknown, Some(CONNECTION_LOST)),
     }
 }
 

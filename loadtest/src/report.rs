@@ -71,6 +71,9 @@ pub(crate) struct Report {
     pub(crate) latency: Option<Latency>,
     /// The same by route.
     pub(crate) routes: BTreeMap<Route, Latency>,
+    /// Requests that began in the measured time and were never answered, as when their connection broke: they are in no
+    /// latency.
+    pub(crate) unanswered: u64,
     /// By code or kind, warm-up included.
     pub(crate) errors: BTreeMap<String, u64>,
     /// User and system time of the server, if its process is known.
@@ -104,6 +107,7 @@ impl Report {
             requests: measured.requests,
             requests_per_second: to_f64(measured.requests) / seconds,
             latency: measured.all_us().as_ref().and_then(Latency::of),
+            unanswered: measured.unanswered,
             routes: Route::ALL.into_iter().filter_map(of_route).collect(),
             errors: measured.errors.clone(),
             server_cpu_us_per_request: per_request(measured.server_cpu),
@@ -152,6 +156,7 @@ impl Report {
             requests: 1,
             requests_per_second: 1.0,
             latency: None,
+            unanswered: 0,
             routes: BTreeMap::new(),
             errors: BTreeMap::new(),
             server_cpu_us_per_request: None,
@@ -184,6 +189,9 @@ impl fmt::Display for Report {
             let [p50, p99, p99_9, max] = latency.ms();
             let count = thousands(latency.count);
             writeln!(out, "  {name:<20} {count:>12} {p50:>9.2} {p99:>9.2} {p99_9:>9.2} {max:>9.2}")?;
+        }
+        if self.unanswered > 0 {
+            writeln!(out, "  {:<20} {:>12} (sent, and in no latency)", "never answered", thousands(self.unanswered))?;
         }
         for (whose, cpu) in [("server", self.server_cpu_us_per_request), ("client", self.client_cpu_us_per_request)] {
             if let Some(us) = cpu {

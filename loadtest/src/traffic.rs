@@ -78,6 +78,7 @@ impl Ledger for Counts {
     fn trouble(&mut self, call: Option<(Call, Route)>, kind: &'static str, due: Instant) {
         if let Some(call) = call {
             self.book(call, &Outcome::Unknown, self.window().holds(due), (due, Instant::now()));
+            self.unanswered(due);
         }
         self.error(kind);
     }

@@ -289,7 +289,11 @@ fn outlives_its_server(name: &str, load: &[&str]) -> Value {
 
 #[test]
 fn figures_outlive_the_server() {
-    let closed = || outlives_its_server("gone-closed", &["--connections", "4"]);
+    let closed = || {
+        let found = outlives_its_server("gone-closed", &["--connections", "4"]);
+        // Each connection had one under way.
+        assert_eq!(found["result"]["unanswered"], 4, "{found}");
+    };
     let open = || {
         let found = outlives_its_server("gone-open", &["--rate", "200/s", "--connections", "8"]);
         let (errors, open) = (&found["result"]["errors"], &found["open"]);

@@ -43,6 +43,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/seller/add_book", post(shop::add_book))
         .route("/buyer/add_funds", post(shop::add_funds))
         .route("/buyer/query_balance", post(shop::query_balance))
+        .route("/buyer/query_order_status", post(shop::query_order_status))
         .route("/buyer/check_stock_level", post(shop::check_stock_level))
         .route("/buyer/new_order", post(orders::new_order))
         .route("/buyer/payment", post(orders::payment))

@@ -110,6 +110,27 @@ pub async fn query_balance(State(pool): State<Pool>, Json(user): Json<User>) -> 
 }
 
 #[derive(Deserialize)]
+pub struct Order {
+    user_id: String,
+    password: String,
+    order_id: String,
+}
+
+/// How far somebody's order has come.
+pub async fn query_order_status(State(pool): State<Pool>, Json(order): Json<Order>) -> Answer {
+    let sql = "SELECT id FROM users WHERE id = $1 AND password = $2";
+    if find(&pool, sql, &[&order.user_id, &order.password]).await?.is_none() {
+        return refuse(401, "authorization fail");
+    }
+    // What is no UUID is no order of ours.
+    let id = order.order_id.parse::<Uuid>().unwrap_or_default();
+    match find(&pool, "SELECT state FROM orders WHERE id = $1 AND user_id = $2", &[&id, &order.user_id]).await? {
+        None => refuse(518, format!("invalid order id {}", order.order_id)),
+        Some(row) => Done::with("order_status", row.get::<_, &str>(0)),
+    }
+}
+
+#[derive(Deserialize)]
 pub struct Shelf {
     store_id: String,
     book_id: String,

@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
 use contender::{Contender, Installed};
 use postgres::{Bench, CLIENTS, Cluster};
@@ -116,18 +115,6 @@ struct Comparison {
 
 /// Measures, prints, and says whether every audit agreed. What was started is stopped and removed, whatever ends it.
 pub(crate) async fn compare(args: &CompareArgs) -> Result<bool, Failure> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    // Whoever is dropped here ends what it has started.
-    tokio::select! {
-        done = measure_all(args) => done,
-        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
-        _ = terminate.recv() => Err("told to end".into()),
-        _ = hang_up.recv() => Err("the terminal has gone".into()),
-    }
-}
-
-async fn measure_all(args: &CompareArgs) -> Result<bool, Failure> {
     if let Some(other) = args.scenario.iter().find(|scenario| !matches!(scenario, Scenario::NewOrder | Scenario::Paid))
     {
         return Err(format!("{other} is nothing that all of them can do: new-order or paid").into());

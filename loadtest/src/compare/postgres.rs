@@ -21,8 +21,10 @@ const SCHEMA: &str = include_str!("../../axum-postgres/schema.sql");
 const FUNCTIONS: &str = include_str!("functions.sql");
 /// Settings beside the default ones; none of them touches durability. Room in memory, and no checkpoint within a run.
 const SETTINGS: [&str; 4] = ["listen_addresses=", "shared_buffers=1GB", "max_wal_size=8GB", "max_connections=200"];
-/// pgbench takes at most 128 scripts.
-const SCRIPTS: usize = 120;
+/// What pgbench sends: an order and its payment, two statements, two transactions. The orders lie in a table, because
+/// pgbench has no more than 128 scripts and prepares each statement in each connection.
+const SCRIPT: &str = "SELECT new_order(buyer, store, book_ids, counts) AS order_id FROM prepared_orders \
+    WHERE number = :number \\gset\nSELECT payment(buyer, :order_id, password) FROM prepared_orders WHERE number = :number;\n";
 /// Client counts that are tried; the best one is measured.
 pub(super) const CLIENTS: [u32; 5] = [4, 8, 16, 32, 64];
 
@@ -137,15 +139,13 @@ impl Cluster {
     pub(super) async fn fill(&self, shop: &Shop) -> Result<(), Failure> {
         let directory = self.directory.path();
         let file = directory.join("fill.sql");
-        fs::write(&file, [SCHEMA, FUNCTIONS, &people(shop)].concat())?;
+        fs::write(&file, [SCHEMA, FUNCTIONS, &people(shop), &orders(&shop.orders)].concat())?;
         psql(&self.programs, directory, "-f", file).await?;
         // By themselves: VACUUM is no part of a transaction.
         for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
             self.ask(statement).await?;
         }
-        for (number, order) in shop.orders.iter().take(SCRIPTS).enumerate() {
-            fs::write(directory.join(format!("{number}.sql")), script(order))?;
-        }
+        fs::write(directory.join("paid_order.sql"), script(shop.orders.len()))?;
         Ok(())
     }
 
@@ -162,10 +162,7 @@ impl Cluster {
         pgbench.args(["--no-vacuum", "--protocol=prepared", "--jobs=1", "--username=postgres", "--host"]);
         pgbench.arg(self.directory.path());
         pgbench.args([format!("--client={clients}"), format!("--time={seconds}")]);
-        for number in 0..SCRIPTS {
-            pgbench.arg("--file").arg(self.directory.path().join(format!("{number}.sql")));
-        }
-        pgbench.arg("postgres");
+        pgbench.arg("--file").arg(self.directory.path().join("paid_order.sql")).arg("postgres");
         // Not its very ends, where it connects and disconnects.
         let whole = Duration::from_secs_f64(seconds);
         let cores = meter(vec![self.pid()], whole.mul_f64(0.2), whole.mul_f64(0.9));
@@ -242,16 +239,25 @@ fn people(shop: &Shop) -> String {
     sql
 }
 
-/// An order and its payment, for pgbench: two statements, two transactions.
-fn script(order: &Order) -> String {
+/// The statement that lays the orders ready, and who pays them.
+fn orders(orders: &[Order]) -> String {
     let list = |items: Vec<String>| items.join(",");
-    let books = list(order.lines.iter().map(|(book, _)| format!("book-{book}")).collect());
-    let counts = list(order.lines.iter().map(|(_, count)| count.to_string()).collect());
-    let (buyer, store, password) = (order.buyer, order.store, shop::password(order.buyer));
+    let row = |(number, order): (usize, &Order)| {
+        let books = list(order.lines.iter().map(|(book, _)| format!("book-{book}")).collect());
+        let counts = list(order.lines.iter().map(|(_, count)| count.to_string()).collect());
+        let (buyer, store, password) = (order.buyer, order.store, shop::password(order.buyer));
+        format!("({number}, 'buyer-{buyer}', 'store-{store}', '{{{books}}}', '{{{counts}}}', '{password}')")
+    };
     format!(
-        "SELECT new_order('buyer-{buyer}', 'store-{store}', '{{{books}}}', '{{{counts}}}') AS order_id \\gset\n\
-         SELECT payment('buyer-{buyer}', :order_id, '{password}');\n"
+        "CREATE TABLE prepared_orders (number int PRIMARY KEY, buyer text, store text, book_ids text[], counts bigint[], \
+         password text);\nINSERT INTO prepared_orders VALUES\n{};\n",
+        orders.iter().enumerate().map(row).collect::<Vec<_>>().join(",\n")
     )
+}
+
+/// One of so many orders, each as likely as the next.
+fn script(orders: usize) -> String {
+    format!("\\set number random(0, {})\n{SCRIPT}", orders - 1)
 }
 
 /// What pgbench measured.
@@ -315,13 +321,20 @@ mod tests {
     }
 
     #[test]
-    fn a_script_has_two_statements() {
-        let order = Order { buyer: 3, store: 1, lines: vec![(7, 2), (40, 5)], total_fen: 1 };
-        assert_eq!(
-            script(&order),
-            "SELECT new_order('buyer-3', 'store-1', '{book-7,book-40}', '{2,5}') AS order_id \\gset\n\
-             SELECT payment('buyer-3', :order_id, 'password of buyer 3');\n"
+    fn every_order_lies_ready_and_each_is_as_likely() {
+        let order = |buyer| Order { buyer, store: 1, lines: vec![(7, 2), (40, 5)], total_fen: 1 };
+        let sql = orders(&[order(3), order(9)]);
+        assert!(
+            sql.contains("\n(0, 'buyer-3', 'store-1', '{book-7,book-40}', '{2,5}', 'password of buyer 3'),\n"),
+            "{sql}"
         );
+        assert!(
+            sql.ends_with("(1, 'buyer-9', 'store-1', '{book-7,book-40}', '{2,5}', 'password of buyer 9');\n"),
+            "{sql}"
+        );
+        let script = script(1_024);
+        assert!(script.starts_with("\\set number random(0, 1023)\nSELECT new_order("), "{script}");
+        assert_eq!(script.lines().count(), 3, "{script}");
     }
 
     #[test]

@@ -1,11 +1,9 @@
-//! The same shop for those that have no HTTP: people, stores, books and orders of the shape that the load test sets up.
+//! The same shop for those that have no HTTP: people, stores, books and as many orders, of the shape that the load test sets up.
 
 use crate::Failure;
 use crate::args::Load;
 use crate::scenario::{Random, STOCK_AT_START};
 
-/// Ready-made orders.
-const ORDERS: usize = 1_024;
 /// Most copies of a book that a line asks for.
 const COUNT_MAX: u64 = 5;
 /// What each buyer has, in fen. Floats, which Lua has, are exact up to nine times that.
@@ -39,7 +37,7 @@ impl Shop {
         }
         let mut random = Random::new(load.seed);
         let prices_fen: Vec<u64> = (0..load.books).map(|_| 100 + random.below(9_900)).collect();
-        let orders = (0..ORDERS)
+        let orders = (0..load.mix.orders_prepared(load.buyers, load.stores))
             .map(|_| {
                 let (buyer, store) = (random.below(load.buyers.into()) as u32, random.below(load.stores.into()) as u32);
                 let count = load.lines.min + random.index(load.lines.max - load.lines.min + 1);
@@ -56,4 +54,26 @@ impl Shop {
 /// The password of a buyer.
 pub(super) fn password(buyer: u32) -> String {
     format!("password of buyer {buyer}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        load: Load,
+    }
+
+    #[test]
+    fn there_are_as_many_orders_as_over_http() {
+        for (mix, wanted) in [("reference", 1_024), ("catalogue", 8_192)] {
+            let Flags { load } = Flags::parse_from(["loadtest", "--mix", mix]);
+            let shop = Shop::new(&load).unwrap();
+            assert_eq!((shop.orders.len(), load.mix.orders_prepared(load.buyers, load.stores)), (wanted, wanted));
+        }
+    }
 }

@@ -99,6 +99,8 @@ struct Row {
     payment_p99_us: Option<Spread>,
     journal_frames_per_batch: Option<Spread>,
     journal_sync_us: Option<Spread>,
+    /// Requests of all rounds that were never answered: they are in no latency.
+    unanswered: u64,
 }
 
 /// All contenders in one scenario.
@@ -167,14 +169,18 @@ impl Table {
         cells
     }
 
-    /// The journal, below the table.
+    /// The journal, and what is in no latency, below the table.
     fn notes(&self) -> Vec<String> {
         let note = |row: &Row| {
             let (frames, sync) = (row.journal_frames_per_batch?, row.journal_sync_us);
             let sync = sync.map_or_else(String::new, |us| format!(", a sync takes {} µs", us.show(0)));
             Some(format!("{}: {} frames a journal batch{sync}", row.contender, frames.show(1)))
         };
-        self.rows.iter().filter_map(note).collect()
+        let unanswered = |row: &Row| {
+            let count = (row.unanswered > 0).then_some(row.unanswered)?;
+            Some(format!("{}: {count} requests were never answered and are in no latency", row.contender))
+        };
+        self.rows.iter().filter_map(note).chain(self.rows.iter().filter_map(unanswered)).collect()
     }
 
     /// As a table of Markdown.
@@ -228,6 +234,7 @@ impl Row {
             payment_p99_us: spread(&|sample| sample.payment_p99_us.map(to_f64)),
             journal_frames_per_batch: spread(&|sample| sample.journal_frames_per_batch),
             journal_sync_us: spread(&|sample| sample.journal_sync_us),
+            unanswered: mine.iter().filter_map(|sample| sample.report.as_ref()).map(|report| report.unanswered).sum(),
         })
     }
 }
@@ -273,6 +280,19 @@ mod tests {
             lines[4].starts_with("| PostgreSQL functions, pgbench, 64 clients | 10 (10 to 10) | 5.00 (5.00 to 5.00) |")
         );
         assert!(lines[5].contains("measured once"), "{text}");
+    }
+
+    #[test]
+    fn what_was_never_answered_is_told() {
+        let broken = |round, unanswered| Sample {
+            report: Some(Report { unanswered, ..Report::empty(Scenario::Paid) }),
+            ..sample(round, Contender::Sync, 1.0)
+        };
+        let table = |samples: &[Sample]| Table::of(Scenario::Paid, samples).unwrap();
+        let told = "bookstore, sync: 5 requests were never answered and are in no latency\n";
+        let broken_twice = table(&[broken(1, 2), broken(2, 3), sample(1, Contender::Bare, 2.0)]);
+        assert!(broken_twice.markdown().ends_with(told) && broken_twice.to_string().ends_with(told), "{broken_twice}");
+        assert!(!table(&[broken(1, 0)]).to_string().contains("answered"));
     }
 
     #[test]
