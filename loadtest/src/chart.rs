@@ -93,7 +93,7 @@ impl Scale {
                 ticks.into_iter().map(|it| (it, number_text(it))).collect()
             }
             Self::Nines(nines) => {
-                let mut ticks = vec![(0.0, "0".to_owned())];
+                let mut ticks = vec![(0.0, "0".to_owned()), (0.5, "50".to_owned())];
                 for nine in 1..=nines.floor() as usize {
                     let text = match nine {
                         1 => "90".to_owned(),
@@ -169,7 +169,9 @@ impl Chart {
             "<svg class=\"{class}\" viewBox=\"0 0 {width} {HEIGHT}\" role=\"img\" aria-label=\"{}\">",
             self.title
         );
-        for (value, text) in y_scale.ticks(7.0) {
+        // The marks of a logarithmic axis are worth more: between them nobody can guess.
+        let most = if matches!(y_scale, Scale::Log(..)) { 10.0 } else { 7.0 };
+        for (value, text) in y_scale.ticks(most) {
             let y = y(value);
             let _ = writeln!(out, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
             let _ = writeln!(out, "<text class=\"right\" x=\"{}\" y=\"{:.1}\">{text}</text>", LEFT - 8.0, y + 4.0);
@@ -287,7 +289,7 @@ mod tests {
         assert_eq!(Scale::around([3.0].into_iter()), Scale::Log(2.0, 5.0));
         assert_eq!(marks(Scale::Log(0.1, 10.0), 7.0), ["0.1", "0.2", "0.5", "1", "2", "5", "10"]);
         assert_eq!(marks(Scale::Log(0.1, 1_000.0), 7.0), ["0.1", "1", "10", "100", "1,000"]);
-        assert_eq!(marks(Scale::Nines(4.3), 7.0), ["0", "90", "99", "99.9", "99.99"]);
+        assert_eq!(marks(Scale::Nines(4.3), 7.0), ["0", "50", "90", "99", "99.9", "99.99"]);
     }
 
     #[test]

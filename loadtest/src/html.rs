@@ -94,6 +94,9 @@ fn tiles(document: &Document) -> String {
         Some(_) => ("audit".to_owned(), "disagrees".to_owned(), "bad"),
         None => ("audit".to_owned(), "not wanted".to_owned(), ""),
     });
+    if result.unanswered > 0 {
+        tiles.push(("never answered".to_owned(), thousands(result.unanswered), "bad"));
+    }
     if let Some(open) = document.open.as_ref().filter(|open| open.dropped > 0) {
         tiles.push(("never sent".to_owned(), thousands(open.dropped), "bad"));
     }
@@ -208,7 +211,8 @@ fn percentile_curve(document: &Document) -> Chart {
 }
 
 fn errors(result: &Report) -> String {
-    let mut out = "<figure>\n<h3>Errors by code or kind, warm-up included</h3>\n".to_owned();
+    // No more than it holds, for most runs have none.
+    let mut out = "<figure class=\"short\">\n<h3>Errors by code or kind, warm-up included</h3>\n".to_owned();
     if result.errors.is_empty() {
         out.push_str("<p class=\"good\">None: every request was answered 200.</p>\n</figure>\n");
         return out;
