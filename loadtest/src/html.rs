@@ -81,7 +81,7 @@ fn tiles(document: &Document) -> String {
     if let Some(latency) = &result.latency {
         let [p50, p99, p99_9, _] = latency.ms();
         for (name, ms) in [("p50", p50), ("p99", p99), ("p99.9", p99_9)] {
-            tiles.push((name.to_owned(), format!("{ms:.2} ms"), ""));
+            tiles.push((name.to_owned(), tile_ms(ms), ""));
         }
     }
     if let Some(us) = result.server_cpu_us_per_request {
@@ -110,6 +110,15 @@ fn tiles(document: &Document) -> String {
     }
     out.push_str("</div>\n");
     out
+}
+
+/// With three digits, or what it has before the point: a tile is narrow.
+fn tile_ms(ms: f64) -> String {
+    match ms {
+        _ if ms >= 100.0 => format!("{} ms", thousands(ms.round() as u64)),
+        _ if ms >= 10.0 => format!("{ms:.1} ms"),
+        _ => format!("{ms:.2} ms"),
+    }
 }
 
 fn mean(values: &[f64]) -> f64 {
