@@ -1,12 +1,20 @@
 //! The calls of set-up and audit: one at a time, each answer looked at.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use crate::Failure;
 use crate::args::ConnectionMode;
 use crate::client::{self, Answer, Client, Headers, Target};
+use crate::counts::Outcome;
+use crate::drive::judge_answer;
 use crate::scenario::{OrderId, Store, User};
 
+/// How long a server may have too much to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Until it is asked again.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// The contract's route that tells the state of one order.
 pub(crate) const ORDER_STATUS: &str = "/buyer/query_order_status";
 
@@ -34,12 +42,19 @@ fn code_and_json(path: &str, answer: &Answer<'_>) -> Result<Value, Failure> {
 pub(crate) struct Api {
     target: Target,
     client: Client,
+    /// How long a call is made again that was refused with 503, by which nothing was done.
+    patience: Duration,
 }
 
 impl Api {
     pub(crate) fn new(target: Target) -> Self {
         let client = Client::new(target.address, ConnectionMode::Kept);
-        Self { target, client }
+        Self { target, client, patience: Duration::ZERO }
+    }
+
+    /// One for the middle of a load, when a server may have too much to do.
+    pub(crate) fn patient(target: Target) -> Self {
+        Self { patience: PATIENCE, ..Self::new(target) }
     }
 
     /// Posts `body` and gives the answer's JSON; anything but 200 in status and body is an error.
@@ -52,8 +67,15 @@ impl Api {
 
     /// Posts `body` and gives status and JSON of the answer; that the body says another code is an error.
     pub(crate) async fn ask(&mut self, path: &str, token: Option<&str>, body: &Value) -> Result<(u16, Value), Failure> {
-        let answer = self.post(path, token, body).await?;
-        Ok((answer.status, code_and_json(path, &answer)?))
+        let end = Instant::now() + self.patience;
+        loop {
+            let answer = self.post(path, token, body).await?;
+            let is_refused = matches!(judge_answer(&answer), (Outcome::Refused(503), _));
+            if !is_refused || Instant::now() >= end {
+                return Ok((answer.status, code_and_json(path, &answer)?));
+            }
+            tokio::time::sleep(REFUSED_PAUSE).await;
+        }
     }
 
     /// The state of a buyer's order.

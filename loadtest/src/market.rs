@@ -76,7 +76,7 @@ impl Market {
         let prefix = run_prefix();
         let user = |kind: &str| User::new(format!("{prefix}-market-{kind}"), format!("password of the {kind}"));
         let mut market = Market {
-            api: Api::new(target),
+            api: Api::patient(target),
             random: Random::new(seed),
             store: format!("{prefix}-market"),
             seller: user("seller"),

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -393,6 +394,25 @@ fn an_order_that_is_lost_or_in_another_state_is_found_though_all_sums_agree() {
         assert!((1..=number("orders_checked")).contains(&number("orders_disagree")), "{audit}");
         assert_eq!(number("disagreements"), number("orders_disagree"), "{audit}");
     }
+}
+
+/// Has too much to do for every second price. (Setting it again changes nothing more.)
+fn refuses(request: &str, answer: String) -> String {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    match request.starts_with("POST /seller/set_price ") && ASKED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+        true => http(503, r#"{"code":503,"message":"overloaded: too much to do; nothing was done"}"#),
+        false => answer,
+    }
+}
+
+#[test]
+fn a_server_that_has_too_much_to_do_for_the_market_is_asked_again() {
+    let server = Server::start("refuses");
+    let json = server.files.file("refuses.json");
+    let output = run(&lying_server(&server, refuses), &["--connections", "2", "--json", &json]);
+    assert!(output.status.success(), "{}", shown(&output));
+    let found: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert!(found["result"]["audit"]["prices_set"].as_u64().unwrap() > 0, "{found}");
 }
 
 #[test]
