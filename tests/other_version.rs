@@ -33,6 +33,12 @@ fn refused_by_all(dir: &Path, file: &str) {
     }
 }
 
+/// Not damaged: another version, told after what could be read.
+#[track_caller]
+fn shown_as_anothers(file: &Path, what: &str) {
+    bookstore(&[&"inspect", &file]).ends_with_status(75).says("made by another version of the program").says(what);
+}
+
 fn change_state(path: &Path, change: impl Fn(&mut redb::Table<'_, &'static str, u64>)) {
     let database = Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -142,6 +148,7 @@ fn what_another_version_put_into_a_snapshot_is_no_damage() {
                 fs::remove_dir_all(newer.join("journal")).unwrap();
             }
             change_chunks(&files(&newer, ".snap").pop().unwrap(), change);
+            shown_as_anothers(&files(&newer, ".snap").pop().unwrap(), what);
             refused_by_all(&newer, what);
             let before = files(&newer, ".snap");
             let serve: [&dyn AsRef<std::ffi::OsStr>; 7] =
@@ -189,6 +196,7 @@ fn what_another_version_made_is_no_damage() {
 
         let (_parent, newer) = copy(&dir);
         change_frames(&files(&newer, ".seg").pop().unwrap(), only_last, |frame| Frame { kind: 99, ..frame });
+        shown_as_anothers(&files(&newer, ".seg").pop().unwrap(), "is of kind 99");
         refused_by_all(&newer, "is of kind 99");
     }
     let (_parent, newer) = copy(&dir);
@@ -217,6 +225,7 @@ fn what_another_version_made_is_no_damage() {
         [0..24, 28..SEGMENT_HEADER_BYTES].into_iter().for_each(|part| hasher.update(&bytes[part]));
         put(&mut bytes, 24, hasher.finalize());
         fs::write(&segment, bytes).unwrap();
+        shown_as_anothers(&segment, what);
         refused_by_all(&newer, what);
     }
     let (_parent, newer) = copy(&dir);
@@ -226,6 +235,7 @@ fn what_another_version_made_is_no_damage() {
     put(&mut bytes, SEGMENT_HEADER_BYTES + 36, 1);
     seal_batch(&mut bytes[SEGMENT_HEADER_BYTES..end]);
     fs::write(&segment, bytes).unwrap();
+    shown_as_anothers(&segment, "the unknown mark");
     refused_by_all(&newer, "the unknown mark");
 
     // A snapshot, by the header of its file.
@@ -236,5 +246,16 @@ fn what_another_version_made_is_no_damage() {
     let checksum = crc32fast::hash(&bytes[..12]);
     put(&mut bytes, 12, checksum);
     fs::write(&snapshot, bytes).unwrap();
+    shown_as_anothers(&snapshot, "snapshot of version 2");
     refused_by_all(&newer, "snapshot of version 2");
+    // And by what its first chunk says of the others.
+    let (_parent, newer) = copy(&dir);
+    let snapshot = files(&newer, ".snap").pop().unwrap();
+    let version = |chunk: &mut Vec<u8>| {
+        let at = chunk.windows(8).position(|name| name == b"\xa7version").unwrap() + 8;
+        chunk[at] += 1;
+    };
+    change_chunks(&snapshot, |chunks| version(&mut chunks[0].2));
+    shown_as_anothers(&snapshot, "of version 5");
+    refused_by_all(&newer, "of version 5");
 }

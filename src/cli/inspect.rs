@@ -77,6 +77,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Exit> {
         }
         Ok(Inspected::Stopped) => Ok(()),
         Err(InspectError::Unreadable(why)) => Err(Exit::not_checked(why)),
+        Err(error @ InspectError::OtherVersion(_)) => Err(Exit::not_checked(format!("{file}: {error}"))),
         Err(error @ InspectError::Unknown) => Err(Exit::failure(format!("{file}: {error}"))),
         Err(error) => Err(Exit::failure(format!("{error}; what is printed stands before it and is sound"))),
     }

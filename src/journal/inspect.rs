@@ -39,11 +39,15 @@ pub fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, LogErr
 /// The first segment in `dir` that another version of this program made, by its header, and what that says. What cannot
 /// be read is passed over: whoever reads all of it will tell.
 pub fn foreign_segment(disk: &dyn Disk, dir: &Path) -> Option<(PathBuf, String)> {
-    list_segments(disk, dir).unwrap_or_default().into_iter().find_map(|path| {
-        let mut header = [0; SEGMENT_HEADER_BYTES];
-        disk.open(&path, OpenMode::Read).ok()?.read_exact_at(0, &mut header).ok()?;
-        other_version(&header).map(|why| (path, why))
-    })
+    let segments = list_segments(disk, dir).unwrap_or_default();
+    segments.into_iter().find_map(|path| foreign_header(disk, &path).map(|why| (path, why)))
+}
+
+/// What the header of this segment says, if another version of this program made it.
+pub fn foreign_header(disk: &dyn Disk, path: &Path) -> Option<String> {
+    let mut header = [0; SEGMENT_HEADER_BYTES];
+    disk.open(path, OpenMode::Read).ok()?.read_exact_at(0, &mut header).ok()?;
+    other_version(&header)
 }
 
 /// Reads one segment, batch by batch, and shows its frames in order, each verified before it is shown. `last` says that

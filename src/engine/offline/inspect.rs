@@ -7,8 +7,9 @@ use std::sync::Arc;
 use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::domain::{Account, Order, OrderId, Persistent, Record, Store, decode};
 use crate::engine::chunks::{self, Header, Part};
+use crate::engine::versions::other_event;
 use crate::journal::{self, Frame, LogError, decode_frames};
-use crate::snapshot::{SnapshotError, read_snapshot};
+use crate::snapshot::{SnapshotError, foreign_snapshot, read_snapshot};
 
 /// What stands in a file.
 pub(crate) enum Item {
@@ -51,12 +52,15 @@ pub(crate) enum InspectError {
     Damaged(String),
     #[error("{0}")]
     Unreadable(String),
+    #[error("made by another version of the program: {0}")]
+    OtherVersion(String),
 }
 
 impl From<LogError> for InspectError {
     fn from(error: LogError) -> Self {
         match error {
             LogError::Io { .. } => InspectError::Unreadable(error.to_string()),
+            LogError::OtherVersion(what) => InspectError::OtherVersion(what),
             error => InspectError::Damaged(error.to_string()),
         }
     }
@@ -66,7 +70,38 @@ impl From<SnapshotError> for InspectError {
     fn from(error: SnapshotError) -> Self {
         match error {
             SnapshotError::Io { .. } => InspectError::Unreadable(error.to_string()),
+            SnapshotError::OtherVersion(what) => InspectError::OtherVersion(what),
             error => InspectError::Damaged(error.to_string()),
+        }
+    }
+}
+
+/// Why an event or a row is not shown.
+enum Unshown {
+    OtherVersion(String),
+    Other(String),
+}
+
+impl From<String> for Unshown {
+    fn from(why: String) -> Self {
+        Unshown::Other(why)
+    }
+}
+
+impl From<Unshown> for LogError {
+    fn from(why: Unshown) -> Self {
+        match why {
+            Unshown::OtherVersion(what) => LogError::OtherVersion(what),
+            Unshown::Other(why) => LogError::Visit(why),
+        }
+    }
+}
+
+impl From<Unshown> for SnapshotError {
+    fn from(why: Unshown) -> Self {
+        match why {
+            Unshown::OtherVersion(what) => SnapshotError::OtherVersion(what),
+            Unshown::Other(why) => SnapshotError::Visit(why),
         }
     }
 }
@@ -103,7 +138,10 @@ pub(crate) fn inspect(path: &Path, show: Show<'_>) -> Result<Inspected, InspectE
 type Visit<'a> = &'a mut dyn FnMut(Item) -> Result<(), String>;
 
 fn segment(path: &Path, visit: Visit<'_>) -> Result<Inspected, InspectError> {
-    let mut show = |frame: Frame<'_>| event(&frame).and_then(&mut *visit).map_err(LogError::Visit);
+    if let Some(what) = journal::foreign_header(&RealDisk, path) {
+        return Err(InspectError::OtherVersion(what));
+    }
+    let mut show = |frame: Frame<'_>| Ok(visit(event(&frame)?).map_err(LogError::Visit)?);
     let found = journal::read_segment(&RealDisk, path, is_last(path), &mut show)?;
     let (first_lsn, frames, end, cut_bytes) = (found.first_lsn, found.frames, found.end, found.cut_bytes);
     Ok(Inspected::Segment { first_lsn, frames, end, cut_bytes })
@@ -119,27 +157,36 @@ fn is_last(path: &Path) -> bool {
     segments.last().is_none_or(|last| last.file_name() <= path.file_name())
 }
 
-fn event(frame: &Frame<'_>) -> Result<Item, String> {
-    let record = decode(frame.kind, frame.version, frame.payload);
-    let record = record.map_err(|error| format!("event {}: {error}", frame.lsn))?;
+fn event(frame: &Frame<'_>) -> Result<Item, Unshown> {
+    let record = decode(frame.kind, frame.version, frame.payload).map_err(|error| match other_event(frame) {
+        Some(what) => Unshown::OtherVersion(what),
+        None => Unshown::Other(format!("event {}: {error}", frame.lsn)),
+    })?;
     Ok(Item::Event { lsn: frame.lsn, epoch: frame.epoch, record })
 }
 
 fn snapshot(path: &Path, visit: Visit<'_>) -> Result<Inspected, InspectError> {
+    if let Some(what) = foreign_snapshot(&RealDisk, path) {
+        return Err(InspectError::OtherVersion(what));
+    }
     let mut show = |kind: u8, payload: &[u8]| {
-        let mut show = |part: Part<'_>| match part {
-            Part::Header(header) => visit(Item::Header(header)),
-            Part::Account(name, row) => {
-                visit(Item::Account(name, Account::decode(&row).map_err(|error| error.to_string())?))
-            }
-            Part::Store(name, row) => visit(Item::Store(name, Store::decode(&row).map_err(|error| error.to_string())?)),
-            Part::Order(id, order) => visit(Item::Order(id, order)),
-            Part::AtRest(_) => Ok(()),
-            Part::Events(frames) => {
-                decode_frames(frames).try_for_each(|frame| visit(event(&frame.map_err(|error| error.to_string())?)?))
-            }
+        let mut show = |part: Part<'_>| -> Result<(), Unshown> {
+            let item = match part {
+                Part::Header(header) => Item::Header(header),
+                Part::Account(name, row) => {
+                    Item::Account(name, Account::decode(&row).map_err(|error| error.to_string())?)
+                }
+                Part::Store(name, row) => Item::Store(name, Store::decode(&row).map_err(|error| error.to_string())?),
+                Part::Order(id, order) => Item::Order(id, order),
+                Part::AtRest(_) => return Ok(()),
+                Part::Events(frames) => {
+                    return decode_frames(frames)
+                        .try_for_each(|frame| Ok(visit(event(&frame.map_err(|error| error.to_string())?)?)?));
+                }
+            };
+            Ok(visit(item)?)
         };
-        chunks::read(kind, payload, &mut |part| show(part).map_err(SnapshotError::Visit))
+        chunks::read(kind, payload, &mut |part| Ok(show(part)?))
     };
     let found = read_snapshot(&RealDisk, path, &mut show)?;
     Ok(Inspected::Snapshot { final_lsn: found.final_lsn, chunks: found.chunks })
