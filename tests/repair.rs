@@ -384,6 +384,20 @@ async fn a_segment_that_is_missing_or_damaged_before_the_snapshot_costs_nothing(
     refused(&disk).await;
     let (report, audit) = repair(&disk).await;
     assert!(report.lost.is_nothing() && audit == *whole, "{report:#?}");
+    // The last one, of which nothing is left: whatever was in it is lost, so nobody but a repair goes on without it.
+    for len in [0, 31, usize::MAX] {
+        let disk = shop.disk.copy();
+        let last = all.last().unwrap();
+        assert!(first_lsn(last) > newest);
+        disk.alter(last, |content| {
+            content.fill(0);
+            content.truncate(len);
+        });
+        refused(&disk).await;
+        let (report, audit) = repair(&disk).await;
+        assert_eq!(report.last_lsn, first_lsn(last) - 1);
+        assert!(audit.is_conserved(), "{audit:#?} {report:#?}");
+    }
     // One behind the snapshot: the shop ends before it.
     let disk = shop.disk.copy();
     let gone = all.iter().find(|path| first_lsn(path) > newest).unwrap().clone();

@@ -114,13 +114,10 @@ impl FileLog {
         create_dir(&*disk, dir)?;
         let mut segments = list_segments(&*disk, dir)?;
         let mut replay = Replay::new(after, visit);
-        let found = read_segments(&*disk, dir, &mut segments, &mut replay)?;
+        let found = read_segments(&*disk, dir, &segments, &mut replay)?;
 
         // Reading is over and nothing was changed so far; from here on the disk is tidied.
         remove_leftovers(&*disk, dir)?;
-        if let Some(torn) = found.torn_at_creation {
-            remove_segment(&*disk, dir, torn)?;
-        }
         let recovered = Recovered {
             last_lsn: after.max(replay.next_lsn() - 1),
             last_epoch: replay.last_epoch(),
@@ -254,37 +251,20 @@ impl LogStore for FileLog {
     }
 }
 
-/// What reading all segments found.
-struct Found {
-    /// Where the valid batches of the last kept segment end.
-    end: u64,
-    cut_bytes: u64,
-    torn_at_creation: Option<Lsn>,
-}
-
-/// Reads all segments in order. One that was torn at its creation is taken off the list.
+/// Reads all segments in order, and tells of the last one what was found.
 fn read_segments(
     disk: &dyn Disk,
     dir: &Path,
-    segments: &mut VecDeque<Lsn>,
+    segments: &VecDeque<Lsn>,
     replay: &mut Replay<'_>,
-) -> Result<Found, LogError> {
-    let mut found = Found { end: SEGMENT_HEADER_BYTES as u64, cut_bytes: 0, torn_at_creation: None };
+) -> Result<Scanned, LogError> {
+    let mut found = Scanned { end: SEGMENT_HEADER_BYTES as u64, cut_bytes: 0 };
     let last = segments.back().copied();
     for first_lsn in segments.iter().copied() {
         let path = &segment_path(dir, first_lsn);
         let file = disk.open(path, OpenMode::Read).map_err(LogError::io("open", path))?;
         let segment = Segment { file: &*file, path, first_lsn, last: last == Some(first_lsn) };
-        match segment.scan(replay)? {
-            Scanned::Sound { end, cut_bytes } => {
-                found.end = end;
-                found.cut_bytes = cut_bytes;
-            }
-            Scanned::TornAtCreation => found.torn_at_creation = Some(first_lsn),
-        }
-    }
-    if found.torn_at_creation.is_some() {
-        segments.pop_back();
+        found = segment.scan(replay)?;
     }
     Ok(found)
 }

@@ -78,10 +78,7 @@ pub fn read_segment(
         }
     };
     let mut replay = Replay::new(first_lsn.saturating_sub(1), visit);
-    let (end, cut_bytes) = match (Segment { file: &*file, path, first_lsn, last }).scan(&mut replay)? {
-        Scanned::Sound { end, cut_bytes } => (end, cut_bytes),
-        Scanned::TornAtCreation => (SEGMENT_HEADER_BYTES as u64, 0),
-    };
+    let Scanned { end, cut_bytes } = Segment { file: &*file, path, first_lsn, last }.scan(&mut replay)?;
     Ok(SegmentSummary {
         first_lsn,
         next_lsn: replay.next_lsn(),

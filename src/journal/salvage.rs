@@ -423,9 +423,8 @@ impl Reader<'_, '_> {
         };
         let mut replay = Replay::new(self.first_lsn.saturating_sub(1), &mut visit);
         let segment = Segment { file: &*self.file, path: self.path, first_lsn: self.first_lsn, last };
-        let (end, cut_bytes) = match segment.scan(&mut replay) {
-            Ok(Scanned::Sound { end, cut_bytes }) => (end, cut_bytes),
-            Ok(Scanned::TornAtCreation) => (SEGMENT_HEADER_BYTES as u64, 0),
+        let Scanned { end, cut_bytes } = match segment.scan(&mut replay) {
+            Ok(scanned) => scanned,
             Err(error @ (LogError::Io { .. } | LogError::OtherVersion(_))) => return Err(error),
             Err(_) => return Ok(None),
         };

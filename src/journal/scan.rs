@@ -11,6 +11,9 @@
 //! - from its first to the last byte that is not zero it is no longer than the longest batch, and
 //! - every valid batch behind it says that the frame at the hole was not synced yet.
 //!
+//! A segment's header is on the disk before the segment has its name. So a header that is not right is damage, also of a
+//! last segment that is empty or all zeros: what was in it may have been acknowledged.
+//!
 //! Anything else was not done by a crash and is reported, not repaired. If every batch was synced
 //! before the next one was written, one valid batch behind the hole is proof of damage.
 //!
@@ -44,11 +47,11 @@ pub(super) struct Segment<'a> {
 
 /// What was found of a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Scanned {
-    /// Its valid batches end at `end`; `cut_bytes` follow that no sync has covered.
-    Sound { end: u64, cut_bytes: u64 },
-    /// Its header was torn when it was created, and there is nothing in it.
-    TornAtCreation,
+pub(super) struct Scanned {
+    /// Where its valid batches end.
+    pub(super) end: u64,
+    /// Bytes behind them that no sync has covered.
+    pub(super) cut_bytes: u64,
 }
 
 impl Segment<'_> {
@@ -57,17 +60,12 @@ impl Segment<'_> {
         let len = self.file.len().map_err(LogError::io("measure", self.path))?;
         replay.segment(self.first_lsn, self.path)?;
         if let Err(why) = self.check_header(len)? {
-            let content = self.tail(SEGMENT_HEADER_BYTES as u64, len, replay.next_lsn())?;
-            return if self.last && content.nonzero_end.is_none() {
-                Ok(Scanned::TornAtCreation)
-            } else {
-                Err(LogError::corrupt(self.path, 0, why))
-            };
+            return Err(LogError::corrupt(self.path, 0, why));
         }
         let end = self.batches(len, replay)?;
         let tail = self.tail(end, len, replay.next_lsn())?;
         let Some(nonzero_end) = tail.nonzero_end else {
-            return Ok(Scanned::Sound { end, cut_bytes: 0 });
+            return Ok(Scanned { end, cut_bytes: 0 });
         };
         let corrupt = |why: String| Err(LogError::corrupt(self.path, end, why));
         if let Some(at) = tail.proof {
@@ -80,7 +78,7 @@ impl Segment<'_> {
         if cut_bytes > BATCH_BYTES_MAX as u64 {
             return corrupt(format!("{cut_bytes} bytes are invalid, more than can have been unsynced"));
         }
-        Ok(Scanned::Sound { end, cut_bytes })
+        Ok(Scanned { end, cut_bytes })
     }
 
     fn check_header(&self, len: u64) -> Result<Result<(), String>, LogError> {
