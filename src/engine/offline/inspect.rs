@@ -141,7 +141,7 @@ fn segment(path: &Path, visit: Visit<'_>) -> Result<Inspected, InspectError> {
     if let Some(what) = journal::foreign_header(&RealDisk, path) {
         return Err(InspectError::OtherVersion(what));
     }
-    let mut show = |frame: Frame<'_>| Ok(visit(event(&frame)?).map_err(LogError::Visit)?);
+    let mut show = |frame: Frame<'_>| visit(event(&frame)?).map_err(LogError::Visit);
     let found = journal::read_segment(&RealDisk, path, is_last(path), &mut show)?;
     let (first_lsn, frames, end, cut_bytes) = (found.first_lsn, found.frames, found.end, found.cut_bytes);
     Ok(Inspected::Segment { first_lsn, frames, end, cut_bytes })
