@@ -1,10 +1,12 @@
-//! The exit statuses. Beside these, 2 is wrong usage, which clap tells.
+//! The exit statuses.
 
 use std::io::Write;
 use std::process::ExitCode;
 
 /// Something failed; the reason stands on stderr.
 const FAILURE: u8 = 1;
+/// Wrong usage: as when clap tells it.
+const USAGE: u8 = 2;
 /// The journal failed while the service ran (`EX_SOFTWARE`). Whatever restarts the service may do so.
 const ENGINE_FAILED: u8 = 70;
 /// Nothing is known of what was to be checked: it cannot be read, or is in use (`EX_TEMPFAIL`).
@@ -22,6 +24,10 @@ impl Exit {
         Exit { status: FAILURE, why: why.into() }
     }
 
+    pub(super) fn usage(why: impl Into<String>) -> Self {
+        Exit { status: USAGE, why: why.into() }
+    }
+
     pub(super) fn engine(why: impl Into<String>) -> Self {
         Exit { status: ENGINE_FAILED, why: why.into() }
     }
@@ -35,6 +41,11 @@ impl Exit {
         tell(&self.why);
         ExitCode::from(self.status)
     }
+}
+
+/// What the system did not give, and where to look.
+pub(super) fn scarce(what: &str, error: &std::io::Error) -> String {
+    format!("{what}: {error}; memory, threads or open files run short: free some, or raise what `ulimit -a` shows")
 }
 
 /// Writes a line to stderr, if that takes it. It may lie on a disk that is full, and `eprintln!` would panic then, with an

@@ -3,6 +3,8 @@
 //! # Layout
 //!
 //! - `args`: every flag, its variable of the environment, its default, and what becomes of it.
+//! - `config_file`: the file of `--config`, whose keys are those flags; and the commented example of it.
+//! - `manual`: completions and man pages.
 //! - `exit`: the exit statuses.
 //! - `serve`: `bookstore serve`, from the listener to the exit status.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
@@ -12,34 +14,46 @@
 
 mod args;
 mod check;
+mod config_file;
 mod exit;
 mod health;
 mod import;
 mod input;
 mod inspect;
 mod load;
+mod manual;
 mod progress;
 mod repair;
 mod serve;
 mod signals;
 
+use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::args::ServeArgs;
+use self::args::{ServeArgs, shaped};
 use self::check::CheckArgs;
+use self::exit::Exit;
 use self::health::HealthArgs;
 use self::import::ImportArgs;
 use self::inspect::InspectArgs;
 use self::load::LoadArgs;
+use self::manual::{CompletionsArgs, ManArgs};
 use self::repair::RepairArgs;
 
 /// A bookstore engine with a durable journal, served over HTTP.
 ///
-/// Without a command, `bookstore` does what `bookstore serve` does.
+/// Without a command, `bookstore` does what `bookstore serve` does, and takes its flags.
 #[derive(Debug, Parser)]
-#[command(name = "bookstore", version, args_conflicts_with_subcommands = true)]
+#[command(
+    name = "bookstore",
+    version,
+    args_conflicts_with_subcommands = true,
+    override_usage = "bookstore <COMMAND>\n       bookstore [FLAGS OF serve]",
+    after_help = "The flags of a command, one line each: `bookstore serve -h`; all that is to be said of them: `bookstore serve --help`"
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -50,6 +64,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the API until SIGTERM or SIGINT
+    #[command(after_help = SOURCES)]
     Serve(Box<ServeArgs>),
     /// Make a data directory from JSON lines (docs/load-format.md), or one with made-up data
     Load(LoadArgs),
@@ -63,6 +78,62 @@ enum Command {
     Import(ImportArgs),
     /// Ask a running service whether it is ready; the exit status tells
     Health(HealthArgs),
+    /// Print a file for `serve --config` with every key, its default and its meaning
+    ExampleConfig,
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print the man page of the program or of a command
+    Man(ManArgs),
+}
+
+/// Where the values of `serve` come from.
+const SOURCES: &str = "\
+Each flag is also a variable of the environment (--order-ttl is BOOKSTORE_ORDER_TTL)
+and a key of the file of --config (order-ttl = \"30m\"). The flag wins, then the
+variable, then the file. TIME is a number with a unit, as in 50ms, 30m, 1h.";
+
+/// The whole command line, with the flags of `serve` in the form of their help.
+fn command() -> clap::Command {
+    // Without a command they are taken as well, but `bookstore --help` is a page about the commands.
+    shaped(Cli::command()).mut_args(|arg| arg.hide(true)).mut_subcommands(|command| match command.get_name() {
+        "serve" => shaped(command),
+        _ => command,
+    })
+}
+
+/// Reads arguments, environment and the file of `--config`. What is wrong with the first two ends the process with status 2,
+/// as `--help` does with 0.
+///
+/// # Errors
+///
+/// When the file cannot be read, or something in it is wrong.
+fn read(mut words: Vec<OsString>) -> Result<Cli, Exit> {
+    let mut from_file = None;
+    // What a flag requires may stand in the file, so the first look does not ask for it.
+    let look =
+        command().mut_args(config_file::alone).mut_subcommand("serve", |serve| serve.mut_args(config_file::alone));
+    let given = look.try_get_matches_from(&words).unwrap_or_else(|error| error.exit());
+    let serve = match given.subcommand() {
+        None => Some((&given, 1)),
+        Some(("serve", serve)) => Some((serve, 2)),
+        Some(_) => None,
+    };
+    if let Some((serve, at)) = serve
+        && let Some(path) = serve.get_one::<PathBuf>("config")
+    {
+        let more = config_file::arguments(path, serve)?;
+        let at = at.min(words.len());
+        from_file = Some((path.display().to_string(), more.join(" ")));
+        words.splice(at..at, more.into_iter().map(OsString::from));
+    }
+    let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.or_else(|error| match from_file {
+        Some((file, flags)) if error.use_stderr() => {
+            let _ = error.print();
+            Err(Exit::usage(format!("what {file} says counts as these flags: {flags}")))
+        }
+        _ => error.exit(),
+    })
 }
 
 /// Runs the program: reads arguments and environment, and does what they say.
@@ -71,7 +142,10 @@ enum Command {
 /// journal failed under way, 75 when `check`, `inspect` or `repair` could not read what it was to look at, and 130 or 143 when a
 /// signal cut the work short (of `serve`: the second one).
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match read(std::env::args_os().collect()) {
+        Ok(cli) => cli,
+        Err(exit) => return exit.end(),
+    };
     let ended = match cli.command {
         Some(Command::Serve(args)) => return serve::run(&args),
         None => return serve::run(&cli.serve),
@@ -81,6 +155,9 @@ pub fn main() -> ExitCode {
         Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Import(args)) => import::run(args),
         Some(Command::Health(args)) => health::run(&args),
+        Some(Command::ExampleConfig) => progress::put(&config_file::example()),
+        Some(Command::Completions(args)) => manual::completions(&args),
+        Some(Command::Man(args)) => manual::man(&args),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -94,8 +171,37 @@ mod tests {
 
     #[test]
     fn the_definition_is_sound() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_is_one_line_of_the_short_help() {
+        let mut all = command();
+        all.build();
+        let serve = all.find_subcommand_mut("serve").unwrap();
+        let flags: Vec<String> = serve.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect();
+        let help = serve.render_help().to_string();
+        for flag in flags.iter().filter(|flag| *flag != "help") {
+            let starts = |line: &&str| {
+                let rest = line.trim_start().strip_prefix("--").and_then(|line| line.strip_prefix(flag.as_str()));
+                rest.is_some_and(|rest| rest.starts_with([' ', '[']))
+            };
+            let line = help.lines().find(starts).unwrap_or_else(|| panic!("no --{flag} in:\n{help}"));
+            assert!(line.len() <= 100, "{} columns: {line}", line.len());
+            let (_, text) = line.trim_start().split_once("  ").unwrap_or_else(|| panic!("nothing beside {line}"));
+            assert!(!text.trim().is_empty(), "{line}");
+        }
+        assert!(help.lines().count() < flags.len() + 40, "{help}");
+    }
+
+    #[test]
+    fn the_help_of_the_program_fits_a_screen() {
+        for help in [command().render_help(), command().render_long_help()] {
+            let help = help.to_string();
+            assert!(help.lines().count() <= 40 && help.contains("serve -h"), "{help}");
+            assert!(help.lines().all(|line| line.len() <= 120), "{help}");
+            assert!(!help.contains("--order-ttl"), "{help}");
+        }
     }
 
     #[test]

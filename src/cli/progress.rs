@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use super::exit::Exit;
+
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Says about once a second how far the work is, and nothing if it is over sooner.
@@ -56,4 +58,9 @@ pub(super) fn print(text: &str) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
     }
+}
+
+/// As [`print`], for who can do nothing about a failure but end.
+pub(super) fn put(text: &str) -> Result<(), Exit> {
+    print(text).map_err(|error| Exit::failure(format!("cannot print: {error}; look at where stdout leads")))
 }

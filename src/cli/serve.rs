@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::args::{LogFormat, Mode, ServeArgs};
-use super::exit::Exit;
+use super::exit::{Exit, scarce};
 use super::signals::Signals;
 use crate::engine::{Engine, OpenError, Progress, Recovered};
 use crate::http::{self, HttpConfig};
@@ -34,13 +34,16 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 /// Serves until a signal or a failure and gives the exit status.
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
     init_log(args.log_format);
+    if let Some(file) = &args.config {
+        info!(file = %file.display(), "what neither flags nor environment set is taken from the file");
+    }
     if !args.huge_pages {
         small_pages();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
-        Err(error) => return Exit::failure(format!("cannot start the runtime: {error}")).end(),
+        Err(error) => return Exit::failure(scarce("cannot start the runtime", &error)).end(),
     };
     let served = runtime.block_on(serve(args));
     // A password hash under way is not waited for.
@@ -75,7 +78,7 @@ fn init_log(format: LogFormat) {
 
 async fn serve(args: &ServeArgs) -> Result<(), Exit> {
     // Signals first: one that comes during recovery must not find the default handler and a half-made state.
-    let mut signals = Signals::new().map_err(|error| Exit::failure(format!("cannot listen for signals: {error}")))?;
+    let mut signals = Signals::new().map_err(|error| Exit::failure(scarce("cannot listen for signals", &error)))?;
     let config = args.http().map_err(Exit::failure)?;
     // Then the ports, before any data is touched. Clients wait in the backlog while the engine recovers.
     let (listener, address) = bind("--listen", &args.listen).await?;
@@ -108,7 +111,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Exit> {
     info!("closing");
     tokio::select! {
         closed = engine.close() => {
-            closed.map_err(|error| Exit::engine(format!("the engine did not close cleanly: {error}")))?;
+            closed.map_err(|error| Exit::engine(format!("the engine did not close cleanly: {error}; look at the disk: the next start recovers all that was answered")))?;
         }
         why = engine.failed() => return Err(journal_failed(&why)),
     }
@@ -150,7 +153,7 @@ async fn run_until_signal(ports: Ports, engine: &Engine, mut signals: Signals) -
     };
     tokio::select! {
         served = ports.serve(engine.clone(), shutdown) => {
-            served.map_err(|error| Exit::failure(format!("cannot serve: {error}")))
+            served.map_err(|error| Exit::failure(format!("cannot serve: {error}; all that was answered is kept: look at the network and start again")))
         }
         why = engine.failed() => {
             error!(why, "the journal has failed");
@@ -177,7 +180,7 @@ async fn bind(flag: &str, listen: &str) -> Result<(TcpListener, SocketAddr), Exi
         Exit::failure(format!("cannot listen on {listen}: {error}; {advice}"))
     })?;
     let address =
-        listener.local_addr().map_err(|error| Exit::failure(format!("cannot read the bound address: {error}")))?;
+        listener.local_addr().map_err(|error| Exit::failure(scarce("cannot read the bound address", &error)))?;
     Ok((listener, address))
 }
 
@@ -204,7 +207,7 @@ fn allow_open_files(connections_max: usize) {
 
 fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
     let advice = match error {
-        OpenError::Config { .. } => "run `bookstore --help` for the flags".to_owned(),
+        OpenError::Config { .. } => "run `bookstore serve --help` for the flags".to_owned(),
         OpenError::Locked { .. } => "wait for its end, or end it, or choose another --data-dir".to_owned(),
         OpenError::Damaged(_) => {
             format!(
@@ -215,7 +218,9 @@ fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
         OpenError::OtherVersion(_) => {
             format!("nothing is wrong with it, nothing was changed; open {} with that version", args.data_dir())
         }
-        OpenError::Io { .. } => format!("check the directory {} and its disk", args.data_dir()),
+        OpenError::Io { .. } => {
+            format!("look at owner, mode and disk of {}, or choose another --data-dir", args.data_dir())
+        }
     };
     Exit::failure(format!("{error}; {advice}"))
 }

@@ -1,0 +1,154 @@
+//! `serve --config`, and what the program prints about its own command line: the real binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use common::tool::command;
+use common::{Server, bookstore, wait_until};
+
+/// A directory with a file `shop.toml`.
+fn file(text: &str) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.toml");
+    fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (dir, path)
+}
+
+#[test]
+fn flag_then_variable_then_file_then_default() {
+    let (dir, path) = file(
+        "# from the file\nlisten = \"127.0.0.1:0\"\nmode = \"compat\"\ndurability = \"snapshot\"\ndata-dir = \"from-file\"\n\
+         huge-pages = true\n",
+    );
+    let mut serve = command(&[&"serve", &"--durability", &"buffered", &"--huge-pages=false"]);
+    serve.env("BOOKSTORE_CONFIG", &path).env("BOOKSTORE_MODE", "strict").current_dir(dir.path());
+    let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let listening = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("listening on"));
+    let _ = child.kill();
+    let _ = child.wait();
+    let listening = listening.expect("it ended before it listened");
+    // A flag over the file, a variable over the file, the file over the default.
+    assert!(listening.contains("durability buffered, mode strict, data in from-file)"), "{listening}");
+    assert!(!listening.contains(":5000 "), "{listening}");
+    // A path in the file is relative to where the program was started.
+    assert!(dir.path().join("from-file/lock").exists());
+}
+
+#[test]
+fn a_server_runs_with_a_file() {
+    let (_dir, path) = file("order-lines-max = 1\nsnapshot-interval = \"1h\"\nauto-confirm = \"10d\"\n");
+    let mut server = Server::start(&["--config", &path]);
+    assert!(server.sigterm().success());
+}
+
+#[test]
+fn what_is_wrong_in_a_file_is_told_with_file_line_and_key() {
+    let (_dir, path) = file("listen = \"127.0.0.1:0\"\norder_ttl = \"5m\"\nbody-limit = -1\n\nmode = \"lax\"\n");
+    let told = bookstore(&[&"serve", &"--config", &path]).ends_with_status(2);
+    for says in [
+        format!("{path}, line 2: unknown key `order_ttl`; the nearest is `order-ttl`"),
+        format!("{path}, line 3: key `body-limit`: invalid value '-1' for '--body-limit <BYTES>': invalid digit"),
+        format!(
+            "{path}, line 5: key `mode`: invalid value 'lax' for '--mode <strict|compat>' [possible values: strict, compat]"
+        ),
+        "bookstore example-config".to_owned(),
+    ] {
+        assert!(told.stderr.contains(&says), "{says:?} is not in:\n{}", told.stderr);
+    }
+    let (_dir, path) = file("listen = \"127.0.0.1:0\n");
+    bookstore(&[&"--config", &path]).ends_with_status(2).says(&format!("{path}, line 1: "));
+    bookstore(&[&"--config", &"/nowhere/shop.toml"]).ends_with_status(1).says("cannot read /nowhere/shop.toml");
+}
+
+#[test]
+fn what_a_flag_requires_may_stand_elsewhere_but_not_nowhere() {
+    let (_dir, path) = file("tls-key = \"nowhere.key\"\n");
+    // The relation holds, and so the files are looked at.
+    let both = bookstore(&[&"serve", &"--config", &path, &"--listen", &"127.0.0.1:0", &"--tls-cert", &"nowhere.pem"]);
+    both.ends_with_status(1).says("--tls-cert: ");
+    let one = bookstore(&[&"serve", &"--config", &path, &"--listen", &"127.0.0.1:0"]);
+    one.ends_with_status(2).says("--tls-cert <FILE>").says("counts as these flags: --tls-key=nowhere.key");
+    // And on the command line alone, as ever.
+    bookstore(&[&"serve", &"--tls-cert", &"nowhere.pem"]).ends_with_status(2).says("--tls-key <FILE>");
+}
+
+#[test]
+fn the_example_is_a_file_that_a_service_runs_with() {
+    let example = bookstore(&[&"example-config"]).ok().stdout;
+    let committed = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/bookstore.toml")).unwrap();
+    assert!(example == committed, "make it anew: bookstore example-config > docs/bookstore.toml");
+    // All that is set by default is set, but for where it listens and lies.
+    let mut unset = false;
+    let mut text = String::new();
+    for line in example.lines() {
+        let key = line.strip_prefix('#').filter(|key| key.contains(" = ") && !key.starts_with(' ') && !unset);
+        unset = line.starts_with("# Not set by default");
+        if let Some(key) = key.filter(|key| !key.starts_with("listen =") && !key.starts_with("data-dir =")) {
+            text.push_str(key);
+            text.push('\n');
+        }
+    }
+    assert!(text.lines().count() > 35, "{text}");
+    let (_dir, path) = file(&text);
+    let server = Server::start(&["--config", &path]);
+    assert!(server.output().contains("durability sync, mode strict"), "{}", server.output());
+}
+
+#[test]
+fn completions_are_scripts_with_every_flag() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = bookstore(&[&"completions", &shell]).ok().stdout;
+        for word in ["order-ttl", "example-config", "check", "generate"] {
+            assert!(script.contains(word), "{shell} does not know {word}");
+        }
+        // Two of them are not told what a flag takes.
+        let knows_values = !["elvish", "powershell"].contains(&shell);
+        assert_eq!(script.contains("buffered"), knows_values, "{shell}");
+    }
+    let (_dir, path) = file(&bookstore(&[&"completions", &"bash"]).ok().stdout);
+    assert!(Command::new("bash").arg("-n").arg(&path).status().unwrap().success());
+    // It completes.
+    let probe = format!(
+        "source '{path}'; COMP_WORDS=(bookstore serve --order-t); COMP_CWORD=2; _bookstore bookstore --order-t serve; echo \
+         \"${{COMPREPLY[@]}}\""
+    );
+    let output = Command::new("bash").args(["-c", &probe]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--order-ttl", "{output:?}");
+    bookstore(&[&"completions", &"tcsh"]).ends_with_status(2).says("bash");
+}
+
+#[test]
+fn the_man_pages_tell_of_commands_and_flags() {
+    let page = bookstore(&[&"man"]).ok().stdout;
+    assert!(page.contains(".TH bookstore 1") && page.contains("example\\-config"), "{page}");
+    assert!(!page.contains("order\\-ttl"), "{page}");
+    let page = bookstore(&[&"man", &"serve"]).ok().stdout;
+    assert!(page.contains(".TH bookstore\\-serve 1") || page.contains(".TH bookstore-serve 1"), "{page}");
+    for word in ["\\-\\-order\\-ttl", "buffered", "BOOKSTORE_ORDER_TTL"] {
+        assert!(page.contains(word), "{word} is not in:\n{page}");
+    }
+    bookstore(&[&"man", &"sell"]).ends_with_status(2).says("there is no command sell; the commands are: serve");
+}
+
+#[test]
+fn a_mistyped_flag_is_told_the_nearest() {
+    bookstore(&[&"serve", &"--ordr-ttl", &"5m"]).ends_with_status(2).says("--order-ttl");
+}
+
+#[test]
+fn a_directory_in_use_says_what_to_do() {
+    let server = Server::start(&[]);
+    let data = server.data_dir();
+    wait_until("the lock is there", || data.join("lock").exists());
+    for tool in ["check", "repair"] {
+        bookstore(&[&tool, &data]).ends_with_status(75).says("end that process");
+    }
+    bookstore(&[&"--listen", &"127.0.0.1:0", &"--data-dir", &data])
+        .ends_with_status(1)
+        .says("choose another --data-dir");
+}
