@@ -5,9 +5,9 @@ use std::sync::Mutex;
 
 use clap::Args;
 
-use super::exit::Exit;
+use super::exit::{Exit, scarce};
 use super::progress::{ProgressLines, rate};
-use crate::engine::offline::{CheckReport, check};
+use crate::engine::offline::{CheckError, CheckReport, check};
 
 /// Flags of `check`.
 #[derive(Debug, Clone, Args)]
@@ -23,7 +23,7 @@ pub(super) struct CheckArgs {
 /// Checks and prints what was found.
 pub(super) fn run(args: &CheckArgs) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Exit::not_checked(format!("cannot start the runtime: {error}")))?;
+    let runtime = runtime.map_err(|error| Exit::not_checked(scarce("cannot start the runtime", &error)))?;
     let lines = Mutex::new(ProgressLines::new(args.quiet));
     let progress = move |at: crate::Progress| {
         // Whoever finds it taken has nothing to say that the other one does not.
@@ -32,7 +32,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Exit> {
         }
     };
     let checked = runtime.block_on(check(&args.dir, progress));
-    let report = checked.map_err(|error| Exit::not_checked(format!("not checked: {error}")))?;
+    let report = checked.map_err(|error| Exit::not_checked(format!("not checked: {error}; {}", advice(&error))))?;
     runtime.shutdown_background();
     tell(&report, args)?;
     match report.findings.len() {
@@ -41,6 +41,16 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Exit> {
             "damaged, findings: {count}. Nothing was changed; keep the directory as it is and restore a backup, or see what \
              `bookstore repair` would do"
         ))),
+    }
+}
+
+/// What to do about an error.
+fn advice(error: &CheckError) -> &'static str {
+    match error {
+        CheckError::Locked { .. } => "wait for its end, or end that process, or check a copy of the directory",
+        CheckError::NoData(_) => "name the directory that `bookstore serve` has as --data-dir",
+        CheckError::OtherVersion(_) => "check it with that version",
+        CheckError::Unreadable(_) => "look at its owner and mode, and at its disk; then check again",
     }
 }
 
@@ -58,7 +68,7 @@ fn tell(report: &CheckReport, args: &CheckArgs) -> Result<(), Exit> {
     if !args.quiet && report.is_sound() {
         text.push_str("sound\n");
     }
-    super::progress::print(&text).map_err(|error| Exit::failure(format!("cannot print: {error}")))
+    super::progress::put(&text)
 }
 
 fn summary(report: &CheckReport, args: &CheckArgs) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::args::duration;
-use super::exit::Exit;
+use super::exit::{Exit, scarce};
 use crate::http::client::{Client, Service};
 
 /// Flags of `health`.
@@ -23,7 +23,7 @@ pub(super) struct HealthArgs {
 pub(super) fn run(args: &HealthArgs) -> Result<(), Exit> {
     let service = Service::parse(&args.url).map_err(|why| Exit::failure(format!("--url: {why}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Exit::failure(format!("cannot start the runtime: {error}")))?;
+    let runtime = runtime.map_err(|error| Exit::failure(scarce("cannot start the runtime", &error)))?;
     let answered = runtime.block_on(Client::new(service, args.timeout).get("/readyz"));
     let answered = answered.map_err(|why| Exit::failure(format!("not ready: {why}; is it at {}?", args.url)))?;
     if answered.status == 200 {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::args::duration;
-use super::exit::Exit;
+use super::exit::{Exit, scarce};
 use super::input::{Input, Next};
 use super::progress::{ProgressLines, rate, say};
 use super::signals::Asked;
@@ -86,11 +86,11 @@ type Line = (u64, Vec<u8>);
 /// Imports and says what was listed.
 pub(super) fn run(args: ImportArgs) -> Result<(), Exit> {
     let start = Instant::now();
-    let service = Service::parse(&args.url).map_err(Exit::failure)?;
-    let asked = Asked::listen().map_err(|error| Exit::failure(format!("cannot listen for signals: {error}")))?;
+    let service = Service::parse(&args.url).map_err(|why| Exit::failure(format!("--url: {why}")))?;
+    let asked = Asked::listen().map_err(|error| Exit::failure(scarce("cannot listen for signals", &error)))?;
     let input = Input::open(&args.books).map_err(Exit::failure)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Exit::failure(format!("cannot start the runtime: {error}")))?;
+    let runtime = runtime.map_err(|error| Exit::failure(scarce("cannot start the runtime", &error)))?;
     let import = Arc::new(Import {
         args,
         service,
@@ -340,9 +340,9 @@ impl Import {
         if let Some(why) = self.over.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(Exit::failure(format!("{why}; {counts}, and the rest was not tried; run it again to go on")));
         }
-        unread.map_err(|why| Exit::failure(format!("{why}; {counts}")))?;
+        unread.map_err(|why| Exit::failure(format!("{why}; {counts}; run it again to go on")))?;
         if wrong > 0 {
-            return Err(Exit::failure(counts));
+            return Err(Exit::failure(format!("{counts}; mend those lines and run it again: what is there stays")));
         }
         if !self.args.quiet {
             say(&format_args!("{counts}; {:.1} s, {}", took.as_secs_f64(), rate(listed + existed, took)));

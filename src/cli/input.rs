@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use super::exit::scarce;
+
 /// The longest line: a book with its pictures.
 const LINE_BYTES_MAX: usize = 64 << 20;
 
@@ -44,7 +46,10 @@ impl Input {
             name = "stdin".to_owned();
             Box::new(std::io::stdin())
         } else {
-            Box::new(File::open(path).map_err(|error| format!("cannot open {name}: {error}"))?)
+            Box::new(
+                File::open(path)
+                    .map_err(|error| format!("cannot open {name}: {error}; check the name and the mode"))?,
+            )
         };
         let (sender, parts) = sync_channel(PARTS_MAX);
         let reading = thread::Builder::new().name("input".to_owned()).spawn(move || {
@@ -53,7 +58,7 @@ impl Input {
                 let _ = sender.send(Err(format!("cannot read {name}: {why}")));
             }
         });
-        reading.map_err(|error| format!("cannot start a thread: {error}"))?;
+        reading.map_err(|error| scarce("cannot start a thread", &error))?;
         Ok(Input { parts })
     }
 

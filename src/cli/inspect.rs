@@ -53,7 +53,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Exit> {
     match failed {
         // `| head` has seen enough.
         Some(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-        Some(error) => return Err(Exit::failure(format!("cannot print: {error}"))),
+        Some(error) => return Err(Exit::failure(format!("cannot print: {error}; look at where stdout leads"))),
         None => {}
     }
     match inspected {
@@ -76,10 +76,18 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Exit> {
             Ok(())
         }
         Ok(Inspected::Stopped) => Ok(()),
-        Err(InspectError::Unreadable(why)) => Err(Exit::not_checked(why)),
-        Err(error @ InspectError::OtherVersion(_)) => Err(Exit::not_checked(format!("{file}: {error}"))),
-        Err(error @ InspectError::Unknown) => Err(Exit::failure(format!("{file}: {error}"))),
-        Err(error) => Err(Exit::failure(format!("{error}; what is printed stands before it and is sound"))),
+        Err(InspectError::Unreadable(why)) => {
+            Err(Exit::not_checked(format!("{why}; look at the name, the owner and the mode of the file")))
+        }
+        Err(error @ InspectError::OtherVersion(_)) => {
+            Err(Exit::not_checked(format!("{file}: {error}; inspect it with that version")))
+        }
+        Err(error @ InspectError::Unknown) => Err(Exit::failure(format!(
+            "{file}: {error}; take a .snap of the data directory, or a .seg of its journal/"
+        ))),
+        Err(error) => Err(Exit::failure(format!(
+            "{error}; what is printed stands before it and is sound. `bookstore check` looks at the whole directory"
+        ))),
     }
 }
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::exit::Exit;
+use super::exit::{Exit, scarce};
+use super::progress::put as print;
 use crate::Storage;
 use crate::engine::offline::{Lost, Repair, RepairError, RepairReport, check};
 
@@ -26,7 +27,7 @@ pub(super) struct RepairArgs {
 /// Shows what is to be done, and does it if that is wanted.
 pub(super) fn run(args: &RepairArgs) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Exit::not_checked(format!("cannot start the runtime: {error}")))?;
+    let runtime = runtime.map_err(|error| Exit::not_checked(scarce("cannot start the runtime", &error)))?;
     let ended = runtime.block_on(repair(args));
     runtime.shutdown_background();
     ended
@@ -38,12 +39,14 @@ async fn repair(args: &RepairArgs) -> Result<(), Exit> {
     let report = repair.report();
     print(&told(report, args))?;
     if let Some(why) = &report.refused {
-        return Err(Exit::failure(format!("it cannot be repaired: {why}. Nothing was changed")));
+        return Err(Exit::failure(format!("it cannot be repaired: {why}. Nothing was changed; restore a backup")));
     }
     if report.is_sound() {
         return match report.stays.is_empty() {
             true => Ok(()),
-            false => Err(Exit::failure("damaged, and nothing here mends it. Nothing was changed")),
+            false => Err(Exit::failure(
+                "damaged, and nothing here mends it. Nothing was changed; restore a backup of what is named above",
+            )),
         };
     }
     if !args.yes {
@@ -54,25 +57,32 @@ async fn repair(args: &RepairArgs) -> Result<(), Exit> {
         print(&format!("kept: {}\n", file.display()))?;
     }
     let checked = check(&args.dir, |_| {}).await;
-    let checked = checked.map_err(|error| Exit::not_checked(format!("repaired, and not checked: {error}")))?;
+    let checked = checked.map_err(|error| {
+        Exit::not_checked(format!("repaired, and not checked: {error}; run `bookstore check` on it"))
+    })?;
     for finding in &checked.findings {
         print(&format!("damaged: {finding}\n"))?;
     }
     match checked.is_sound() {
         true => print("repaired; a check finds it sound\n"),
-        false => Err(Exit::failure("repaired as far as it goes: the service starts, and what is named above stays")),
+        false => Err(Exit::failure(
+            "repaired as far as it goes: the service starts, and what is named above stays, unless a backup is restored",
+        )),
     }
 }
 
 fn not_repaired(error: &RepairError) -> Exit {
+    let not = |advice: &str| Exit::not_checked(format!("not repaired: {error}; {advice}"));
     match error {
-        RepairError::Impossible(_) => Exit::failure(error.to_string()),
-        error => Exit::not_checked(format!("not repaired: {error}")),
+        RepairError::Impossible(_) => Exit::failure(format!("{error}; restore a backup")),
+        RepairError::Locked { .. } => not("wait for its end, or end that process"),
+        RepairError::NoData(_) => not("name the directory that `bookstore serve` has as --data-dir"),
+        RepairError::OtherVersion(_) => not("repair it with that version"),
+        RepairError::Unreadable(_) => {
+            not("look at its owner and mode, and at its disk; if that has read errors, repair a copy")
+        }
+        RepairError::Changed(_) => Exit::not_checked(format!("not repaired: {error}")),
     }
-}
-
-fn print(text: &str) -> Result<(), Exit> {
-    super::progress::print(text).map_err(|error| Exit::failure(format!("cannot print: {error}")))
 }
 
 fn told(report: &RepairReport, args: &RepairArgs) -> String {

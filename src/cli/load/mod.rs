@@ -17,7 +17,7 @@ use clap::Args;
 use self::generate::Spec;
 use self::lines::{OrderIds, Wrong};
 use super::args::{HashArgs, duration};
-use super::exit::Exit;
+use super::exit::{Exit, scarce};
 use super::input::Input;
 use super::progress::{ProgressLines, rate, say};
 use super::signals::Asked;
@@ -79,7 +79,7 @@ pub(super) fn run(args: &LoadArgs) -> Result<(), Exit> {
         (_, Some(_)) => usage("--generate takes the directory alone"),
         (_, None) => usage("name the file to load (`-`: stdin) and the directory to make"),
     };
-    let asked = Asked::listen().map_err(|error| Exit::failure(format!("cannot listen for signals: {error}")))?;
+    let asked = Asked::listen().map_err(|error| Exit::failure(scarce("cannot listen for signals", &error)))?;
     let ended = load(args, file.map(PathBuf::as_path), dir, &asked);
     match ended {
         Ok(report) => {
@@ -92,23 +92,27 @@ pub(super) fn run(args: &LoadArgs) -> Result<(), Exit> {
             let (status, name) = asked.by().map_or((1, "a failure"), |signal| (signal.status(), signal.name));
             Err(Exit { status, why: format!("{name}: nothing was loaded") })
         }
-        Err(Stopped::Failed(error)) => Err(Exit::failure(format!("{error}; nothing was loaded"))),
+        Err(Stopped::Failed(error)) => Err(Exit::failure(format!(
+            "{error}; nothing was loaded. Look at the mode and the disk of the directory above it"
+        ))),
         Err(Stopped::Input(why)) => Err(Exit::failure(format!("{why}; nothing was loaded"))),
         Err(Stopped::Wrong(wrong)) => {
             for Wrong { line, why } in &wrong {
                 eprintln!("line {line}: {why}");
             }
             let more = if wrong.len() >= WRONG_LINES_MAX { " or more" } else { "" };
-            Err(Exit::failure(format!("wrong lines: {}{more}; nothing was loaded", wrong.len())))
+            Err(Exit::failure(format!(
+                "wrong lines: {}{more}; nothing was loaded: mend them, as docs/load-format.md says, and load again",
+                wrong.len()
+            )))
         }
     }
 }
 
 fn usage(why: &str) -> ! {
-    use clap::CommandFactory;
     // The subcommand's own usage, not that of all of them.
-    let mut all = super::Cli::command();
-    let command = all.find_subcommand_mut("load").map_or_else(super::Cli::command, |load| load.clone());
+    let mut all = super::command();
+    let command = all.find_subcommand_mut("load").map_or_else(super::command, |load| load.clone());
     command.bin_name("bookstore load").error(clap::error::ErrorKind::WrongNumberOfValues, why).exit()
 }
 
