@@ -46,6 +46,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("httparse", &["http"]),
     ("memchr", &["http"]),
     ("tower_service", &["http"]),
+    ("utoipa", &["http"]),
     ("clap", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),

@@ -28,6 +28,7 @@ mod serve;
 mod signals;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -78,6 +79,8 @@ enum Command {
     Import(ImportArgs),
     /// Ask a running service whether it is ready; the exit status tells
     Health(HealthArgs),
+    /// Print the description of the API that the service gives at /openapi.json
+    Openapi,
     /// Print a file for `serve --config` with every key, its default and its meaning
     ExampleConfig,
     /// Print completions for a shell
@@ -158,11 +161,18 @@ pub fn main() -> ExitCode {
         Some(Command::ExampleConfig) => progress::put(&config_file::example()),
         Some(Command::Completions(args)) => manual::completions(&args),
         Some(Command::Man(args)) => manual::man(&args),
+        Some(Command::Openapi) => openapi(),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.end(),
     }
+}
+
+fn openapi() -> Result<(), Exit> {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{}", crate::http::openapi::pretty()).and_then(|()| out.flush());
+    written.map_err(|error| Exit::failure(format!("cannot write to stdout: {error}")))
 }
 
 #[cfg(test)]

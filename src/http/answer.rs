@@ -55,7 +55,7 @@ impl Failure {
     pub(super) const COUNT: usize = Failure::BooksAsMessage as usize + 1;
 
     /// The member of the JSON object, with the comma before it.
-    fn member(self) -> &'static str {
+    pub(super) fn member(self) -> &'static str {
         match self {
             Failure::Nothing | Failure::Books | Failure::BooksAsMessage => "",
             Failure::Token => r#","token":"""#,

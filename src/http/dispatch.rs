@@ -87,18 +87,6 @@ mod tests {
     use crate::http::schema::Kind;
     use crate::http::shared::Shared;
 
-    fn sample(kind: Kind) -> Value {
-        match kind {
-            Kind::Id | Kind::Password | Kind::Text => json!("x"),
-            Kind::Integer | Kind::Amount => json!(1),
-            Kind::Lines => json!([{"id": "b", "count": 1}]),
-            Kind::BookInfo => json!({"id": "b", "title": "t", "price": 1}),
-            Kind::Keyword => json!("x"),
-            Kind::Flag => json!(false),
-            Kind::Page | Kind::PageSize => json!(1),
-        }
-    }
-
     async fn message(shared: &Shared, route: &Route, body: &Map<String, Value>) -> String {
         let body = Value::Object(body.clone()).to_string();
         let peer = None;
@@ -112,8 +100,7 @@ mod tests {
     async fn the_fields_are_those_of_the_handlers() {
         let shared = Shared::new(Engine::open(Config::memory()).await.unwrap(), HttpConfig::default());
         for route in ROUTES.iter().filter(|route| !route.fields.is_empty()) {
-            let full: Map<_, _> =
-                route.fields.iter().map(|field| (field.name.to_owned(), sample(field.kind))).collect();
+            let full: Map<_, _> = route.fields.iter().map(|field| (field.name.to_owned(), field.example())).collect();
             let accepted = message(&shared, route, &full).await;
             assert!(!accepted.starts_with("invalid parameter"), "{}: {accepted}", route.path);
             for field in route.fields {

@@ -36,6 +36,7 @@
 //! - `shed`: which requests are refused because the engine has more to do than it can.
 //! - `body`: reads a request's body within its limits.
 //! - `routes`: **the** table of routes. Router, metrics, failure values and `openapi` all read it.
+//! - `openapi`: the document, from that table, `schema` (fields and answers) and `about` (what each route means).
 //! - `auth`, `seller`, `buyer`, `search`, `ops`: the handlers.
 //! - `fields`: typed extraction of a body's fields; each failure names its field.
 //! - `hot`: the same for the busiest routes, in one pass, when there is nothing to refuse.
@@ -44,6 +45,7 @@
 //! - `stages`: single stages of a request, for the benches.
 //! - `metrics`: counters without locks, and their Prometheus text.
 
+mod about;
 mod answer;
 mod auth;
 mod body;
@@ -58,7 +60,7 @@ mod hot;
 mod io;
 mod json;
 mod metrics;
-mod openapi;
+pub(crate) mod openapi;
 mod ops;
 mod orders;
 mod passes;

@@ -1,5 +1,7 @@
 //! An answer of the service, and the rules of the contract that hold for every one of them.
 
+use std::sync::LazyLock;
+
 use serde_json::{Value, json};
 
 use super::http::Response;
@@ -59,6 +61,15 @@ pub fn failure_value(path: &str) -> Option<(&'static str, Value)> {
     })
 }
 
+/// Whether the description of the API names this code among those of the route. What the router answers is no route's.
+fn is_told(path: &str, status: u16) -> bool {
+    static DOCUMENT: LazyLock<Value> =
+        LazyLock::new(|| serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap());
+    let Some(verbs) = DOCUMENT["paths"].get(path) else { return true };
+    let told = |verb: &str| verbs[verb]["responses"].get(status.to_string()).is_some();
+    [404, 405, 414].contains(&status) || told("post") || told("get")
+}
+
 impl Answer {
     /// Reads an answer and holds it against the rules for every answer; the error says which is broken.
     pub fn read(path: &str, response: &Response) -> Result<Answer, String> {
@@ -75,6 +86,9 @@ impl Answer {
         }
         if body["code"] != json!(status) {
             return Err(fail("`code` is not the status"));
+        }
+        if !is_told(path, status) {
+            return Err(fail("docs/openapi.json does not name this code for the route"));
         }
         // This route gives the list of books as its message.
         let message = match &body["message"] {

@@ -40,7 +40,7 @@ pub fn routes(client: &Client) -> Vec<Api> {
                 path: path.clone(),
                 fields: schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect(),
                 required: names(&schema["required"]),
-                wants_token: operation["parameters"][0]["name"] == "token",
+                wants_token: operation["security"][0].get("token").is_some(),
             })
         })
         .collect();
