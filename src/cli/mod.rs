@@ -28,7 +28,6 @@ mod serve;
 mod signals;
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -161,18 +160,12 @@ pub fn main() -> ExitCode {
         Some(Command::ExampleConfig) => progress::put(&config_file::example()),
         Some(Command::Completions(args)) => manual::completions(&args),
         Some(Command::Man(args)) => manual::man(&args),
-        Some(Command::Openapi) => openapi(),
+        Some(Command::Openapi) => progress::put(&format!("{}\n", crate::http::openapi::pretty())),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => exit.end(),
     }
-}
-
-fn openapi() -> Result<(), Exit> {
-    let mut out = std::io::stdout().lock();
-    let written = writeln!(out, "{}", crate::http::openapi::pretty()).and_then(|()| out.flush());
-    written.map_err(|error| Exit::failure(format!("cannot write to stdout: {error}")))
 }
 
 #[cfg(test)]

@@ -111,6 +111,8 @@ pub(super) struct Reply {
 
 enum ReplyBody {
     Json(Bytes),
+    /// The same bytes for everybody: however many ask, they are there once.
+    Document(Bytes),
     Metrics(Bytes),
     Orders(OrderList, Option<Share>),
 }
@@ -130,7 +132,7 @@ impl Reply {
                 *share = budget.share(list.bytes());
                 share.is_some()
             }
-            ReplyBody::Json(_) | ReplyBody::Metrics(_) => true,
+            ReplyBody::Json(_) | ReplyBody::Document(_) | ReplyBody::Metrics(_) => true,
         };
         if fits {
             return self;
@@ -203,7 +205,7 @@ impl Reply {
 
     /// A JSON document that is no outcome.
     pub(super) fn document(json: Bytes) -> Self {
-        Reply::json(200, json)
+        Reply { body: ReplyBody::Document(json), ..Reply::json(200, Bytes::new()) }
     }
 
     /// Anything but success.
@@ -258,7 +260,7 @@ impl Reply {
     #[cfg(test)]
     pub(super) fn json_body(&self) -> &[u8] {
         match &self.body {
-            ReplyBody::Json(bytes) | ReplyBody::Metrics(bytes) => bytes,
+            ReplyBody::Json(bytes) | ReplyBody::Document(bytes) | ReplyBody::Metrics(bytes) => bytes,
             ReplyBody::Orders(..) => panic!("a list is no short body"),
         }
     }
@@ -266,7 +268,7 @@ impl Reply {
     /// The answer as hyper takes it.
     pub(super) fn into_response(self) -> Response<ResponseBody> {
         let (content_type, body) = match self.body {
-            ReplyBody::Json(bytes) => (JSON, Content::Whole(Some(bytes))),
+            ReplyBody::Json(bytes) | ReplyBody::Document(bytes) => (JSON, Content::Whole(Some(bytes))),
             ReplyBody::Metrics(bytes) => (OPEN_METRICS, Content::Whole(Some(bytes))),
             ReplyBody::Orders(list, share) => (JSON, Content::Orders(list, share)),
         };
@@ -382,6 +384,16 @@ mod tests {
 
     fn body(reply: Reply) -> String {
         String::from_utf8(reply.json_body().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_document_is_given_however_many_long_answers_are_in_flight() {
+        let budget = Arc::new(Budget::new(0));
+        let long = || Bytes::from(vec![b' '; LONG_ANSWER_BYTES + 1]);
+        let first = Reply::json(200, long()).weighed(&budget, Failure::Nothing);
+        assert_eq!(first.code, 200, "one alone is never too long");
+        assert_eq!(Reply::json(200, long()).weighed(&budget, Failure::Nothing).code, 503);
+        assert_eq!(Reply::document(long()).weighed(&budget, Failure::Nothing).code, 200);
     }
 
     #[test]
