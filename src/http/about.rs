@@ -35,11 +35,9 @@ const WITH_BOOK: &[Handler] = &[
 const WITH_ORDER: &[Handler] = &[
     Handler::Payment,
     Handler::PayToPlatform,
-    Handler::Ship,
     Handler::Confirm,
     Handler::OrderStatus,
     Handler::BuyerOrder,
-    Handler::SellerOrder,
     Handler::CancelOrder,
     Handler::RefundOrder,
     Handler::ExtendReceipt,
@@ -51,7 +49,8 @@ const PAID: &[Handler] = &[Handler::Confirm, Handler::OrderStatus, Handler::Buye
 const SEARCH_RULE: &str = "Every word of the keyword must match. A part of a Chinese title, a two-character word and a \
     single character all find the book; full-width and half-width, upper and lower case are the same. `search_scope` is \
     `all` or names of fields, separated by blanks or commas: title, author, publisher, isbn, tags, content, book_intro. \
-    `store_id` counts with `search_in_store` only. A page past the end is an empty list. Books come without pictures.";
+    `store_id` counts with `search_in_store` only. A page past the end is an empty list. Books come without pictures. \
+    A page whose books are longer than 32 MiB together is a 530: ask for fewer.";
 
 /// What the document tells of the route with this handler.
 pub(super) fn about(handler: Handler) -> About {
@@ -65,7 +64,7 @@ pub(super) fn about(handler: Handler) -> About {
         Handler::Unregister => tell(
             "Close an account",
             "The balance must be 0; no order of the user may be open (pending, paid, shipped), and the user may own no \
-             store. All tokens end.",
+             store that is not closed. All tokens end.",
             &[401, 530],
             &[Handler::Register],
         ),
@@ -84,7 +83,13 @@ pub(super) fn about(handler: Handler) -> About {
             ],
         ),
         Handler::Password => tell("Change the password", "All tokens of the user end.", &[401], &[]),
-        Handler::Logout => tell("Revoke a token", "Only the token in the header ends, in every mode.", &[401], &[]),
+        Handler::Logout => tell(
+            "Revoke a token",
+            "Only the token in the header ends, in every mode. 429: too many of this user's revoked tokens have not expired \
+             yet.",
+            &[401, 429],
+            &[],
+        ),
         Handler::CreateStore => {
             tell("Open a store", "Store ids are global.", &[511, 401, 514], &[Handler::AddBook, Handler::CloseStore])
         }
@@ -92,45 +97,45 @@ pub(super) fn about(handler: Handler) -> About {
             "Close a store for good",
             "A store with an open order (pending, paid, shipped) cannot be closed. The id stays taken. What reads still \
              answers; the store's books are not found any more.",
-            &[511, 401, 513, 530],
+            &[511, 401, 513, 401, 530],
             &[],
         ),
         Handler::AddBook => tell(
             "List a book",
             "The id of the book is unique in the store. Unknown keys of `book_info` are kept and given back. Only the \
              owner of the store may do this.",
-            &[511, 401, 513, 516, 530],
+            &[511, 401, 513, 401, 516, 530],
             WITH_BOOK,
         ),
         Handler::AddStockLevel => tell(
             "Add or take copies",
             "`add_stock_level` may be negative; the level never goes below 0. Only the owner of the store may do this.",
-            &[511, 401, 513, 515, 530],
+            &[511, 401, 513, 401, 515, 530],
             &[Handler::GetStockLevel],
         ),
         Handler::SetPrice => tell(
             "Change the price of a book",
             "An order keeps the price at which it was placed. Only the owner of the store may do this.",
-            &[511, 401, 513, 515],
+            &[511, 401, 513, 401, 515],
             &[Handler::QueryBook],
         ),
         Handler::DelistBook => tell(
             "Take a book off the shelf",
             "The book is not found and cannot be ordered; its id stays taken. A book that is off already is a 200. Only \
              the owner of the store may do this.",
-            &[511, 401, 513, 515],
+            &[511, 401, 513, 401, 515],
             &[Handler::RelistBook, Handler::QueryBook],
         ),
         Handler::RelistBook => tell(
             "Put a book back on the shelf",
             "A book that is on it already is a 200. Only the owner of the store may do this.",
-            &[511, 401, 513, 515],
+            &[511, 401, 513, 401, 515],
             &[Handler::QueryBook],
         ),
         Handler::Ship => tell(
             "Ship a paid order",
             "Only the owner of the store may do this. An order of another store is a 518.",
-            &[511, 401, 513, 518, 520, 529],
+            &[511, 401, 513, 401, 518, 520, 529],
             &[],
         ),
         Handler::StoreOrders => tell(
@@ -159,33 +164,34 @@ pub(super) fn about(handler: Handler) -> About {
             "All or nothing: stock is taken for every line or for none. The same book on two lines counts together. The \
              order is `pending` and is canceled by itself unless it is paid in time. Each line is judged in order: 515, \
              then 517. 429: too many pending orders of this user.",
-            &[511, 401, 513, 515, 517, 429, 530],
+            &[511, 401, 513, 429, 515, 517, 530],
             WITH_ORDER,
         ),
         Handler::Payment => tell(
             "Pay the seller",
             "The seller has the money at once; a later confirmation moves none. 401: not this user's order, or a wrong \
              password. 511: the account that placed the order is gone.",
-            &[518, 401, 511, 526, 527, 519, 530],
+            &[518, 401, 511, 401, 526, 527, 519],
             PAID,
         ),
         Handler::PayToPlatform => tell(
             "Pay to the platform",
             "The platform holds the money until the buyer confirms. 401 and 511 as in `payment`.",
-            &[518, 401, 511, 526, 527, 400, 519],
+            &[518, 401, 511, 401, 526, 527, 400, 519],
             PAID,
         ),
         Handler::Confirm => tell(
             "Confirm the receipt",
-            "The order is `completed`; what the platform holds goes to the seller. Shipping first is not required.",
-            &[518, 401, 520, 528, 530],
+            "The order is `completed`; what the platform holds goes to the seller. Shipping first is not required. \
+             401: not this user's order, or a wrong password.",
+            &[518, 401, 520, 528],
             &[Handler::OrderStatus, Handler::BuyerOrder],
         ),
         Handler::AddFunds => tell(
             "Put in or take out money",
             "`add_value` may be negative: a withdrawal. The balance never goes below 0. 429 also: too many kept \
              idempotency keys of this user.",
-            &[401, 530],
+            &[401, 429, 530],
             &[Handler::QueryBalance],
         ),
         Handler::OrderStatus => {
@@ -199,7 +205,8 @@ pub(super) fn about(handler: Handler) -> About {
         ),
         Handler::ExtendReceipt => tell(
             "Put off the confirmation by itself",
-            "Once, for an order that is shipped and confirmed by itself; for any other it is a 530.",
+            "Once, for an order that is shipped and confirmed by itself. 530: it is not shipped, not confirmed by itself, or \
+             was put off before.",
             &[511, 401, 518, 520, 528, 530],
             &[],
         ),
@@ -219,7 +226,7 @@ pub(super) fn about(handler: Handler) -> About {
             "Take back a paid order that is not shipped",
             "The copies go back to the shelf and the money to the buyer. 520: it is pending. 521: it is shipped, \
              completed or canceled. 519: the seller does not have the money any more.",
-            &[511, 401, 518, 520, 521, 519, 530],
+            &[511, 401, 518, 520, 521, 519],
             &[Handler::OrderStatus, Handler::QueryBalance],
         ),
         Handler::CancelExpired => tell(
@@ -240,10 +247,10 @@ pub(super) fn about(handler: Handler) -> About {
             &[513, 515],
             &[],
         ),
-        Handler::BuyerSearch => tell("Search for books, as a buyer", SEARCH_RULE, &[524, 525, 523], &[]),
-        Handler::SellerSearch => tell("Search for books, as a seller", SEARCH_RULE, &[524, 525, 523], &[]),
+        Handler::BuyerSearch => tell("Search for books, as a buyer", SEARCH_RULE, &[524, 525, 523, 530], &[]),
+        Handler::SellerSearch => tell("Search for books, as a seller", SEARCH_RULE, &[524, 525, 523, 530], &[]),
         Handler::SearchBooks => {
-            tell("Search for books; the message is the list itself", SEARCH_RULE, &[524, 525, 523], &[])
+            tell("Search for books; the message is the list itself", SEARCH_RULE, &[524, 525, 523, 530], &[])
         }
         Handler::Health => tell("Whether the process answers", "Looks at nothing else.", &[], &[]),
         Handler::Ready => tell(

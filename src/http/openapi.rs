@@ -62,7 +62,8 @@ impl Route {
         if !self.fields.is_empty() {
             codes.push(530);
         }
-        if self.fields.iter().any(|field| field.kind == Kind::Password) {
+        // Who opens an account has no password yet that could be guessed.
+        if self.handler != Handler::Register && self.fields.iter().any(|field| field.kind == Kind::Password) {
             codes.push(429);
         }
         if self.takes_key() {
@@ -108,8 +109,8 @@ fn message(code: u16) -> Option<String> {
 fn meaning(code: u16) -> (&'static str, String) {
     let (meaning, text) = match code {
         400 => (
-            "The request is malformed, or the order is already settled",
-            "order is already settled, order id {order_id}",
+            "The request is malformed; of `pay_to_platform` also `order is already settled, order id {order_id}`",
+            "malformed request body",
         ),
         401 => ("Wrong password or token, or something of somebody else", ""),
         408 => ("The request took too long", "request timeout: the body took too long"),
@@ -123,7 +124,7 @@ fn meaning(code: u16) -> (&'static str, String) {
         ),
         511 => ("No such user", ""),
         512 => ("The user id is taken", ""),
-        513 => ("No such store, or it is closed", ""),
+        513 => ("No such store; what would change it does not find a closed one either", ""),
         514 => ("The store id is taken", ""),
         515 => ("The store has no such book", ""),
         516 => ("The store has this book already", ""),
@@ -160,6 +161,11 @@ fn answer_name(code: u16, failure: Failure) -> String {
 
 fn refused(code: u16, failure: Failure) -> Response {
     let (meaning, text) = meaning(code);
+    // The one route with this failure value has no password.
+    let text = match (code, failure) {
+        (429, Failure::OrderId) => "too many pending orders, try again in 60 s".into(),
+        _ => text,
+    };
     let mut example = json!({"code": code, "message": text});
     if let (Some((name, value)), Value::Object(members)) = (schema::in_place(failure), &mut example) {
         members.insert(name, value);
@@ -192,7 +198,12 @@ fn succeeded(route: &Route, about: &About) -> Response {
             let document = ObjectBuilder::new().required("openapi").required("paths");
             response.content(JSON, ContentBuilder::new().schema(Some(document)).build())
         }
-        _ => response.content(JSON, ContentBuilder::new().schema(Some(schema::success(route.failure))).build()),
+        _ => response.content(
+            JSON,
+            ContentBuilder::new()
+                .schema(Some(schema::success(route.failure, route.handler == Handler::AllStoreOrders)))
+                .build(),
+        ),
     };
     about
         .next
@@ -304,8 +315,10 @@ fn make() -> OpenApi {
         }
     }
     let components = answers.into_iter().fold(components, |all, (name, answer)| all.response(name, answer));
-    let token =
-        ApiKeyValue::with_description(TOKEN, "What `/auth/login` answers. With `--mode compat` it may be empty.");
+    let token = ApiKeyValue::with_description(
+        TOKEN,
+        "What `/auth/login` answers. With `--mode compat` it may be empty, but on logout.",
+    );
     let components = components.security_scheme(TOKEN, SecurityScheme::ApiKey(ApiKey::Header(token)));
     let license = LicenseBuilder::new().name(env!("CARGO_PKG_LICENSE")).identifier(Some(env!("CARGO_PKG_LICENSE")));
     let info = InfoBuilder::new()

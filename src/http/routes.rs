@@ -197,7 +197,7 @@ pub(super) static ROUTES: &[Route] = &[
         Handler::CheckStockLevel,
         Failure::StockLevel,
         Authority::Body,
-        &[may("user_id", Kind::Text), STORE, BOOK],
+        &[may("user_id", Kind::Id), STORE, BOOK],
     ),
     post("/buyer/check_order_count", Handler::CheckOrderCount, Failure::OrderCount, Authority::Body, &[USER]),
     post("/buyer/query_order_status", Handler::OrderStatus, Failure::OrderStatus, Authority::Body, USERS_ORDER),

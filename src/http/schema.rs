@@ -77,6 +77,7 @@ impl Field {
                 .description(Some(format!("1 to {PASSWORD_BYTES_MAX} bytes of UTF-8"))),
             Kind::Text => text(),
             Kind::Integer => whole(),
+            Kind::Amount if !self.required => whole().minimum(Some(0)).default(Some(json!(0))),
             Kind::Amount => whole().minimum(Some(0)),
             Kind::Lines => {
                 let lines = ArrayBuilder::new().items(Ref::from_schema_name("Line")).min_items(Some(1));
@@ -131,8 +132,8 @@ pub(super) fn named() -> Vec<(&'static str, RefOr<Schema>)> {
     ]
 }
 
-/// What a route gives with a 200.
-pub(super) fn success(failure: Failure) -> Object {
+/// What a route gives with a 200; lists of orders for each store, or one.
+pub(super) fn success(failure: Failure, by_store: bool) -> Object {
     let ok = text().enum_values(Some(["ok"])).into();
     let message = if failure == Failure::BooksAsMessage { list_of("FoundBook") } else { ok };
     let code = ObjectBuilder::new().schema_type(Type::Integer).enum_values(Some([200]));
@@ -143,11 +144,11 @@ pub(super) fn success(failure: Failure) -> Object {
         Failure::OrderId => members.push(("order_id", order_id())),
         Failure::OrderStatus => members.push(("order_status", status())),
         Failure::Order => members.push(("order", Ref::from_schema_name("OrderWithWay").into())),
-        Failure::Orders => {
-            let by_store = AdditionalProperties::RefOr(list_of("Order"));
-            let by_store = ObjectBuilder::new().additional_properties(Some(by_store));
-            members.push(("orders", OneOfBuilder::new().item(list_of("Order")).item(by_store).into()));
+        Failure::Orders if by_store => {
+            let lists = AdditionalProperties::RefOr(list_of("Order"));
+            members.push(("orders", ObjectBuilder::new().additional_properties(Some(lists)).into()));
         }
+        Failure::Orders => members.push(("orders", list_of("Order"))),
         Failure::StockLevel => members.push(("stock_level", amount())),
         Failure::OrderCount => members.push(("order_count", amount())),
         Failure::Balance => members.push(("balance", amount())),
