@@ -64,25 +64,29 @@ impl Tally {
     /// It was answered 200.
     pub(crate) fn acknowledged(&mut self, call: Call) {
         self.sampled.acknowledged(call);
-        match call {
-            Call::Order(index) => self.ordered[index] += 1,
-            Call::Payment(index, _) | Call::ToPlatform(index, _) => self.paid[index] += 1,
-            Call::Refund(index, _) => self.refunded[index] += 1,
-            Call::Shipping(index, _) => self.shipped[index] += 1,
-            Call::Status(..) | Call::Look(_) => {}
+        if let Some([acknowledged, _]) = self.counts_of(call) {
+            *acknowledged += 1;
         }
     }
 
     /// It was perhaps done.
     pub(crate) fn unknown(&mut self, call: Call) {
         self.sampled.unknown(call);
-        match call {
-            Call::Order(index) => self.ordered_unknown[index] += 1,
-            Call::Payment(index, _) | Call::ToPlatform(index, _) => self.paid_unknown[index] += 1,
-            Call::Refund(index, _) => self.refunded_unknown[index] += 1,
-            Call::Shipping(index, _) => self.shipped_unknown[index] += 1,
-            Call::Status(..) | Call::Look(_) => {}
+        if let Some([_, unknown]) = self.counts_of(call) {
+            *unknown += 1;
         }
+    }
+
+    /// How often such a call was acknowledged, and how often it was perhaps done; none if it changes nothing.
+    fn counts_of(&mut self, call: Call) -> Option<[&mut u64; 2]> {
+        let (acknowledged, unknown, index) = match call {
+            Call::Order(index) => (&mut self.ordered, &mut self.ordered_unknown, index),
+            Call::Payment(index, _) | Call::ToPlatform(index, _) => (&mut self.paid, &mut self.paid_unknown, index),
+            Call::Refund(index, _) => (&mut self.refunded, &mut self.refunded_unknown, index),
+            Call::Shipping(index, _) => (&mut self.shipped, &mut self.shipped_unknown, index),
+            Call::Status(..) | Call::Look(_) => return None,
+        };
+        Some([&mut acknowledged[index], &mut unknown[index]])
     }
 
     fn unknown_outcomes(&self) -> u64 {

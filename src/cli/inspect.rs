@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::exit::Exit;
-use super::progress::say;
+use super::progress::{not_printed, say};
 use crate::PasswordHash;
 use crate::domain::{
     Account, AccountEvent, CreditCause, Kept, Key, Line, Order, OrderEvent, OrderId, PayKind, Record, Refund, Secret,
@@ -53,7 +53,7 @@ pub(super) fn run(args: &InspectArgs) -> Result<(), Exit> {
     match failed {
         // `| head` has seen enough.
         Some(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-        Some(error) => return Err(Exit::failure(format!("cannot print: {error}; look at where stdout leads"))),
+        Some(error) => return Err(not_printed(&error)),
         None => {}
     }
     match inspected {

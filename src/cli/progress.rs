@@ -62,5 +62,10 @@ pub(super) fn print(text: &str) -> std::io::Result<()> {
 
 /// As [`print`], for who can do nothing about a failure but end.
 pub(super) fn put(text: &str) -> Result<(), Exit> {
-    print(text).map_err(|error| Exit::failure(format!("cannot print: {error}; look at where stdout leads")))
+    print(text).map_err(|error| not_printed(&error))
+}
+
+/// What is said of text that stdout did not take.
+pub(super) fn not_printed(error: &std::io::Error) -> Exit {
+    Exit::failure(format!("cannot print: {error}; look at where stdout leads"))
 }

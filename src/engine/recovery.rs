@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::image::{Image, Receive};
 use super::open::{Report, io};
 use super::snapshots::{Loaded, Unloadable, load};
-use super::{OpenError, Progress, Recovered, versions};
+use super::versions::Untaken;
+use super::{OpenError, Progress, Recovered};
 use crate::cold::Orders;
 use crate::disk::Disk;
 use crate::domain::{Millis, OrderShard};
@@ -219,10 +220,8 @@ fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, Open
     let mut visit = |frame: journal::Frame<'_>| {
         events += 1;
         ticker.at(events);
-        image.apply(frame.kind, frame.version, frame.payload).map_err(|error| match versions::other_event(&frame) {
-            Some(what) => LogError::OtherVersion(what),
-            None => LogError::Visit(format!("event {}: {error}", frame.lsn)),
-        })
+        let applied = image.apply(frame.kind, frame.version, frame.payload);
+        applied.map_err(|error| Untaken::event(&frame, &error).into())
     };
     let options = FileLogOptions { segment_bytes: data.segment_bytes };
     let opened = match data.threads {

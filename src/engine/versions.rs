@@ -1,12 +1,13 @@
 //! Data that another version of the program made: nothing is wrong with it, but this one cannot read it. Told before
 //! anything else is said of it, or it would be called damaged, and a repair would cut it out.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use crate::cold::ColdError;
 use crate::disk::Disk;
 use crate::domain::{CodecError, EVENT_VERSION, Record, decode, is_known};
-use crate::journal::{Frame, decode_frames, foreign_segment};
+use crate::journal::{Frame, LogError, decode_frames, foreign_segment};
 use crate::snapshot::{SnapshotError, foreign_snapshot, list_snapshots, read_snapshot};
 
 use super::OpenError;
@@ -44,15 +45,55 @@ pub(super) fn other_event(frame: &Frame<'_>) -> Option<String> {
     }
 }
 
+/// Why an event or a row is not taken, whatever file it is in.
+pub(super) enum Untaken {
+    OtherVersion(String),
+    Other(String),
+}
+
+impl Untaken {
+    /// Of this frame, which did not decode or could not be applied.
+    pub(super) fn event(frame: &Frame<'_>, error: &dyn Display) -> Self {
+        match other_event(frame) {
+            Some(what) => Untaken::OtherVersion(what),
+            None => Untaken::Other(format!("event {}: {error}", frame.lsn)),
+        }
+    }
+}
+
+impl From<String> for Untaken {
+    fn from(why: String) -> Self {
+        Untaken::Other(why)
+    }
+}
+
+impl From<Untaken> for LogError {
+    fn from(why: Untaken) -> Self {
+        match why {
+            Untaken::OtherVersion(what) => LogError::OtherVersion(what),
+            Untaken::Other(why) => LogError::Visit(why),
+        }
+    }
+}
+
+impl From<Untaken> for SnapshotError {
+    fn from(why: Untaken) -> Self {
+        match why {
+            Untaken::OtherVersion(what) => SnapshotError::OtherVersion(what),
+            Untaken::Other(why) => SnapshotError::Visit(why),
+        }
+    }
+}
+
+/// The event of a sound frame.
+pub(super) fn record(frame: &Frame<'_>) -> Result<Record, Untaken> {
+    decode(frame.kind, frame.version, frame.payload).map_err(|error| Untaken::event(frame, &error))
+}
+
 /// Shows the events of a snapshot's chunk.
 pub(super) fn each_record(frames: &[u8], visit: &mut dyn FnMut(&Record)) -> Result<(), SnapshotError> {
     for frame in decode_frames(frames) {
-        let frame = frame.map_err(|error| error.to_string())?;
-        let record = decode(frame.kind, frame.version, frame.payload);
-        visit(&record.map_err(|error| match other_event(&frame) {
-            Some(what) => SnapshotError::OtherVersion(what),
-            None => SnapshotError::Visit(format!("event {}: {error}", frame.lsn)),
-        })?);
+        visit(&record(&frame.map_err(|error| error.to_string())?)?);
     }
     Ok(())
 }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::{Disk, OpenMode, RealDisk};
-use crate::domain::{Account, Order, OrderId, Persistent, Record, Store, decode};
+use crate::domain::{Account, Order, OrderId, Persistent, Record, Store};
 use crate::engine::chunks::{self, Header, Part};
-use crate::engine::versions::other_event;
+use crate::engine::versions::{self, Untaken};
 use crate::journal::{self, Frame, LogError, decode_frames};
 use crate::snapshot::{SnapshotError, foreign_snapshot, read_snapshot};
 
@@ -76,36 +76,6 @@ impl From<SnapshotError> for InspectError {
     }
 }
 
-/// Why an event or a row is not shown.
-enum Unshown {
-    OtherVersion(String),
-    Other(String),
-}
-
-impl From<String> for Unshown {
-    fn from(why: String) -> Self {
-        Unshown::Other(why)
-    }
-}
-
-impl From<Unshown> for LogError {
-    fn from(why: Unshown) -> Self {
-        match why {
-            Unshown::OtherVersion(what) => LogError::OtherVersion(what),
-            Unshown::Other(why) => LogError::Visit(why),
-        }
-    }
-}
-
-impl From<Unshown> for SnapshotError {
-    fn from(why: Unshown) -> Self {
-        match why {
-            Unshown::OtherVersion(what) => SnapshotError::OtherVersion(what),
-            Unshown::Other(why) => SnapshotError::Visit(why),
-        }
-    }
-}
-
 type Show<'a> = &'a mut dyn FnMut(Item) -> ControlFlow<()>;
 
 /// What the readers take for an error of their visitor; it never comes out.
@@ -157,12 +127,8 @@ fn is_last(path: &Path) -> bool {
     segments.last().is_none_or(|last| last.file_name() <= path.file_name())
 }
 
-fn event(frame: &Frame<'_>) -> Result<Item, Unshown> {
-    let record = decode(frame.kind, frame.version, frame.payload).map_err(|error| match other_event(frame) {
-        Some(what) => Unshown::OtherVersion(what),
-        None => Unshown::Other(format!("event {}: {error}", frame.lsn)),
-    })?;
-    Ok(Item::Event { lsn: frame.lsn, epoch: frame.epoch, record })
+fn event(frame: &Frame<'_>) -> Result<Item, Untaken> {
+    Ok(Item::Event { lsn: frame.lsn, epoch: frame.epoch, record: versions::record(frame)? })
 }
 
 fn snapshot(path: &Path, visit: Visit<'_>) -> Result<Inspected, InspectError> {
@@ -170,7 +136,7 @@ fn snapshot(path: &Path, visit: Visit<'_>) -> Result<Inspected, InspectError> {
         return Err(InspectError::OtherVersion(what));
     }
     let mut show = |kind: u8, payload: &[u8]| {
-        let mut show = |part: Part<'_>| -> Result<(), Unshown> {
+        let mut show = |part: Part<'_>| -> Result<(), Untaken> {
             let item = match part {
                 Part::Header(header) => Item::Header(header),
                 Part::Account(name, row) => {
