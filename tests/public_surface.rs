@@ -111,6 +111,8 @@ fn the_names_at_the_root_are_those() {
 #[test]
 fn the_names_of_the_public_modules_are_those() {
     let http = [
+        "AdminToken",
+        "AdminTokenError",
         "HttpConfig",
         "HttpService",
         "Mode",

@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, Args, Command, ValueEnum};
 
 use crate::PasswordParams;
 use crate::engine::{Config, Limits};
-use crate::http::{self, HttpConfig, TlsError, TlsIdentity};
+use crate::http::{self, AdminToken, AdminTokenError, HttpConfig, TlsError, TlsIdentity};
 
 /// Flags of `serve`. Every one can also be set as `BOOKSTORE_…` in the environment, and in the file of `--config`; the flag
 /// wins, then the variable. The first paragraph of a flag's comment is its one line in `-h`.
@@ -24,11 +24,24 @@ pub(super) struct ServeArgs {
     /// Port 0 takes a free one.
     #[arg(long, env = "BOOKSTORE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:5000")]
     pub(super) listen: String,
-    /// Address and port for `/metrics` alone
+    /// Address and port for operators
     ///
-    /// It is then a 404 on the other port; probes are answered on both.
+    /// `/console` and `/admin/...` are there only, and `/metrics` as well, which is then a 404 on the other port; probes are
+    /// answered on both.
     #[arg(long, env = "BOOKSTORE_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub(super) admin_listen: Option<String>,
+    /// File with the token of operators
+    ///
+    /// Whoever shows it as `Authorization: Bearer TOKEN` may use `/admin/...`; without one only programs of this machine may.
+    /// 16 or more characters, as `openssl rand -hex 32` makes them.
+    #[arg(long, env = "BOOKSTORE_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin_listen")]
+    admin_token_file: Option<PathBuf>,
+    /// Serve /docs and /shop
+    ///
+    /// Pages that show the API to people.
+    #[arg(long, env = "BOOKSTORE_PAGES", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", default_value_t = true)]
+    pages: bool,
     /// Whether tokens are checked
     #[arg(long, env = "BOOKSTORE_MODE", value_name = "strict|compat", value_enum, default_value_t = Mode::Strict)]
     pub(super) mode: Mode,
@@ -424,7 +437,15 @@ impl ServeArgs {
         }
     }
 
-    /// What the service runs with; reads the certificate and its key, and says what is wrong with them.
+    fn admin_token(&self) -> Result<Option<AdminToken>, String> {
+        let Some(file) = &self.admin_token_file else { return Ok(None) };
+        AdminToken::from_file(file).map(Some).map_err(|error| match &error {
+            AdminTokenError::Read { .. } => format!("--admin-token-file: {error}"),
+            _ => format!("--admin-token-file {}: {error}", file.display()),
+        })
+    }
+
+    /// What the service runs with; reads the certificate, its key and the token, and says what is wrong with them.
     pub(super) fn http(&self) -> Result<HttpConfig, String> {
         Ok(HttpConfig {
             mode: match self.mode {
@@ -444,6 +465,8 @@ impl ServeArgs {
             connections_max: self.transport.connections_max,
             drain_timeout: self.drain_timeout,
             engine_delay_max: self.transport.engine_delay_max,
+            pages: self.pages,
+            admin_token: self.admin_token()?,
         })
     }
 }

@@ -100,6 +100,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Exit> {
     let (admin, admin_address) = admin.unzip();
     if let Some(address) = admin_address {
         say(&format_args!("metrics on {scheme}://{address}/metrics"));
+        say(&format_args!("console on {scheme}://{address}/console"));
     }
     say(&format_args!(
         "listening on {scheme}://{address} (durability {}, mode {}, data in {})",

@@ -52,9 +52,9 @@ const SEARCH_RULE: &str = "Every word of the keyword must match. A part of a Chi
     `store_id` counts with `search_in_store` only. A page past the end is an empty list. Books come without pictures. \
     A page whose books are longer than 32 MiB together is a 530: ask for fewer.";
 
-/// What the document tells of the route with this handler.
-pub(super) fn about(handler: Handler) -> About {
-    match handler {
+/// What the document tells of the route with this handler, if it tells of it.
+pub(super) fn about(handler: Handler) -> Option<About> {
+    let about = match handler {
         Handler::Register => tell(
             "Open an account",
             "The account has a balance of 0. The id may be one that was given up before; the new account inherits nothing.",
@@ -261,5 +261,7 @@ pub(super) fn about(handler: Handler) -> About {
         ),
         Handler::Metrics => tell("Counters for Prometheus", "With `--admin-listen` on that port only.", &[], &[]),
         Handler::OpenApi => tell("This document", "Made from the table of routes that the router reads.", &[], &[]),
-    }
+        Handler::DocsPage | Handler::ShopPage | Handler::ConsolePage | Handler::AdminSnapshot => return None,
+    };
+    Some(about)
 }

@@ -14,6 +14,7 @@ use hyper::{Response, StatusCode};
 use super::body::{Budget, Share};
 use super::json::{put, put_text};
 use super::orders::{OrderList, put_details};
+use super::pages::Asset;
 use crate::domain::OrderId;
 use crate::engine::{Error, OrderDetails};
 
@@ -22,6 +23,7 @@ const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const TOKEN: HeaderValue = HeaderValue::from_static("Token");
+const BEARER: HeaderValue = HeaderValue::from_static("Bearer");
 /// When it makes sense to come back after a 503.
 const OVERLOAD_RETRY_S: u64 = 1;
 /// Every answer with an outcome begins with this.
@@ -107,6 +109,8 @@ pub(super) struct Reply {
     allow: Option<&'static str>,
     /// The connection cannot be used after this answer.
     pub(super) close: bool,
+    /// Of a 401: what is wanted is the token of operators.
+    wants_bearer: bool,
 }
 
 enum ReplyBody {
@@ -114,12 +118,21 @@ enum ReplyBody {
     /// The same bytes for everybody: however many ask, they are there once.
     Document(Bytes),
     Metrics(Bytes),
+    /// A file of a page; `None` in place of bytes that the browser has.
+    Asset(&'static Asset, Option<Bytes>),
     Orders(OrderList, Option<Share>),
 }
 
 impl Reply {
     fn json(code: u16, body: impl Into<Bytes>) -> Self {
-        Reply { code, body: ReplyBody::Json(body.into()), retry_after_s: None, allow: None, close: false }
+        Reply {
+            code,
+            body: ReplyBody::Json(body.into()),
+            retry_after_s: None,
+            allow: None,
+            close: false,
+            wants_bearer: false,
+        }
     }
 
     /// The same, if it is short or there is room for it among the long ones that have not left; else 503.
@@ -132,7 +145,7 @@ impl Reply {
                 *share = budget.share(list.bytes());
                 share.is_some()
             }
-            ReplyBody::Json(_) | ReplyBody::Document(_) | ReplyBody::Metrics(_) => true,
+            ReplyBody::Json(_) | ReplyBody::Document(_) | ReplyBody::Metrics(_) | ReplyBody::Asset(..) => true,
         };
         if fits {
             return self;
@@ -189,8 +202,7 @@ impl Reply {
     /// Success with orders.
     pub(super) fn ok_orders(mut list: OrderList) -> Self {
         if list.len() > ORDERS_BUFFERED_MAX {
-            let body = ReplyBody::Orders(list, None);
-            return Reply { code: 200, body, retry_after_s: None, allow: None, close: false };
+            return Reply { body: ReplyBody::Orders(list, None), ..Reply::json(200, Bytes::new()) };
         }
         let mut body = Vec::new();
         list.fill(&mut body, usize::MAX);
@@ -199,13 +211,27 @@ impl Reply {
 
     /// The counters.
     pub(super) fn metrics(text: String) -> Self {
-        let body = ReplyBody::Metrics(text.into());
-        Reply { code: 200, body, retry_after_s: None, allow: None, close: false }
+        Reply { body: ReplyBody::Metrics(text.into()), ..Reply::json(200, Bytes::new()) }
     }
 
     /// A JSON document that is no outcome.
     pub(super) fn document(json: Bytes) -> Self {
         Reply { body: ReplyBody::Document(json), ..Reply::json(200, Bytes::new()) }
+    }
+
+    /// A file of a page. `is_known`: the browser has it already.
+    pub(super) fn asset(asset: &'static Asset, is_known: bool) -> Self {
+        let code = if is_known { 304 } else { 200 };
+        let bytes = (!is_known).then(|| Bytes::from_static(asset.bytes));
+        Reply { body: ReplyBody::Asset(asset, bytes), ..Reply::json(code, Bytes::new()) }
+    }
+
+    /// 401 of the routes for operators.
+    pub(super) fn not_operator() -> Self {
+        let message = "missing or wrong token; send the one of --admin-token-file as `Authorization: Bearer …`";
+        let mut reply = Reply::transport(401, message, Failure::Nothing);
+        reply.wants_bearer = true;
+        reply
     }
 
     /// Anything but success.
@@ -261,13 +287,18 @@ impl Reply {
     pub(super) fn json_body(&self) -> &[u8] {
         match &self.body {
             ReplyBody::Json(bytes) | ReplyBody::Document(bytes) | ReplyBody::Metrics(bytes) => bytes,
-            ReplyBody::Orders(..) => panic!("a list is no short body"),
+            ReplyBody::Orders(..) | ReplyBody::Asset(..) => panic!("no short body"),
         }
     }
 
     /// The answer as hyper takes it.
     pub(super) fn into_response(self) -> Response<ResponseBody> {
+        let mut asset = None;
         let (content_type, body) = match self.body {
+            ReplyBody::Asset(file, bytes) => {
+                asset = Some(file);
+                (HeaderValue::from_static(file.content_type), Content::Whole(bytes))
+            }
             ReplyBody::Json(bytes) | ReplyBody::Document(bytes) => (JSON, Content::Whole(Some(bytes))),
             ReplyBody::Metrics(bytes) => (OPEN_METRICS, Content::Whole(Some(bytes))),
             ReplyBody::Orders(list, share) => (JSON, Content::Orders(list, share)),
@@ -278,7 +309,10 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, content_type);
         if self.code == 401 {
-            headers.insert(WWW_AUTHENTICATE, TOKEN);
+            headers.insert(WWW_AUTHENTICATE, if self.wants_bearer { BEARER } else { TOKEN });
+        }
+        if let Some(asset) = asset {
+            asset.put_headers(headers);
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -8,7 +8,7 @@ use super::answer::Reply;
 use super::call::Call;
 use super::routes::{Authority, Handler, Route};
 use super::search::Message;
-use super::{auth, buyer, openapi, ops, search, seller};
+use super::{admin, auth, buyer, openapi, ops, search, seller};
 use crate::domain::Refusal;
 use crate::engine::Error;
 
@@ -54,6 +54,11 @@ pub(super) async fn run(route: &Route, call: Call<'_>) -> Reply {
         Handler::Ready => Ok(ops::ready(call)),
         Handler::Metrics => Ok(ops::metrics(call)),
         Handler::OpenApi => Ok(Reply::document(openapi::document())),
+        Handler::AdminSnapshot => admin::snapshot(call).await,
+        // Their files are given before a request gets here.
+        Handler::DocsPage | Handler::ShopPage | Handler::ConsolePage => {
+            Ok(Reply::transport(404, "not found", route.failure))
+        }
     };
     handled.unwrap_or_else(|error| {
         hint_at_compat(route, &call, &error);

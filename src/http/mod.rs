@@ -4,8 +4,8 @@
 //!   this with a command line.
 //! - [`HttpService`] is a `tower::Service` for a program that has a server of its own.
 //!
-//! Either way every route is a `POST` with a JSON object in and out, but for `GET` of `/healthz`, `/readyz`, `/metrics`
-//! and `/openapi.json`; the last one describes all of them. The outcome's code is the status and the field `code`.
+//! Either way every route is a `POST` with a JSON object in and out, but for `GET` of `/healthz`, `/readyz`, `/metrics`,
+//! `/openapi.json` and the pages for people; the document describes all routes but those and the ones for operators. The outcome's code is the status and the field `code`.
 //!
 //! ```
 //! use bookstore::http::{HttpConfig, HttpService, Mode};
@@ -41,11 +41,14 @@
 //! - `fields`: typed extraction of a body's fields; each failure names its field.
 //! - `hot`: the same for the busiest routes, in one pass, when there is nothing to refuse.
 //! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
+//! - `pages`: the files of `/docs`, `/shop` and `/console`.
+//! - `operator`: who may use the routes for operators; `admin`: those routes.
 //! - `client`: the other end, for the command line.
 //! - `stages`: single stages of a request, for the benches.
 //! - `metrics`: counters without locks, and their Prometheus text.
 
 mod about;
+mod admin;
 mod answer;
 mod auth;
 mod body;
@@ -61,8 +64,10 @@ mod io;
 mod json;
 mod metrics;
 pub(crate) mod openapi;
+mod operator;
 mod ops;
 mod orders;
+mod pages;
 mod passes;
 mod routes;
 mod schema;
@@ -81,6 +86,7 @@ mod turnstile;
 use std::time::Duration;
 
 pub use self::answer::ResponseBody;
+pub use self::operator::{AdminToken, AdminTokenError};
 pub use self::tls::{TlsError, TlsIdentity};
 pub use self::tower::{HttpService, PeerAddr, ResponseFuture};
 use crate::engine::Engine;
@@ -143,6 +149,11 @@ pub struct HttpConfig {
     /// than a moment, and there are more than 128 of them, the engine has too much to do: a limit is put on the commands
     /// in it, and a `POST` that finds it full gets 503 before its body is read. Zero: never. Default 1 ms.
     pub engine_delay_max: Duration,
+    /// Whether there are `/docs` and `/shop`, pages that show the API to people. Default `true`.
+    pub pages: bool,
+    /// What the routes for operators on the admin port (`/admin/…`, which `/console` uses) want to be shown, as
+    /// `Authorization: Bearer …`. Without one they are for programs of this machine only. Default `None`.
+    pub admin_token: Option<AdminToken>,
 }
 
 impl Default for HttpConfig {
@@ -162,6 +173,8 @@ impl Default for HttpConfig {
             connections_max: 20_000,
             drain_timeout: Duration::from_secs(10),
             engine_delay_max: Duration::from_millis(50),
+            pages: true,
+            admin_token: None,
         }
     }
 }
@@ -189,8 +202,8 @@ pub async fn serve(
     server::serve(listener, None, engine, config, shutdown).await
 }
 
-/// As [`serve`], with a second port for those who operate the service: `/metrics` is served on `admin` only and is a 404
-/// on `listener`, `/healthz` and `/readyz` on both, and everything else on `listener` only. Both speak TLS when
+/// As [`serve`], with a second port for those who operate the service: `/console` and `/admin/…` are served there and
+/// nowhere else (see [`HttpConfig::admin_token`]), `/metrics` is served on `admin` only and is a 404 on `listener`, `/healthz` and `/readyz` on both, and everything else on `listener` only. Both speak TLS when
 /// [`HttpConfig::tls`] is set. At most 64 connections are served on `admin` at once; they do not count among
 /// [`HttpConfig::connections_max`].
 ///

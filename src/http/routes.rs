@@ -2,9 +2,9 @@
 
 use hyper::Method;
 
-use super::HttpConfig;
 use super::answer::Failure;
 use super::schema::{Field, Kind, may, need};
+use super::{HttpConfig, pages};
 
 /// The label of requests that belong to no route.
 pub(super) const UNROUTED: &str = "other";
@@ -84,6 +84,8 @@ pub(super) enum Authority {
     Token,
     /// The token in every mode.
     AlwaysToken,
+    /// Who operates the service; see `operator`.
+    Operator,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +130,17 @@ pub(super) enum Handler {
     Ready,
     Metrics,
     OpenApi,
+    DocsPage,
+    ShopPage,
+    ConsolePage,
+    AdminSnapshot,
+}
+
+impl Handler {
+    /// Whether it gives the files of a page.
+    pub(super) fn is_page(self) -> bool {
+        matches!(self, Handler::DocsPage | Handler::ShopPage | Handler::ConsolePage)
+    }
 }
 
 const USER: Field = need("user_id", Kind::Id);
@@ -275,27 +288,43 @@ pub(super) static ROUTES: &[Route] = &[
     get("/readyz", Handler::Ready),
     get("/metrics", Handler::Metrics),
     get("/openapi.json", Handler::OpenApi),
+    get("/docs", Handler::DocsPage),
+    get("/shop", Handler::ShopPage),
+    get("/console", Handler::ConsolePage),
+    post("/admin/snapshot", Handler::AdminSnapshot, Failure::Nothing, Authority::Operator, &[]),
 ];
 
-/// The row of a path, with its index.
+/// The row of a path, with its index. The files of a page belong to its row.
 pub(super) fn find(path: &str) -> Option<(usize, &'static Route)> {
-    ROUTES.iter().enumerate().find(|(_, route)| route.path == path)
+    let exactly = |path: &str| ROUTES.iter().enumerate().find(|(_, route)| route.path == path);
+    exactly(path).or_else(|| pages::page_of(path).and_then(exactly))
 }
 
 impl Route {
-    /// Whether the route stands on this port; where it does not, it is a 404.
-    pub(super) fn is_at(&self, door: Door) -> bool {
+    /// Whether the route stands on this port; where it does not, it is a 404. `pages`: whether there are any for everybody.
+    pub(super) fn is_at(&self, door: Door, pages: bool) -> bool {
+        let is_inside = self.is_for_operators();
         match door {
-            Door::Only => true,
+            Door::Only => !is_inside && (pages || !self.handler.is_page()),
             // What tells about the inside is not for everybody.
-            Door::Public => self.handler != Handler::Metrics,
-            Door::Admin => matches!(self.handler, Handler::Metrics | Handler::Health | Handler::Ready),
+            Door::Public => !is_inside && self.handler != Handler::Metrics && (pages || !self.handler.is_page()),
+            Door::Admin => is_inside || matches!(self.handler, Handler::Metrics | Handler::Health | Handler::Ready),
         }
+    }
+
+    /// Whether the route stands on the admin port and nowhere else.
+    fn is_for_operators(&self) -> bool {
+        self.authority == Authority::Operator || self.handler == Handler::ConsolePage
+    }
+
+    /// Whether it is refused when there is too much to do.
+    pub(super) fn is_shed(&self) -> bool {
+        self.verb == Verb::Post && self.authority != Authority::Operator
     }
 
     /// Whether the handler wants the `token` header.
     pub(super) fn wants_token(&self) -> bool {
-        self.authority != Authority::Body
+        matches!(self.authority, Authority::Token | Authority::AlwaysToken)
     }
 
     /// Whether the route looks at the `Idempotency-Key` header.
@@ -346,11 +375,22 @@ mod tests {
 
     #[test]
     fn every_route_stands_on_one_port_or_both() {
-        let at = |door| ROUTES.iter().filter(move |route| route.is_at(door)).map(|route| route.path);
-        assert_eq!(at(Door::Only).count(), ROUTES.len());
-        assert_eq!(at(Door::Admin).collect::<Vec<_>>(), ["/healthz", "/readyz", "/metrics"]);
-        assert!(!at(Door::Public).any(|path| path == "/metrics"));
-        assert_eq!(at(Door::Public).count(), ROUTES.len() - 1);
+        let at = |door, pages| -> Vec<_> {
+            ROUTES.iter().filter(|route| route.is_at(door, pages)).map(|route| route.path).collect()
+        };
+        let for_operators = |path: &&str| path.starts_with("/admin/") || *path == "/console";
+        let inside: Vec<_> = ROUTES.iter().map(|route| route.path).filter(for_operators).collect();
+        assert_eq!(at(Door::Admin, true), [vec!["/healthz", "/readyz", "/metrics"], inside.clone()].concat());
+        assert_eq!(at(Door::Admin, true), at(Door::Admin, false));
+        assert!(!at(Door::Only, true).iter().any(for_operators));
+        assert_eq!(at(Door::Only, true).len(), ROUTES.len() - inside.len());
+        let without = |all: Vec<&'static str>, what: &[&str]| -> Vec<_> {
+            all.into_iter().filter(|path| !what.contains(path)).collect()
+        };
+        assert_eq!(at(Door::Public, true), without(at(Door::Only, true), &["/metrics"]));
+        for door in [Door::Only, Door::Public] {
+            assert_eq!(at(door, false), without(at(door, true), &["/docs", "/shop"]));
+        }
     }
 
     #[test]

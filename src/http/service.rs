@@ -14,9 +14,9 @@ use hyper::http::request::Parts;
 use super::answer::{Failure, Reply};
 use super::body::{self, BodyError};
 use super::call::{Call, Caller};
-use super::dispatch;
-use super::routes::{self, BodyLimit, ROUTES, Route, Verb};
+use super::routes::{Authority, BodyLimit, ROUTES, Route};
 use super::shared::Shared;
+use super::{dispatch, operator, pages};
 use crate::domain::Refusal;
 use crate::engine::KEY_FIELD;
 
@@ -30,7 +30,7 @@ const HEADER_LINE_BYTES: usize = 4;
 pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, is_admitted: bool, request: Request<B>) -> Reply {
     let began = Instant::now();
     let (head, body) = request.into_parts();
-    let found = routes::find(head.uri.path()).filter(|(_, route)| route.is_at(caller.door));
+    let found = shared.route(head.uri.path(), caller.door);
     let mut incoming = Incomplete { shared, head: &head, body: pin!(body), began, is_admitted };
     let reply = judge(&mut incoming, caller.peer, found.map(|(_, route)| route)).await;
     let reply = reply.weighed(&shared.answers, found.map_or(Failure::Nothing, |(_, route)| route.failure));
@@ -41,7 +41,7 @@ pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, is_admitted
 
 /// Refuses a request of a connection on which nobody can say where a request ends. The connection ends with it.
 pub(super) fn refuse_ambiguous<B>(shared: &Shared, caller: Caller, request: &Request<B>) -> Reply {
-    let found = routes::find(request.uri().path()).filter(|(_, route)| route.is_at(caller.door));
+    let found = shared.route(request.uri().path(), caller.door);
     let failure = found.map_or(Failure::Nothing, |(_, route)| route.failure);
     shared.metrics.record(found.map_or(ROUTES.len(), |(index, _)| index), 400, Duration::ZERO);
     let message = "malformed request: more than one Content-Length or Transfer-Encoding";
@@ -82,7 +82,12 @@ async fn judge<B: Body + Unpin>(
     if !route.verb.takes(&head.method) {
         return refuse(request, Reply::wrong_method(route.verb.allow(), failure)).await;
     }
-    if route.verb == Verb::Post && !request.is_admitted && !shared.shed.admits(&shared.engine, request.began) {
+    if route.authority == Authority::Operator
+        && let Some(reply) = operator::refusal(config.admin_token.as_ref(), peer, head)
+    {
+        return refuse(request, reply).await;
+    }
+    if route.is_shed() && !request.is_admitted && !shared.shed.admits(&shared.engine, request.began) {
         return refuse(request, Reply::shed(failure)).await;
     }
     let read = body::read(&mut request.body, body_max, &shared.budget, config.body_timeout).await;
@@ -90,6 +95,12 @@ async fn judge<B: Body + Unpin>(
         Ok(read) => read,
         Err(error) => return unread(request, error, body_max, failure).await,
     };
+    if route.handler.is_page() {
+        return pages::asset(head.uri.path()).map_or_else(
+            || Reply::transport(404, "not found", failure),
+            |asset| Reply::asset(asset, asset.is_known(&head.headers)),
+        );
+    }
     let token = if route.wants_token() { token(head) } else { "" };
     let key = match route.takes_key().then(|| key(head)).transpose() {
         Ok(key) => key.flatten(),

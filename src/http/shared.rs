@@ -10,7 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::HttpConfig;
 use super::body::Budget;
 use super::metrics::Metrics;
-use super::routes::Door;
+use super::routes::{self, Door, Route};
 use super::shed::Shed;
 use crate::engine::Engine;
 
@@ -58,6 +58,11 @@ impl Shared {
 }
 
 impl Shared {
+    /// The row of a path with its index, if the route stands here.
+    pub(super) fn route(&self, path: &str, door: Door) -> Option<(usize, &'static Route)> {
+        routes::find(path).filter(|(_, route)| route.is_at(door, self.config.pages))
+    }
+
     /// The permits of those who come in here.
     pub(super) fn connections_of(&self, door: Door) -> &Arc<Semaphore> {
         if door == Door::Admin { &self.admin_connections } else { &self.connections }

@@ -16,7 +16,6 @@ use std::time::Instant;
 
 use super::answer::{Failure, shed_raw};
 use super::connection::Conn;
-use super::routes::{self, Verb};
 
 /// More headers are nothing ordinary.
 const HEADERS_MAX: usize = 32;
@@ -31,8 +30,8 @@ pub(super) fn turn_away(conn: &Conn, bytes: &[u8]) -> Option<&'static [u8]> {
     let began = Instant::now();
     let plain = plain(bytes)?;
     let config = &shared.config;
-    let (index, route) = routes::find(plain.path).filter(|(_, route)| route.is_at(conn.door()))?;
-    let is_ordinary = route.verb == Verb::Post
+    let (index, route) = shared.route(plain.path, conn.door())?;
+    let is_ordinary = route.is_shed()
         && plain.head_bytes <= config.header_bytes_max
         && bytes.len() - plain.head_bytes <= route.limit.bytes_max(config);
     if !is_ordinary {
@@ -90,6 +89,7 @@ fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::routes;
     use super::*;
 
     #[test]
