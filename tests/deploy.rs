@@ -142,7 +142,7 @@ fn health_tells_by_its_status() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_url = format!("http://{}", silent.local_addr().unwrap());
     health(&silent_url).ends_with_status(1).says("not ready: no answer within 2s");
-    health("https://127.0.0.1").ends_with_status(1).says("https is not spoken");
+    health("https://127.0.0.1").ends_with_status(1).says("https needs --tls-ca FILE");
     // Somebody else, who does not know the route.
     let other = Service::start(|_| {});
     health(&format!("http://{}/shop", other.address)).ends_with_status(1).says("not ready: status 404");

@@ -6,6 +6,7 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use bookstore::http::{TlsError, TlsIdentity};
 use common::service::{Answer, PATIENCE, Service, assert_closed, post};
 use common::tls::{Authority, TlsConn, assert_said_goodbye};
+use common::tool::bookstore;
 use common::{Server, User};
 use serde_json::json;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
@@ -378,6 +380,34 @@ fn the_program_serves_tls_and_ends_in_order() {
     server.send_sigterm();
     assert_said_goodbye(&mut conn);
     assert_eq!(server.wait().code(), Some(0));
+}
+
+/// The program's own client trusts whom it is told to trust, and nobody else.
+#[test]
+fn the_program_asks_over_tls() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let (our_files, their_files) = (files(&ours), files(&theirs));
+    let server = Server::start(&["--tls-cert", &our_files.certificate, "--tls-key", &our_files.key]);
+    let url = format!("https://127.0.0.1:{}", server.port());
+    let health = |root: &str| bookstore(&[&"health", &"--timeout", &"5s", &"--url", &url, &"--tls-ca", &root]);
+    health(&our_files.root).ok();
+    health(&their_files.root).ends_with_status(1).says("no TLS with 127.0.0.1:");
+    health(&our_files.key).ends_with_status(1).says("--tls-ca");
+    // By a name that is not in the certificate.
+    let other = url.replace("127.0.0.1", "localhost.localdomain");
+    bookstore(&[&"health", &"--url", &other, &"--tls-ca", &our_files.root]).ends_with_status(1);
+
+    let books = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(books.path(), r#"{"id":"1","title":"t","price":1}"#).unwrap();
+    let seller = User::new("seller");
+    let mut conn = ours.client(([127, 0, 0, 1], server.port()).into());
+    let register = json!({"user_id": seller.id, "password": seller.password}).to_string();
+    ask(&mut conn, &post("/auth/register", &register)).json(200);
+    let flags = ["import", "--url", &url, "--tls-ca", &our_files.root, "--store", "s", "--create-store", "--user"];
+    let mut args: Vec<&dyn AsRef<OsStr>> = flags.iter().map(|flag| flag as _).collect();
+    let path = books.path();
+    args.extend([&seller.id as &dyn AsRef<OsStr>, &"--password", &seller.password, &"--books", &path]);
+    bookstore(&args).ok().says("1 books listed");
 }
 
 fn is_there(program: &str) -> bool {

@@ -1,5 +1,6 @@
 //! `bookstore health`: whether a service is ready, as an exit status, where there is no curl.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,9 +12,12 @@ use crate::http::client::{Client, Service};
 /// Flags of `health`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct HealthArgs {
-    /// Where the service is; `https` is not spoken
+    /// Where the service is
     #[arg(long, env = "BOOKSTORE_URL", value_name = "URL", default_value = "http://127.0.0.1:5000")]
     url: String,
+    /// PEM file with the certificate of who signed the service's, for an https URL
+    #[arg(long, env = "BOOKSTORE_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// Time for its answer. A service that recovers takes connections and answers later
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     timeout: Duration,
@@ -21,7 +25,7 @@ pub(super) struct HealthArgs {
 
 /// Asks `/readyz` once. An error says why the service is not ready, or that nobody is there.
 pub(super) fn run(args: &HealthArgs) -> Result<(), Exit> {
-    let service = Service::parse(&args.url).map_err(|why| Exit::failure(format!("--url: {why}")))?;
+    let service = Service::parse(&args.url, args.tls_ca.as_deref()).map_err(Exit::failure)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::failure(scarce("cannot start the runtime", &error)))?;
     let answered = runtime.block_on(Client::new(service, args.timeout).get("/readyz"));

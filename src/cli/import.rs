@@ -37,6 +37,9 @@ pub(super) struct ImportArgs {
     /// The service, as in http://127.0.0.1:5000
     #[arg(long, value_name = "URL")]
     url: String,
+    /// PEM file with the certificate of who signed the service's, for an https URL
+    #[arg(long, env = "BOOKSTORE_TLS_CA", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
     /// The store that gets the books
     #[arg(long, value_name = "ID")]
     store: String,
@@ -86,7 +89,7 @@ type Line = (u64, Vec<u8>);
 /// Imports and says what was listed.
 pub(super) fn run(args: ImportArgs) -> Result<(), Exit> {
     let start = Instant::now();
-    let service = Service::parse(&args.url).map_err(|why| Exit::failure(format!("--url: {why}")))?;
+    let service = Service::parse(&args.url, args.tls_ca.as_deref()).map_err(Exit::failure)?;
     let asked = Asked::listen().map_err(|error| Exit::failure(scarce("cannot listen for signals", &error)))?;
     let input = Input::open(&args.books).map_err(Exit::failure)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

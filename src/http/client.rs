@@ -1,5 +1,7 @@
 //! The other end of the service, for the command line: one connection, one request at a time.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +11,12 @@ use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+use super::tls::trusting;
 
 /// An answer is a few hundred bytes, or an order list, which nobody asks for here.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -23,6 +30,20 @@ pub(crate) struct Service {
     port: u16,
     /// In front of every route; without a slash at its end.
     prefix: String,
+    tls: Option<Tls>,
+}
+
+/// How the service is known.
+#[derive(Clone)]
+struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// What came back.
@@ -35,18 +56,34 @@ pub(crate) struct Answered {
 }
 
 impl Service {
-    /// Reads `http://HOST[:PORT][/PREFIX]`.
-    pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => return Err("https is not spoken here: name the service itself or a local proxy".into()),
-            _ => return Err(format!("{url}: must begin with http://")),
-        }
-        let authority = uri.authority().ok_or_else(|| format!("{url}: names no host"))?;
+    /// Reads `http://HOST[:PORT][/PREFIX]`, or `https://…`, for which `tls_ca` is the PEM file of who signed the service's
+    /// certificate.
+    pub(crate) fn parse(url: &str, tls_ca: Option<&Path>) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("--url {url}: {error}"))?;
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(format!("--url {url}: must begin with http:// or https://")),
+        };
+        let authority = uri.authority().ok_or_else(|| format!("--url {url}: names no host"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Service { authority: authority.to_string(), host, port: authority.port_u16().unwrap_or(80), prefix })
+        let tls = match (is_tls, tls_ca) {
+            (false, None) => None,
+            (false, Some(_)) => return Err(format!("--tls-ca is for https, and --url is {url}")),
+            (true, None) => {
+                return Err(
+                    "--url: https needs --tls-ca FILE, the certificate of who signed that of the service".into()
+                );
+            }
+            (true, Some(file)) => {
+                let config = trusting(file).map_err(|error| format!("--tls-ca {}: {error}", file.display()))?;
+                let name = ServerName::try_from(host.clone()).map_err(|error| format!("--url {url}: {error}"))?;
+                Some(Tls { connector: TlsConnector::from(Arc::new(config)), name })
+            }
+        };
+        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
+        Ok(Service { authority: authority.to_string(), host, port, prefix, tls })
     }
 }
 
@@ -116,6 +153,15 @@ async fn connect(service: &Service) -> Result<SendRequest<Full<Bytes>>, String> 
     let stream = stream.map_err(|error| format!("cannot connect to {}: {error}", service.authority))?;
     // A request is written whole; waiting for more would only cost time.
     let _ = stream.set_nodelay(true);
+    let Some(tls) = &service.tls else { return speak(stream).await };
+    let stream = tls.connector.connect(tls.name.clone(), stream).await;
+    speak(stream.map_err(|error| format!("no TLS with {}: {error}", service.authority))?).await
+}
+
+async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| told(&error))?;
     // It ends when the sender is dropped or the other side goes away; whoever sends then hears of it.
     tokio::spawn(async move {
@@ -138,13 +184,17 @@ mod tests {
 
     #[test]
     fn a_url_is_read_or_refused() {
-        let service = Service::parse("http://127.0.0.1:5000/").unwrap();
+        let parse = |url| Service::parse(url, None);
+        let service = parse("http://127.0.0.1:5000/").unwrap();
         assert_eq!((service.host.as_str(), service.port, service.prefix.as_str()), ("127.0.0.1", 5000, ""));
-        let service = Service::parse("http://[::1]:81/shop/").unwrap();
+        let service = parse("http://[::1]:81/shop/").unwrap();
         assert_eq!((service.host.as_str(), service.port, service.prefix.as_str()), ("::1", 81, "/shop"));
-        assert_eq!(Service::parse("http://books.example").unwrap().port, 80);
+        assert_eq!(parse("http://books.example").unwrap().port, 80);
         for bad in ["", "127.0.0.1:5000", "https://books.example", "ftp://x", "/path"] {
-            assert!(Service::parse(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err(), "{bad}");
         }
+        let why = |url, file| Service::parse(url, Some(Path::new(file))).unwrap_err();
+        assert!(why("http://books.example", "ca.pem").contains("--tls-ca is for https"));
+        assert!(why("https://books.example", "/no/such.pem").starts_with("--tls-ca /no/such.pem: "));
     }
 }

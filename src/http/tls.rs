@@ -14,7 +14,7 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::version::{TLS12, TLS13};
-use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
@@ -25,6 +25,7 @@ use super::socket::Socket;
 
 /// The only protocol that is spoken here.
 const ALPN: &[u8] = b"http/1.1";
+const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 /// The first byte of every TLS connection: a record with a handshake in it.
 const HANDSHAKE_RECORD: u8 = 0x16;
 /// How a PEM block with a passphrase says so, in the old form and in the new one.
@@ -74,7 +75,6 @@ impl TlsIdentity {
     /// # Errors
     /// [`TlsError`], whatever is wrong with either file.
     pub fn from_files(certificates: &Path, key: &Path) -> Result<Self, TlsError> {
-        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
         Self::from_pem(&read(certificates)?, &read(key)?)
     }
 
@@ -83,15 +83,10 @@ impl TlsIdentity {
     /// # Errors
     /// [`TlsError`], but not [`TlsError::Read`].
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let chain = CertificateDer::pem_slice_iter(certificates)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| TlsError::Certificate(pem_trouble(&error)))?;
-        if chain.is_empty() {
-            return Err(TlsError::Certificate("there is no PEM block CERTIFICATE in it".into()));
-        }
+        let chain = chain_of(certificates)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| no_key(key, &error))?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&TLS13, &TLS12])
+            .with_protocol_versions(VERSIONS)
             .map_err(|error| TlsError::Certificate(error.to_string()))?
             .with_no_client_auth()
             .with_single_cert(chain, key)
@@ -99,6 +94,38 @@ impl TlsIdentity {
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(TlsIdentity { config: Arc::new(config) })
     }
+}
+
+/// What a client needs that trusts whoever the certificates of this PEM file have signed. Blocks on the disk.
+///
+/// # Errors
+/// [`TlsError`], but not about a key.
+pub(super) fn trusting(authorities: &Path) -> Result<ClientConfig, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in chain_of(&read(authorities)?)? {
+        roots.add(certificate).map_err(|error| TlsError::Certificate(error.to_string()))?;
+    }
+    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(VERSIONS)
+        .map_err(|error| TlsError::Certificate(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+fn chain_of(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| TlsError::Certificate(pem_trouble(&error)))?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate("there is no PEM block CERTIFICATE in it".into()));
+    }
+    Ok(chain)
 }
 
 fn no_key(pem: &[u8], error: &pem::Error) -> TlsError {
