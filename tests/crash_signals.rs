@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
@@ -188,4 +189,24 @@ fn a_second_server_on_the_same_directory_is_refused_with_the_holders_pid() {
     server.kill9();
     server.restart();
     assert_eq!(server.client().balance(&anna), 0);
+}
+
+/// `timeout` and many wrappers send a signal to the process and to its group. A person who wants the end now asks later.
+#[test]
+fn a_signal_that_is_sent_twice_drains_and_a_later_one_ends_at_once() {
+    let mut server = Server::start(&["--drain-timeout", "60s"]);
+    let mut slow = std::net::TcpStream::connect(("127.0.0.1", server.port())).unwrap();
+    slow.write_all(b"POST /auth/login HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").unwrap();
+    wait_until("the request is taken", || {
+        server.client().get("/metrics").text().contains("bookstore_http_connections 2")
+    });
+    server.send_sigterm();
+    server.send_sigterm();
+    wait_until("it drains", || server.output().contains("draining"));
+    sleep(Duration::from_millis(400));
+    assert!(server.is_running(), "{}", server.output());
+    server.send_sigterm();
+    assert_eq!(server.wait().code(), Some(143), "{}", server.output());
+    assert!(server.output().contains("second signal (SIGTERM), ending at once"));
+    drop(slow);
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
@@ -22,8 +22,11 @@ use crate::http::{self, HttpConfig};
 
 /// After a failure of the journal: time for the answers "outcome unknown" to leave.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-/// Files that are open beside connections: journal, snapshots, the stores on disk, the runtime's own.
-const FILES_BESIDE: u64 = 64;
+/// Files that are open beside connections: journal, snapshots, the stores on disk, the runtime's own, and the connections of
+/// operators.
+const FILES_BESIDE: u64 = 128;
+/// A signal that comes again so soon is the same one.
+const SAME_SIGNAL: Duration = Duration::from_millis(200);
 /// How many tasks a thread of the runtime runs, if so many can go on, before it asks the system who else can. What has
 /// begun ends first this way. With tokio's 61, requests that came in later went before earlier ones: an overload fills a
 /// thread's queue, and what spills over waits for as long as the queue is refilled.
@@ -79,7 +82,7 @@ fn init_log(format: LogFormat) {
 async fn serve(args: &ServeArgs) -> Result<(), Exit> {
     // Signals first: one that comes during recovery must not find the default handler and a half-made state.
     let mut signals = Signals::new().map_err(|error| Exit::failure(scarce("cannot listen for signals", &error)))?;
-    let config = args.http().map_err(Exit::failure)?;
+    let mut config = args.http().map_err(Exit::failure)?;
     // Then the ports, before any data is touched. Clients wait in the backlog while the engine recovers.
     let (listener, address) = bind("--listen", &args.listen).await?;
     let admin = match &args.admin_listen {
@@ -87,7 +90,7 @@ async fn serve(args: &ServeArgs) -> Result<(), Exit> {
         None => None,
     };
     warn_of_compat(args, address);
-    allow_open_files(config.connections_max);
+    config.connections_max = connections_served(config.connections_max);
     let engine = tokio::select! {
         opened = Engine::open_with_progress(args.engine(), show_progress) => opened.map_err(|e| not_opened(&e, args))?,
         signal = signals.next() => {
@@ -108,6 +111,9 @@ async fn serve(args: &ServeArgs) -> Result<(), Exit> {
         config.mode.as_str(),
         args.data_dir(),
     ));
+    if config.pages {
+        say(&format_args!("to look at: {scheme}://{address}/shop and {scheme}://{address}/docs"));
+    }
     run_until_signal(Ports { listener, admin, config }, &engine, signals).await?;
     info!("closing");
     tokio::select! {
@@ -144,7 +150,14 @@ async fn run_until_signal(ports: Ports, engine: &Engine, mut signals: Signals) -
         info!("{}: draining; once more ends at once", first.name);
         // The receiver is gone only when the service has ended by itself.
         let _ = stop.send(());
-        let second = signals.next().await;
+        // `timeout` and wrappers of programs send the same signal twice: to the process, and to its group.
+        let asked = Instant::now();
+        let second = loop {
+            let next = signals.next().await;
+            if asked.elapsed() > SAME_SIGNAL {
+                break next;
+            }
+        };
         super::exit::tell(&format!("second signal ({}), ending at once", second.name));
         std::process::exit(i32::from(second.status()));
     });
@@ -191,19 +204,27 @@ fn warn_of_compat(args: &ServeArgs, address: SocketAddr) {
     }
 }
 
-/// A connection is an open file. Raises the number that this process may have to what the system allows, and says so
-/// if that is too little for the connections it is to serve.
-fn allow_open_files(connections_max: usize) {
+/// A connection is an open file. Raises the number that this process may have to what the system allows, and gives the
+/// connections that can be served with it: one more would fail where it is accepted, and could not be told why.
+fn connections_served(wanted: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let allowed = match raised {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    let wanted = connections_max as u64 + FILES_BESIDE;
-    if let Some(allowed) = allowed.filter(|allowed| *allowed < wanted) {
-        info!(allowed, wanted, "fewer open files are allowed than --connections-max may need: raise `ulimit -Hn`");
+    let served = connections_within(allowed, wanted);
+    // A few less than a round number are no news.
+    if served < wanted - wanted / 10 {
+        warn!(served, wanted, "fewer connections than --connections-max, for want of open files: raise `ulimit -Hn`");
     }
+    served
+}
+
+/// The connections for which there are files, of those that are wanted. `allowed`: open files; `None`: any number.
+fn connections_within(allowed: Option<u64>, wanted: usize) -> usize {
+    let room = allowed.map_or(u64::MAX, |allowed| allowed.saturating_sub(FILES_BESIDE).max(1));
+    wanted.min(usize::try_from(room).unwrap_or(usize::MAX))
 }
 
 fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
@@ -254,4 +275,17 @@ fn recovered(found: &Recovered) -> String {
 fn say(line: &dyn Display) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_served_as_far_as_there_are_files() {
+        assert_eq!(connections_within(Some(20_000), 20_000), 20_000 - FILES_BESIDE as usize);
+        assert_eq!(connections_within(Some(1 << 20), 20_000), 20_000);
+        assert_eq!(connections_within(None, 20_000), 20_000);
+        assert_eq!(connections_within(Some(10), 20_000), 1);
+    }
 }

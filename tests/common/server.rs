@@ -110,6 +110,11 @@ impl Server {
         assert!(status.success(), "kill {name} {pid} failed");
     }
 
+    /// Whether the process has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits for the process to end by itself.
     pub fn wait(&mut self) -> ExitStatus {
         let end = Instant::now() + STOP_WITHIN;
