@@ -52,6 +52,11 @@ impl Conn {
         Ok(Conn { stream, buffer: Vec::new() })
     }
 
+    /// How long an answer may take from now on.
+    pub fn read_within(&self, time: Duration) {
+        self.stream.set_read_timeout(Some(time)).unwrap();
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }

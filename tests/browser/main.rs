@@ -1,0 +1,72 @@
+//! The pages in a real browser: Debian's chromium and its driver, the real program, real clicks.
+//!
+//! Where one of the two is missing it says that it was skipped; with `BOOKSTORE_BROWSER=required` that is a failure.
+//! `cargo test --test browser -- NAME` runs the tests whose names contain NAME. A test that fails leaves a picture, and
+//! `BOOKSTORE_SCREENSHOTS=DIR` says where pictures go.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    dead_code,
+    reason = "tests; a browser can do more than one of them asks for"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod document;
+mod webdriver;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use webdriver::{Browser, Driver};
+
+/// What a test gets.
+pub struct Stage<'a> {
+    driver: &'a Driver,
+    test: &'a str,
+}
+
+impl Stage<'_> {
+    /// A browser of its own, whose user prefers this language.
+    pub fn browser(&self, language: &str) -> Browser<'_> {
+        Browser::open(self.driver, self.test, language)
+    }
+}
+
+type Test = (&'static str, fn(&Stage));
+
+const TESTS: &[Test] = &[
+    ("webdriver::complaints_are_seen", webdriver::complaints_are_seen),
+    ("document::the_document_is_shown", document::the_document_is_shown),
+];
+
+fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    if let Err(why) = webdriver::is_installed() {
+        println!("browser: SKIPPED, {why} (apt-get install chromium chromium-driver)");
+        return match std::env::var("BOOKSTORE_BROWSER").as_deref() {
+            Ok("required") => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        };
+    }
+    let driver = Driver::start();
+    let mut failed = Vec::new();
+    let mut passed = 0;
+    for (name, test) in TESTS {
+        if !wanted.is_empty() && !wanted.iter().any(|wanted| name.contains(wanted.as_str())) {
+            continue;
+        }
+        let began = Instant::now();
+        let done = catch_unwind(AssertUnwindSafe(|| test(&Stage { driver: &driver, test: name })));
+        let outcome = if done.is_ok() { "ok" } else { "FAILED" };
+        println!("browser: {name} … {outcome}, {:.1} s", began.elapsed().as_secs_f64());
+        match done {
+            Ok(()) => passed += 1,
+            Err(_) => failed.push(*name),
+        }
+    }
+    println!("browser: {passed} passed, {} failed {failed:?}", failed.len());
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
