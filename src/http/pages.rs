@@ -28,45 +28,39 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// The files of the page `$name`, which are in the folder of that name.
+/// The files of the page `$name`: what is in the folder of that name, its further scripts included, and what all pages have
+/// in common.
 macro_rules! page {
-    ($name:literal) => {
-        [
-            Asset {
-                path: concat!("/", $name),
-                content_type: HTML,
-                bytes: include_bytes!(concat!("pages/", $name, "/index.html")),
-            },
-            Asset {
-                path: concat!("/", $name, "/app.js"),
-                content_type: SCRIPT,
-                bytes: include_bytes!(concat!("pages/", $name, "/app.js")),
-            },
-            Asset {
-                path: concat!("/", $name, "/style.css"),
-                content_type: CSS,
-                bytes: include_bytes!(concat!("pages/", $name, "/style.css")),
-            },
-            Asset {
-                path: concat!("/", $name, "/common.css"),
-                content_type: CSS,
-                bytes: include_bytes!("pages/common.css"),
-            },
+    ($name:literal $(, $script:literal)*) => {
+        &[
+            page!(@ $name, "", HTML, $name, "/index.html"),
+            page!(@ $name, "/app.js", SCRIPT, $name, "/app.js"),
+            page!(@ $name, "/style.css", CSS, $name, "/style.css"),
+            page!(@ $name, "/common.css", CSS, "common.css"),
+            page!(@ $name, "/dom.js", SCRIPT, "dom.js"),
+            $(page!(@ $name, $script, SCRIPT, $name, $script),)*
         ]
+    };
+    (@ $name:literal, $path:literal, $content_type:expr, $($file:literal),+) => {
+        Asset {
+            path: concat!("/", $name, $path),
+            content_type: $content_type,
+            bytes: include_bytes!(concat!("pages/", $($file),+)),
+        }
     };
 }
 
-static ASSETS: [[Asset; 4]; 3] = [page!("docs"), page!("shop"), page!("console")];
+static ASSETS: [&[Asset]; 3] = [page!("docs"), page!("shop"), page!("console")];
 
 /// The path of the page that this path belongs to, if there is such a file.
 pub(super) fn page_of(path: &str) -> Option<&'static str> {
-    let page = ASSETS.iter().find(|page| find(page.as_slice(), path).is_some())?;
+    let page = ASSETS.iter().find(|page| find(page, path).is_some())?;
     Some(page[0].path)
 }
 
 /// The file at this path. A page may be asked for with a slash at its end.
 pub(super) fn asset(path: &str) -> Option<&'static Asset> {
-    ASSETS.iter().find_map(|page| find(page.as_slice(), path))
+    ASSETS.iter().find_map(|page| find(page, path))
 }
 
 fn find(page: &'static [Asset], path: &str) -> Option<&'static Asset> {
@@ -86,7 +80,7 @@ impl Asset {
                 // Digits and quotes are always a valid header.
                 HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static("\"\""))
             };
-            ASSETS.iter().flatten().map(|asset| (asset.path, tag(asset))).collect()
+            ASSETS.iter().copied().flatten().map(|asset| (asset.path, tag(asset))).collect()
         });
         let found = TAGS.iter().find(|(path, _)| *path == self.path);
         found.map_or(HeaderValue::from_static("\"\""), |(_, tag)| tag.clone())

@@ -13,6 +13,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod docs;
 mod document;
 mod webdriver;
 
@@ -40,6 +41,9 @@ type Test = (&'static str, fn(&Stage));
 const TESTS: &[Test] = &[
     ("webdriver::complaints_are_seen", webdriver::complaints_are_seen),
     ("document::the_document_is_shown", document::the_document_is_shown),
+    ("docs::every_route_is_told", docs::every_route_is_told),
+    ("docs::a_route_is_tried", docs::a_route_is_tried),
+    ("docs::it_fits_a_phone", docs::it_fits_a_phone),
 ];
 
 fn main() -> ExitCode {

@@ -1,0 +1,77 @@
+// What the pages' scripts have in common.
+
+/// An element: `h('button', {class: 'primary', onclick: send}, 'Send')`. Attributes that are null or false are left out;
+/// children may be texts, elements, null and lists of these. Text is always text, whatever is in it.
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes ?? {})) {
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, '');
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, value);
+  }
+  put(element, children);
+  return element;
+}
+
+function put(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child !== null && child !== undefined && child !== false) element.append(child);
+  }
+}
+
+/// Puts these in place of what is in the element.
+export function fill(element, ...children) {
+  element.replaceChildren();
+  put(element, children);
+  return element;
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/// Puts a text on the clipboard; false if the browser does not let us.
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Without TLS, on another host than this one, there is only the old way.
+    const area = h('textarea', { class: 'unseen', 'aria-hidden': 'true' });
+    area.value = text;
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand('copy');
+    area.remove();
+    return done;
+  }
+}
+
+/// Indents JSON without reading its numbers, of which some have more digits than a number here can hold. What is no JSON
+/// comes back as it is.
+export function indent(text) {
+  try {
+    JSON.parse(text);
+  } catch {
+    return text;
+  }
+  let out = '';
+  let depth = 0;
+  const line = () => '\n' + '  '.repeat(depth);
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/g)) {
+    if (token === '{' || token === '[') {
+      depth += 1;
+      out += token + line();
+    } else if (token === '}' || token === ']') {
+      depth -= 1;
+      const empty = /[{[]\s*$/.test(out);
+      out = empty ? out.trimEnd() + token : out + line() + token;
+    } else if (token === ',') {
+      out += token + line();
+    } else {
+      out += token === ':' ? ': ' : token;
+    }
+  }
+  return out;
+}
+
+/// A word of a shell that stands for exactly this text.
+export const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
