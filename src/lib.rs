@@ -281,7 +281,7 @@
 //! - `catalog`: what is in a book's document, and the search over all books;
 //! - `auth`: password hashes, tokens; `cold`: book documents by content hash;
 //! - `journal`, `snapshot`, [`disk`]: bytes in, durable bytes out;
-//! - `stats`: histograms; `sync`: the locks that the tests can exchange;
+//! - `stats`: histograms; `sync`: the locks that the tests can exchange; `trace`: for whose request something is done;
 //! - [`offline`]: a data directory from rows of another system, and the check of one;
 //! - [`http`] and `cli` (feature `server`): the service and its command line.
 
@@ -310,6 +310,9 @@ mod priority;
 mod snapshot;
 mod stats;
 mod sync;
+// Only the service begins requests.
+#[cfg_attr(not(feature = "server"), allow(dead_code, reason = "there are none without the service"))]
+mod trace;
 mod varint;
 
 pub use auth::{PasswordError, PasswordHash, PasswordParams};

@@ -22,6 +22,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("stats", &[]),
     ("sync", &[]),
+    ("trace", &[]),
     ("varint", &[]),
     ("priority", &[]),
     // Asked wherever a fault can be planted.
@@ -196,6 +197,8 @@ fn may_use(room: &str, other: &str) -> bool {
         "stats" => !CLOSED_TO_STATS.contains(&room),
         // The locks of std, by the name under which a test can exchange them.
         "sync" => true,
+        // For whose request something is done.
+        "trace" => true,
         // How numbers are written in files.
         "varint" => true,
         _ => ROOMS.iter().any(|(known, allowed)| *known == room && allowed.contains(&other)),

@@ -127,7 +127,9 @@ fn unit_and_image_name_variables_and_commands_that_are_there() {
         }
     }
     assert!(file("Dockerfile").contains("CMD [\"/usr/local/bin/bookstore\", \"health\"]"));
-    assert!(file("deploy/bookstore.service").contains("ExecStart=/usr/local/bin/bookstore serve\n"));
+    let unit = file("deploy/bookstore.service");
+    assert!(unit.contains("ExecStart=/usr/local/bin/bookstore serve\n"));
+    assert!(unit.contains("ExecReload=/bin/kill -HUP $MAINPID\n"));
 }
 
 #[test]

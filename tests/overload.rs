@@ -76,6 +76,7 @@ fn what_is_too_much_is_refused_at_once_and_leaves_no_trace() {
                     }
                     refused.fetch_add(1, Ordering::Relaxed);
                     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("1")));
+                    assert_eq!(answer.header("x-request-id").map(str::len), Some(24));
                     let message = answer.json()["message"].as_str().unwrap().to_owned();
                     assert!(message.contains("overloaded") && message.contains("nothing was done"), "{message}");
                 }

@@ -9,6 +9,7 @@ use crate::journal::{Journal, Lsn};
 use crate::planted::{Fault, planted};
 use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, Notify};
+use crate::trace::{self, Commit, Request};
 
 const SHARDS: usize = 64;
 
@@ -47,12 +48,16 @@ struct Waiter {
     answer: oneshot::Sender<Outcome>,
     bytes: usize,
     then: Option<Then>,
+    /// For whose request it is.
+    request: Request,
 }
 
 struct Gated {
     lsn: Lsn,
     waiter: Waiter,
     outcome: Outcome,
+    /// Ends when the answer leaves.
+    _commit: Option<Box<Commit>>,
 }
 
 #[derive(Default)]
@@ -151,7 +156,7 @@ impl Answers {
             return Err(Busy::Buffer);
         }
         let (sender, answer) = oneshot::channel();
-        let ticket = self.insert(Waiter { answer: sender, bytes, then });
+        let ticket = self.insert(Waiter { answer: sender, bytes, then, request: trace::current() });
         // A failure between the look above and here has not seen this waiter.
         if let Some(waiter) = self.is_failed().then(|| self.remove(ticket)).flatten() {
             self.release(waiter, Outcome::Unknown);
@@ -183,6 +188,14 @@ impl Answers {
         Some(waiter)
     }
 
+    /// For whose request the command is that waits with this ticket; nobody's if it was answered.
+    pub(crate) fn request(&self, ticket: Ticket) -> Request {
+        let Some(place) = ticket.0.checked_sub(1).map(|place| place as usize) else { return Request::None };
+        let slab = lock(&self.slabs[place % SHARDS]);
+        let waiter = slab.waiters.get(place / SHARDS).and_then(Option::as_ref);
+        waiter.map(|waiter| waiter.request.clone()).unwrap_or_default()
+    }
+
     /// Gives an answer. It leaves when the journal is durable up to its head of now: whatever the answer was judged
     /// from, nothing that was told can vanish.
     pub fn reply(&self, ticket: Ticket, outcome: Outcome, journal: &Journal) {
@@ -203,7 +216,8 @@ impl Answers {
             drop(gate);
             self.release(waiter, outcome);
         } else {
-            gate.push(Gated { lsn, waiter, outcome });
+            let _commit = waiter.request.commit();
+            gate.push(Gated { lsn, waiter, outcome, _commit });
         }
     }
 

@@ -12,6 +12,7 @@ use super::shell::Mail;
 use super::system::System;
 use crate::cold::{ColdError, Counts, View};
 use crate::domain::{Order, OrderId, OrderMsg, OrderShard, OrderStatus, OrdersOf, Outcome, Resting, Ticket};
+use crate::trace;
 
 impl System {
     /// Answers a question of a shard, which is in its handler.
@@ -21,7 +22,7 @@ impl System {
         }
         match self.resting.view() {
             Ok(view) => {
-                let (system, asked) = (self.clone(), Instant::now());
+                let (system, asked, request) = (self.clone(), Instant::now(), trace::current());
                 let for_nobody = matches!(question, Resting::LoadOverdue(_));
                 self.runtime.spawn(async move {
                     // Neither is ever closed. A flood of these stands in a queue of its own, and not before callers.
@@ -31,7 +32,7 @@ impl System {
                     };
                     let _turn = system.readers.clone().acquire_owned().await;
                     let reader = system.clone();
-                    let read = move || reader.answer_resting(question, Some(&view));
+                    let read = move || request.run(|| reader.answer_resting(question, Some(&view)));
                     if system.runtime.spawn_blocking(read).await.is_err_and(|error| error.is_panic()) {
                         system.fail("the reader of orders at rest panicked".into());
                     }
@@ -57,7 +58,7 @@ impl System {
         }
         match answered {
             Answered::Reply(ticket, outcome) => self.answers.reply(ticket, outcome, &self.journal),
-            Answered::Tell(shard, msg) => self.to_shard(shard, Mail::Msg(msg)),
+            Answered::Tell(shard, msg) => self.to_shard(shard, Mail::Msg(msg, trace::current())),
             Answered::Loaded(id, found, msg) => {
                 let take_in = move |shard: &mut OrderShard, work: &mut _| {
                     if let Some(order) = found
@@ -67,7 +68,7 @@ impl System {
                     }
                     Some(msg)
                 };
-                self.to_shard(id.shard(), Mail::Change(Box::new(take_in)));
+                self.to_shard(id.shard(), Mail::Change(Box::new(take_in), trace::current()));
             }
         }
     }

@@ -12,8 +12,9 @@ use super::slot::Mailbox;
 use super::system::System;
 use crate::domain::{
     Account, EVENT_VERSION, Effect, Effects, Entity, Evidence, Millis, OrderShard, Persistent, Resting, Store,
-    StoreEvent,
+    StoreEvent, Ticket,
 };
+use crate::trace::{self, Request, What};
 
 /// A look at an entity from outside its rules: for snapshots and audits.
 pub(crate) type Look<E> = Box<dyn FnOnce(&E, &<E as Entity>::Work) + Send>;
@@ -24,14 +25,14 @@ pub(crate) type Change<E> = Box<dyn FnOnce(&mut E, &mut <E as Entity>::Work) -> 
 
 /// What is in a mailbox.
 pub(crate) enum Mail<E: Entity> {
-    /// A message of the domain.
-    Msg(E::Msg),
+    /// A message of the domain, and for whose request it is.
+    Msg(E::Msg, Request),
     /// Evidence whose saga is closed.
     Forget(Vec<Evidence>),
     /// Shows the state.
     Look(Look<E>),
     /// Changes what is in memory of the state, not the state.
-    Change(Change<E>),
+    Change(Change<E>, Request),
     /// Nothing follows: publish the row and stop.
     Sleep,
 }
@@ -39,10 +40,10 @@ pub(crate) enum Mail<E: Entity> {
 impl<E: Entity> Debug for Mail<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Mail::Msg(msg) => msg.fmt(f),
+            Mail::Msg(msg, _) => msg.fmt(f),
             Mail::Forget(evidence) => evidence.fmt(f),
             Mail::Look(_) => f.write_str("Look"),
-            Mail::Change(_) => f.write_str("Change"),
+            Mail::Change(..) => f.write_str("Change"),
             Mail::Sleep => f.write_str("Sleep"),
         }
     }
@@ -67,6 +68,12 @@ pub(crate) trait Resident: Persistent + Sync {
     }
     /// Lies down in its directory, unless it has to go on.
     fn lie_down(&self, system: &System, myself: &Living<Self>);
+    /// What a message asks of it, for people.
+    fn step(&self, system: &System, msg: &Self::Msg) -> What;
+    /// Who waits for what comes of a message that it told itself.
+    fn ticket(_msg: &Self::Msg) -> Option<Ticket> {
+        None
+    }
 }
 
 impl Resident for Account {
@@ -85,6 +92,12 @@ impl Resident for Account {
 
     fn lie_down(&self, system: &System, myself: &Living<Self>) {
         Directory::lie_down(&system.accounts, system, self.number.0, myself, self);
+    }
+
+    fn step(&self, system: &System, msg: &Self::Msg) -> What {
+        let (step, order) = msg.step();
+        let user = system.accounts.name(self.number.0).map(|name| name.to_string());
+        What { step, user, store: None, order: order.map(|id| id.to_string()) }
     }
 }
 
@@ -109,6 +122,12 @@ impl Resident for Store {
     fn lie_down(&self, system: &System, myself: &Living<Self>) {
         Directory::lie_down(&system.stores, system, self.number.0, myself, self);
     }
+
+    fn step(&self, system: &System, msg: &Self::Msg) -> What {
+        let (step, order) = msg.step();
+        let store = system.stores.name(self.number.0).map(|name| name.to_string());
+        What { step, user: None, store, order: order.map(|id| id.to_string()) }
+    }
 }
 
 impl Resident for OrderShard {
@@ -128,6 +147,15 @@ impl Resident for OrderShard {
 
     /// A shard never sleeps.
     fn lie_down(&self, _system: &System, _myself: &Living<Self>) {}
+
+    fn step(&self, _system: &System, msg: &Self::Msg) -> What {
+        let (step, order) = msg.step();
+        What { step, order: order.map(|id| id.to_string()), ..What::default() }
+    }
+
+    fn ticket(msg: &Self::Msg) -> Option<Ticket> {
+        msg.ticket()
+    }
 }
 
 /// An entity that is awake: its mailbox and its state. One runner at a time has it, so it handles one message after the
@@ -232,8 +260,8 @@ struct Step<'a, E: Resident> {
 
 impl<E: Resident> Step<'_, E> {
     fn handle(&mut self, myself: &Living<E>, mail: Mail<E>) {
-        if let Mail::Msg(msg) = mail {
-            self.run(msg);
+        if let Mail::Msg(msg, request) = mail {
+            self.run_for(request, msg);
         } else if catch_unwind(AssertUnwindSafe(|| self.take_aside(myself, mail))).is_err() {
             // The actor would be gone, and whoever waits for it would wait for ever.
             self.system.fail(format!("a {} panicked beside its changes", E::KIND));
@@ -245,50 +273,67 @@ impl<E: Resident> Step<'_, E> {
         #[cfg(test)]
         self.system.trap.pass(E::KIND, super::trap::Point::Aside);
         match mail {
-            Mail::Msg(msg) => self.run(msg),
+            Mail::Msg(msg, request) => self.run_for(request, msg),
             Mail::Forget(evidence) => self.running.entity.forget(&evidence),
             Mail::Look(look) => look(&self.running.entity, &self.running.work),
-            Mail::Change(change) => {
-                if let Some(msg) = change(&mut self.running.entity, &mut self.running.work) {
-                    self.run(msg);
+            Mail::Change(change, request) => {
+                let (entity, work) = (&mut self.running.entity, &mut self.running.work);
+                if let Some(msg) = request.clone().run(|| change(entity, work)) {
+                    self.run_for(request, msg);
                 }
             }
             Mail::Sleep => self.running.entity.lie_down(self.system, myself),
         }
     }
 
-    /// Handles a message and whatever it makes the entity tell itself. A panic after the first effect took place
-    /// leaves it open what was told to whom, so the engine stops.
-    fn run(&mut self, msg: E::Msg) {
+    /// Handles a message for a request, and whatever it makes the entity tell itself, for whoever waits for that.
+    fn run_for(&mut self, request: Request, msg: E::Msg) {
         let mut again = VecDeque::new();
-        let mut next = Some(msg);
-        while let Some(msg) = next {
-            let mut effects = std::mem::take(&mut self.desk.effects);
-            let on_panic = E::on_panic(&msg);
-            let now = self.now;
-            let judged = catch_unwind(AssertUnwindSafe(|| {
-                self.running.entity.handle(&mut self.running.work, msg, now, &mut effects);
-                #[cfg(test)]
-                self.system.trap.pass(E::KIND, super::trap::Point::Judged);
-            }));
-            if judged.is_err() {
-                effects.clear();
-                match on_panic.effect() {
-                    Some(effect) => effects.push(effect),
-                    None => return self.system.fail(format!("a {} panicked in a later step", E::KIND)),
-                }
+        let mut next = Some((request, msg));
+        while let Some((request, msg)) = next {
+            if !request.run(|| self.run(msg, &mut again)) {
+                return;
             }
-            let done = catch_unwind(AssertUnwindSafe(|| {
-                for effect in effects.drain(..) {
-                    self.interpret(effect, now, &mut again);
-                }
-            }));
-            if done.is_err() {
-                return self.system.fail(format!("a {} panicked while a change took place", E::KIND));
-            }
-            self.desk.effects = effects;
-            next = again.pop_front();
+            next = again.pop_front().map(|msg| {
+                let request = E::ticket(&msg).map(|ticket| self.system.answers.request(ticket));
+                (request.unwrap_or_default(), msg)
+            });
         }
+    }
+
+    /// Handles one message; false if the engine stopped. A panic after the first effect took place leaves it open what was
+    /// told to whom, so the engine stops.
+    fn run(&mut self, msg: E::Msg, again: &mut VecDeque<E::Msg>) -> bool {
+        let _step = trace::Step::begin(|| self.running.entity.step(self.system, &msg));
+        let mut effects = std::mem::take(&mut self.desk.effects);
+        let on_panic = E::on_panic(&msg);
+        let now = self.now;
+        let judged = catch_unwind(AssertUnwindSafe(|| {
+            self.running.entity.handle(&mut self.running.work, msg, now, &mut effects);
+            #[cfg(test)]
+            self.system.trap.pass(E::KIND, super::trap::Point::Judged);
+        }));
+        if judged.is_err() {
+            effects.clear();
+            match on_panic.effect() {
+                Some(effect) => effects.push(effect),
+                None => {
+                    self.system.fail(format!("a {} panicked in a later step", E::KIND));
+                    return false;
+                }
+            }
+        }
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            for effect in effects.drain(..) {
+                self.interpret(effect, now, again);
+            }
+        }));
+        if done.is_err() {
+            self.system.fail(format!("a {} panicked while a change took place", E::KIND));
+            return false;
+        }
+        self.desk.effects = effects;
+        true
     }
 
     fn interpret(&mut self, effect: Effect<E::Msg, E::Event>, now: Millis, again: &mut VecDeque<E::Msg>) {

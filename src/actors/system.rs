@@ -16,6 +16,7 @@ use crate::domain::{
     Account, AccountEvent, AccountNo, Address, Millis, OrderMsg, OrderShard, SHARDS, Send, Store, StoreEvent, StoreNo,
 };
 use crate::journal::Journal;
+use crate::trace;
 
 /// Threads that read orders at rest at once.
 const READERS_MAX: usize = 64;
@@ -119,12 +120,13 @@ impl System {
         self.runners[number % self.runners.len()].clone()
     }
 
-    /// Delivers a message.
+    /// Delivers a message, which takes the current request along.
     pub(crate) fn send(self: &Arc<Self>, message: Send) {
+        let request = trace::current();
         match message {
-            Send::Account(account, msg) => self.accounts.route(self, account.0, Mail::Msg(msg)),
-            Send::Store(store, msg) => self.stores.route(self, store.0, Mail::Msg(msg)),
-            Send::Order(shard, msg) => self.to_shard(shard, Mail::Msg(msg)),
+            Send::Account(account, msg) => self.accounts.route(self, account.0, Mail::Msg(msg, request)),
+            Send::Store(store, msg) => self.stores.route(self, store.0, Mail::Msg(msg, request)),
+            Send::Order(shard, msg) => self.to_shard(shard, Mail::Msg(msg, request)),
             Send::Forget(Address::Account(account), evidence) => {
                 self.accounts.route(self, account.0, Mail::Forget(evidence));
             }
@@ -166,7 +168,7 @@ impl System {
             let _ = sender.send(change(shard, work));
             None
         };
-        self.to_shard(shard, Mail::Change(Box::new(change)));
+        self.to_shard(shard, Mail::Change(Box::new(change), trace::current()));
         answer.await.ok()
     }
 

@@ -48,6 +48,12 @@ pub(super) struct ServeArgs {
     /// Format of the log, on stderr
     #[arg(long, env = "BOOKSTORE_LOG_FORMAT", value_name = "text|json", value_enum, default_value_t = LogFormat::Text)]
     pub(super) log_format: LogFormat,
+    /// Levels of the log: one, and others for targets
+    ///
+    /// As in `info,bookstore::saga=debug`: a line for each step of a saga. Levels are off, error, warn, info, debug, trace.
+    /// In the file of --config it may change while the service runs: SIGHUP reads it again.
+    #[arg(long, env = "BOOKSTORE_LOG_LEVEL", value_name = "LEVELS", default_value = "info", value_parser = super::log::judged)]
+    pub(super) log_level: String,
     /// Time to end requests after a signal
     ///
     /// Accepted requests have this time to finish after SIGTERM or SIGINT.
@@ -80,7 +86,7 @@ pub(super) struct ServeArgs {
 pub(super) struct TlsArgs {
     /// Certificate chain in PEM, with --tls-key
     ///
-    /// The service's own first; with it both ports speak TLS and nothing else.
+    /// The service's own first; with it both ports speak TLS and nothing else. SIGHUP reads both files again.
     #[arg(long, env = "BOOKSTORE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// Private key of the certificate in PEM
@@ -97,7 +103,7 @@ pub(super) struct TlsArgs {
 
 impl TlsArgs {
     /// The certificate with its key, if there is to be TLS.
-    fn identity(&self) -> Result<Option<TlsIdentity>, String> {
+    pub(super) fn identity(&self) -> Result<Option<TlsIdentity>, String> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         let (cert_file, key_file) = (certificate.display(), key.display());
         TlsIdentity::from_files(certificate, key).map(Some).map_err(|error| match &error {

@@ -134,7 +134,7 @@ fn unknown(flags: &Command, key: &str, value: &DeValue<'_>) -> String {
 }
 
 /// What clap says of a value, without the advice for a command line.
-fn words(error: &clap::Error) -> String {
+pub(super) fn words(error: &clap::Error) -> String {
     let told = error.render().to_string();
     let (told, _advice) = told.split_once("\n\n").unwrap_or((&told, ""));
     one_line(told.trim_start_matches("error: "))

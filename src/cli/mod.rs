@@ -6,7 +6,7 @@
 //! - `config_file`: the file of `--config`, whose keys are those flags; and the commented example of it.
 //! - `manual`: completions and man pages.
 //! - `exit`: the exit statuses.
-//! - `serve`: `bookstore serve`, from the listener to the exit status.
+//! - `serve`: `bookstore serve`, from the listener to the exit status. `log`: its log; `reload`: what SIGHUP does.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
 //! - `check`, `inspect`, `repair`: a data directory, or one of its files, that no service has open.
 //! - `import`: books into a running service. `health`: whether it is ready. `input`: lines of a file or of stdin.
@@ -21,8 +21,10 @@ mod import;
 mod input;
 mod inspect;
 mod load;
+mod log;
 mod manual;
 mod progress;
+mod reload;
 mod repair;
 mod serve;
 mod signals;
@@ -103,18 +105,46 @@ fn command() -> clap::Command {
     })
 }
 
-/// Reads arguments, environment and the file of `--config`. What is wrong with the first two ends the process with status 2,
-/// as `--help` does with 0.
-///
-/// # Errors
-///
-/// When the file cannot be read, or something in it is wrong.
-fn read(mut words: Vec<OsString>) -> Result<Cli, Exit> {
+/// Why there is nothing to do.
+enum Unread {
+    /// What stands in the arguments or in the environment, `--help` included.
+    Words(clap::Error),
+    /// The file cannot be read, or something in it is wrong.
+    File(Exit),
+    /// Something is wrong with all of it together.
+    Together(clap::Error, Exit),
+}
+
+impl Unread {
+    /// Tells it. The status is 2 for what is wrong, and 0 for `--help`.
+    fn end(&self) -> ExitCode {
+        match self {
+            Unread::Words(error) => error.exit(),
+            Unread::File(exit) => exit.end(),
+            Unread::Together(error, exit) => {
+                let _ = error.print();
+                exit.end()
+            }
+        }
+    }
+
+    /// In a line.
+    fn told(&self) -> String {
+        match self {
+            Unread::Words(error) => config_file::words(error),
+            Unread::File(exit) => exit.why.clone(),
+            Unread::Together(error, exit) => format!("{}; {}", config_file::words(error), exit.why),
+        }
+    }
+}
+
+/// Reads arguments, environment and the file of `--config`.
+fn read(mut words: Vec<OsString>) -> Result<Cli, Unread> {
     let mut from_file = None;
     // What a flag requires may stand in the file, so the first look does not ask for it.
     let look =
         command().mut_args(config_file::alone).mut_subcommand("serve", |serve| serve.mut_args(config_file::alone));
-    let given = look.try_get_matches_from(&words).unwrap_or_else(|error| error.exit());
+    let given = look.try_get_matches_from(&words).map_err(Unread::Words)?;
     let serve = match given.subcommand() {
         None => Some((&given, 1)),
         Some(("serve", serve)) => Some((serve, 2)),
@@ -123,18 +153,31 @@ fn read(mut words: Vec<OsString>) -> Result<Cli, Exit> {
     if let Some((serve, at)) = serve
         && let Some(path) = serve.get_one::<PathBuf>("config")
     {
-        let more = config_file::arguments(path, serve)?;
+        let more = config_file::arguments(path, serve).map_err(Unread::File)?;
         let at = at.min(words.len());
         from_file = Some((path.display().to_string(), more.join(" ")));
         words.splice(at..at, more.into_iter().map(OsString::from));
     }
     let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.or_else(|error| match from_file {
+    parsed.map_err(|error| match from_file {
         Some((file, flags)) if error.use_stderr() => {
-            let _ = error.print();
-            Err(Exit::usage(format!("what {file} says counts as these flags: {flags}")))
+            Unread::Together(error, Exit::usage(format!("what {file} says counts as these flags: {flags}")))
         }
-        _ => error.exit(),
+        _ => Unread::Words(error),
+    })
+}
+
+/// What `serve` would be started with now: the arguments and the environment are those of the start, the file may be another.
+///
+/// # Errors
+///
+/// What is wrong with the file, in a line.
+fn reread() -> Result<ServeArgs, String> {
+    let cli = read(std::env::args_os().collect()).map_err(|unread| unread.told())?;
+    Ok(match cli.command {
+        Some(Command::Serve(args)) => *args,
+        // Of another command nobody asks.
+        _ => cli.serve,
     })
 }
 
@@ -146,7 +189,7 @@ fn read(mut words: Vec<OsString>) -> Result<Cli, Exit> {
 pub fn main() -> ExitCode {
     let cli = match read(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(exit) => return exit.end(),
+        Err(unread) => return unread.end(),
     };
     let ended = match cli.command {
         Some(Command::Serve(args)) => return serve::run(&args),

@@ -10,13 +10,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::args::{LogFormat, Mode, ServeArgs};
+use super::args::{Mode, ServeArgs};
 use super::exit::{Exit, scarce};
-use super::signals::Signals;
+use super::log::Log;
+use super::reload::Reload;
+use super::signals::{Hangups, Signals};
 use crate::engine::{Engine, OpenError, Progress, Recovered};
 use crate::http::{self, HttpConfig};
 
@@ -36,7 +35,7 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 
 /// Serves until a signal or a failure and gives the exit status.
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
-    init_log(args.log_format);
+    let log = Log::begin(args.log_format, &args.log_level);
     if let Some(file) = &args.config {
         info!(file = %file.display(), "what neither flags nor environment set is taken from the file");
     }
@@ -48,7 +47,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Exit::failure(scarce("cannot start the runtime", &error)).end(),
     };
-    let served = runtime.block_on(serve(args));
+    let served = runtime.block_on(serve(args, log));
     // A password hash under way is not waited for.
     runtime.shutdown_timeout(RUNTIME_END);
     match served {
@@ -66,23 +65,13 @@ fn small_pages() {
     }
 }
 
-fn init_log(format: LogFormat) {
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::INFO);
-    // It would be told on stderr, which is what could not be written; and that panics.
-    let log = log.log_internal_errors(false);
-    // ractor keeps a span for each actor and enters it for each message. We log nothing inside, so it would only cost.
-    let wanted = Targets::new().with_default(tracing::Level::INFO).with_target("ractor", tracing::Level::WARN);
-    // It fails only when there is one already, in a test's process.
-    let _ = match format {
-        LogFormat::Text => log.with_ansi(false).finish().with(wanted).try_init(),
-        LogFormat::Json => log.json().finish().with(wanted).try_init(),
-    };
-}
-
-async fn serve(args: &ServeArgs) -> Result<(), Exit> {
+async fn serve(args: &ServeArgs, log: Log) -> Result<(), Exit> {
     // Signals first: one that comes during recovery must not find the default handler and a half-made state.
-    let mut signals = Signals::new().map_err(|error| Exit::failure(scarce("cannot listen for signals", &error)))?;
+    let no_signals = |error| Exit::failure(scarce("cannot listen for signals", &error));
+    let (mut signals, hangups) = (Signals::new().map_err(no_signals)?, Hangups::new().map_err(no_signals)?);
     let mut config = args.http().map_err(Exit::failure)?;
+    let reload = Reload { args: args.clone(), log, tls: config.tls.clone() };
+    tokio::spawn(reload.watch(hangups));
     // Then the ports, before any data is touched. Clients wait in the backlog while the engine recovers.
     let (listener, address) = bind("--listen", &args.listen).await?;
     let admin = match &args.admin_listen {

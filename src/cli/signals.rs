@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT: the first ends the service in order, the second at once.
+//! SIGTERM and SIGINT: the first ends the service in order, the second at once. SIGHUP: it reads some of its settings again.
 
 use std::io;
 
@@ -44,6 +44,38 @@ impl Signals {
             _ = self.interrupt.recv() => INTERRUPT,
             _ = self.terminate.recv() => TERMINATE,
         }
+    }
+}
+
+/// Listens for SIGHUP from its making on.
+#[cfg(unix)]
+pub(super) struct Hangups(tokio::signal::unix::Signal);
+
+#[cfg(unix)]
+impl Hangups {
+    /// Takes over from the system's default, which would kill the process.
+    pub(super) fn new() -> io::Result<Self> {
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).map(Hangups)
+    }
+
+    /// The next one. Cancelling it loses none.
+    pub(super) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+/// There is none.
+#[cfg(not(unix))]
+pub(super) struct Hangups;
+
+#[cfg(not(unix))]
+impl Hangups {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Hangups)
+    }
+
+    pub(super) async fn next(&mut self) {
+        std::future::pending().await
     }
 }
 

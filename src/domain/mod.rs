@@ -21,6 +21,7 @@ mod pack;
 mod refusal;
 mod row;
 mod shard;
+mod step;
 mod store;
 
 pub use account::Account;

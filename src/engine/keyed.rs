@@ -9,6 +9,7 @@ use crate::domain::{
     self, AccountMsg, AccountNo, Cred, DEPOSITS_MAX, Fen, Key, Operation, OrderId, OrderMsg, Outcome, PayKind, Refusal,
     Send, Ticket,
 };
+use crate::trace;
 
 /// The longest idempotency key, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -121,6 +122,7 @@ impl Keyed<'_> {
             return core.refuse_keyed(buyer, key, Refusal::NoStore(store_id.into())).await;
         };
         let order = core.ids.next(core.system.clock.now(), buyer);
+        trace::note("order_id", order);
         let ttl = core.config.order_ttl.as_millis() as u64;
         let pending_max = limits.pending_orders_max;
         let message = |ticket| {

@@ -53,6 +53,7 @@ use crate::auth::{AuthMemory, Hasher, Throttle, Tokens};
 use crate::cold::Documents;
 use crate::disk::Disk;
 use crate::domain::{AccountNo, Millis, ORDER_COUNT_BITS, Outcome, Refusal, Send, Ticket};
+use crate::trace;
 
 pub use audit::Tally;
 pub use config::{Config, Limits, Storage};
@@ -346,7 +347,7 @@ impl Core {
     }
 }
 
-/// The contract's rule for ids: 1 to 256 bytes without control characters.
+/// The contract's rule for ids: 1 to 256 bytes without control characters. What is sound is noted for who follows the request.
 fn check_id(field: &'static str, id: &str) -> Result<()> {
     let why = if id.is_empty() {
         "must not be empty"
@@ -355,6 +356,7 @@ fn check_id(field: &'static str, id: &str) -> Result<()> {
     } else if has_control(id) {
         "must not contain control characters"
     } else {
+        trace::note(field, id);
         return Ok(());
     };
     Err(Error::Refused(Refusal::invalid(field, why)))

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -15,6 +16,8 @@ use super::body::{Budget, Share};
 use super::json::{put, put_text};
 use super::orders::{OrderList, put_details};
 use super::pages::Asset;
+use super::routes::ROUTES;
+use super::{request_id, told};
 use crate::domain::OrderId;
 use crate::engine::{Error, OrderDetails};
 
@@ -341,26 +344,36 @@ pub(super) fn plain_body(code: u16, message: &str) -> Vec<u8> {
     failed_body(code, &message, Failure::Nothing)
 }
 
-/// A whole answer for a connection that is closed without hyper.
+/// A whole answer for a connection that is closed without hyper. Its request's id was made, for there is no head.
 pub(super) fn raw(code: u16, reason: &str, message: &str) -> Vec<u8> {
-    raw_with("connection: close\r\n", code, reason, &plain_body(code, message))
+    let mut last_headers = Vec::from(b"connection: close\r\n");
+    let request = request_id::begin_unrouted();
+    request_id::put_line(&mut last_headers, &request);
+    told::answered(&request, ROUTES.len(), code, Duration::ZERO);
+    raw_with(&last_headers, code, reason, &plain_body(code, message))
 }
 
-/// The whole of [`Reply::shed`], for a connection that is kept.
+/// [`Reply::shed`] for a connection that is kept, but for the beginning, [`SHED_STATUS`], and the request's id after that.
 pub(super) fn shed_raw(failure: Failure) -> Vec<u8> {
-    raw_with("", 503, "Service Unavailable", failure.shed_body().as_bytes())
+    let mut whole = raw_with(b"", 503, "Service Unavailable", failure.shed_body().as_bytes());
+    whole.split_off(SHED_STATUS.len())
 }
 
-fn raw_with(last_header: &str, code: u16, reason: &str, body: &[u8]) -> Vec<u8> {
+/// How [`Reply::shed`] begins.
+pub(super) const SHED_STATUS: &str = "HTTP/1.1 503 Service Unavailable\r\n";
+
+fn raw_with(last_headers: &[u8], code: u16, reason: &str, body: &[u8]) -> Vec<u8> {
     let retry = if code == 503 { format!("retry-after: {OVERLOAD_RETRY_S}\r\n") } else { String::new() };
     let mut out = Vec::with_capacity(body.len() + 160);
     put(
         &mut out,
         &format_args!(
-            "HTTP/1.1 {code} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}{last_header}\r\n",
+            "HTTP/1.1 {code} {reason}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{retry}",
             body.len()
         ),
     );
+    out.extend_from_slice(last_headers);
+    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
     out
 }

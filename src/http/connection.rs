@@ -26,7 +26,7 @@ use super::io::Io;
 use super::routes::Door;
 use super::shared::{Gate, Phase, Shared};
 use super::socket::{Outflow, Socket};
-use super::{answer, routes, service, tls};
+use super::{answer, request_id, routes, service, tls};
 
 /// hyper's buffer is at least this large, so that bodies are read in few pieces.
 const READ_BUFFER_BYTES_MIN: usize = 400 << 10;
@@ -197,7 +197,7 @@ impl Sleep for Due {}
 
 /// Answers a request of one of our own connections.
 async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    let mut reply = if conn.is_distrusted() {
+    let (mut reply, working) = if conn.is_distrusted() {
         service::refuse_ambiguous(&conn.shared, conn.caller, &request)
     } else {
         let is_admitted = conn.admitted.swap(false, Ordering::Relaxed);
@@ -207,7 +207,9 @@ async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<
         conn.linger.store(true, Ordering::Relaxed);
     }
     reply.close |= conn.shared.is_ending();
-    Ok(reply.into_response())
+    let mut response = reply.into_response();
+    request_id::put(response.headers_mut(), &working);
+    Ok(response)
 }
 
 /// Serves a connection to its end.

@@ -8,7 +8,7 @@ use super::answer::Reply;
 use super::call::Call;
 use super::routes::{Authority, Handler, Route};
 use super::search::Message;
-use super::{admin, auth, buyer, openapi, ops, search, seller};
+use super::{admin, auth, buyer, openapi, ops, search, seller, told};
 use crate::domain::Refusal;
 use crate::engine::Error;
 
@@ -62,6 +62,7 @@ pub(super) async fn run(route: &Route, call: Call<'_>) -> Reply {
     };
     handled.unwrap_or_else(|error| {
         hint_at_compat(route, &call, &error);
+        told::failed(route.path, &error);
         Reply::refused(&error, route.failure)
     })
 }

@@ -155,7 +155,8 @@ pub(super) struct Watched<S> {
     framing: Framing,
     conn: Arc<Conn>,
     /// Of an answer that was not hyper's: what has not been written.
-    unsent: &'static [u8],
+    unsent: Vec<u8>,
+    sent: usize,
     /// It is written, and perhaps kept back below.
     unflushed: bool,
     /// The last write did not take all that hyper had.
@@ -164,18 +165,22 @@ pub(super) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, conn: Arc<Conn>) -> Self {
-        Watched { inner, framing: Framing::default(), conn, unsent: &[], unflushed: false, holds_back: false }
+        Watched { inner, framing: Framing::default(), conn, unsent: Vec::new(), sent: 0, unflushed: false, holds_back: false }
     }
 }
 
 impl<S: Stream> Watched<S> {
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.unsent.is_empty() {
-            match ready!(Pin::new(&mut self.inner).poll_write(cx, self.unsent))? {
+            match ready!(Pin::new(&mut self.inner).poll_write(cx, &self.unsent[self.sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => self.unsent = &self.unsent[sent..],
+                sent => self.sent += sent,
             }
             self.unflushed = true;
+            if self.sent == self.unsent.len() {
+                self.unsent.clear();
+                self.sent = 0;
+            }
         }
         if self.unflushed {
             ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
@@ -204,9 +209,8 @@ impl<S: Stream> AsyncRead for Watched<S> {
             }
             // A whole request and nothing else, with nothing of hyper's before or behind it.
             let is_alone = was_at_start && this.framing.is_at_start() && !came.is_empty() && !this.holds_back;
-            match is_alone.then(|| turnstile::turn_away(&this.conn, came)).flatten() {
-                Some(answer) => this.unsent = answer,
-                None => return Poll::Ready(Ok(())),
+            if !is_alone || turnstile::turn_away(&this.conn, came, &mut this.unsent).is_none() {
+                return Poll::Ready(Ok(()));
             }
             buf.set_filled(before);
         }

@@ -6,12 +6,14 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::answer;
+use super::routes::ROUTES;
+use super::{answer, request_id, told};
 
 /// The end of a head.
 const END: &[u8] = b"\r\n\r\n";
@@ -116,6 +118,8 @@ fn with_body(head: &[u8]) -> Vec<u8> {
         b"431" => (431, "headers too large"),
         _ => (400, "malformed request"),
     };
+    let request = request_id::begin_unrouted();
+    told::answered(&request, ROUTES.len(), code, Duration::ZERO);
     let body = answer::plain_body(code, message);
     let mut out = Vec::with_capacity(head.len() + body.len() + 64);
     for line in head[..head.len() - END.len()].split_inclusive(|byte| *byte == b'\n') {
@@ -126,6 +130,7 @@ fn with_body(head: &[u8]) -> Vec<u8> {
     if !out.ends_with(b"\r\n") {
         out.extend_from_slice(b"\r\n");
     }
+    request_id::put_line(&mut out, &request);
     out.extend_from_slice(
         format!("content-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len()).as_bytes(),
     );

@@ -33,6 +33,7 @@
 //! - `io`: the socket as hyper sees it. It gives hyper's own error answers the contract's JSON shape.
 //! - `tower`: the same for connections of somebody else: [`HttpService`].
 //! - `service`: one request: transport limits, 404, 405, the body, the handler, the counters.
+//! - `request_id`: the id of a request, taken or made; `told`: what the log is told of requests.
 //! - `shed`: which requests are refused because the engine has more to do than it can.
 //! - `body`: reads a request's body within its limits.
 //! - `routes`: **the** table of routes. Router, metrics, failure values and `openapi` all read it.
@@ -69,6 +70,7 @@ mod ops;
 mod orders;
 mod pages;
 mod passes;
+mod request_id;
 mod routes;
 mod schema;
 mod search;
@@ -80,6 +82,7 @@ mod shed;
 mod socket;
 pub(crate) mod stages;
 mod tls;
+mod told;
 mod tower;
 mod turnstile;
 

@@ -16,9 +16,10 @@ use super::body::{self, BodyError};
 use super::call::{Call, Caller};
 use super::routes::{Authority, BodyLimit, ROUTES, Route};
 use super::shared::Shared;
-use super::{dispatch, operator, pages};
+use super::{dispatch, operator, pages, request_id, told};
 use crate::domain::Refusal;
 use crate::engine::KEY_FIELD;
+use crate::trace;
 
 static TOKEN: HeaderName = HeaderName::from_static("token");
 static KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -26,26 +27,42 @@ static KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const HEADER_LINE_BYTES: usize = 4;
 
 /// Judges a request and counts it, whoever's connection it came on. `is_admitted`: it was found already that there is
-/// room for it.
-pub(super) async fn answer<B: Body>(shared: &Shared, caller: Caller, is_admitted: bool, request: Request<B>) -> Reply {
+/// room for it. Gives the answer, and for whose request it is.
+pub(super) async fn answer<B: Body>(
+    shared: &Shared,
+    caller: Caller,
+    is_admitted: bool,
+    request: Request<B>,
+) -> (Reply, trace::Request) {
     let began = Instant::now();
     let (head, body) = request.into_parts();
     let found = shared.route(head.uri.path(), caller.door);
+    let mut working = request_id::begin(&head.headers, found.map(|(_, route)| route));
     let mut incoming = Incomplete { shared, head: &head, body: pin!(body), began, is_admitted };
-    let reply = judge(&mut incoming, caller.peer, found.map(|(_, route)| route)).await;
+    let judging = pin!(judge(&mut incoming, caller.peer, found.map(|(_, route)| route)));
+    let reply = trace::within(&mut working, judging).await;
     let reply = reply.weighed(&shared.answers, found.map_or(Failure::Nothing, |(_, route)| route.failure));
     let index = found.map_or(ROUTES.len(), |(index, _)| index);
-    shared.metrics.record(index, reply.code, began.elapsed());
-    reply
+    let took = began.elapsed();
+    shared.metrics.record(index, reply.code, took);
+    told::answered(&working, index, reply.code, took);
+    (reply, working)
 }
 
 /// Refuses a request of a connection on which nobody can say where a request ends. The connection ends with it.
-pub(super) fn refuse_ambiguous<B>(shared: &Shared, caller: Caller, request: &Request<B>) -> Reply {
+pub(super) fn refuse_ambiguous<B>(
+    shared: &Shared,
+    caller: Caller,
+    request: &Request<B>,
+) -> (Reply, trace::Request) {
     let found = shared.route(request.uri().path(), caller.door);
     let failure = found.map_or(Failure::Nothing, |(_, route)| route.failure);
-    shared.metrics.record(found.map_or(ROUTES.len(), |(index, _)| index), 400, Duration::ZERO);
+    let index = found.map_or(ROUTES.len(), |(index, _)| index);
+    shared.metrics.record(index, 400, Duration::ZERO);
+    let working = request_id::begin(request.headers(), found.map(|(_, route)| route));
+    told::answered(&working, index, 400, Duration::ZERO);
     let message = "malformed request: more than one Content-Length or Transfer-Encoding";
-    closing(Reply::transport(400, message, failure))
+    (closing(Reply::transport(400, message, failure)), working)
 }
 
 /// A request whose body has not been read to its end. `B` is a pinned reference.
@@ -88,6 +105,7 @@ async fn judge<B: Body + Unpin>(
         return refuse(request, reply).await;
     }
     if route.is_shed() && !request.is_admitted && !shared.shed.admits(&shared.engine, request.began) {
+        told::not_served(route.path, &"too much to do");
         return refuse(request, Reply::shed(failure)).await;
     }
     let read = body::read(&mut request.body, body_max, &shared.budget, config.body_timeout).await;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
@@ -34,10 +34,10 @@ const ENCRYPTED: &[u8] = b"ENCRYPTED";
 /// A certificate chain with its private key, checked to belong together. With one in
 /// [`HttpConfig::tls`](super::HttpConfig::tls) the service speaks TLS 1.2 and 1.3 and nothing else.
 ///
-/// Clones share the key. `Debug` does not show it.
+/// Clones are one identity: they share the key, and [`TlsIdentity::replace`] is for all of them. `Debug` does not show it.
 #[derive(Clone)]
 pub struct TlsIdentity {
-    config: Arc<ServerConfig>,
+    config: Arc<RwLock<Arc<ServerConfig>>>,
 }
 
 impl fmt::Debug for TlsIdentity {
@@ -92,7 +92,18 @@ impl TlsIdentity {
             .with_single_cert(chain, key)
             .map_err(refused)?;
         config.alpn_protocols = vec![ALPN.to_vec()];
-        Ok(TlsIdentity { config: Arc::new(config) })
+        Ok(TlsIdentity { config: Arc::new(RwLock::new(Arc::new(config))) })
+    }
+
+    /// Shows what `by` shows, from the next handshake on, also in a service that runs with this identity or a clone of it.
+    /// Connections that are open go on.
+    pub fn replace(&self, by: &TlsIdentity) {
+        let config = by.config();
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -177,7 +188,7 @@ pub(super) async fn accept(stream: Socket, identity: &TlsIdentity, shared: &Shar
         refuse_plain_text(stream, shared).await;
         return None;
     }
-    let handshake = TlsAcceptor::from(Arc::clone(&identity.config)).accept(stream).into_fallible();
+    let handshake = TlsAcceptor::from(identity.config()).accept(stream).into_fallible();
     let shaken = tokio::select! {
         biased;
         () = shared.gate.reached(Phase::Cut) => return None,

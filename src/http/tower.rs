@@ -14,7 +14,7 @@ use super::answer::ResponseBody;
 use super::call::Caller;
 use super::routes::Door;
 use super::shared::{Phase, Shared};
-use super::{HttpConfig, service};
+use super::{HttpConfig, request_id, service};
 use crate::engine::Engine;
 
 /// The address that a client's wrong passwords are counted by, as an extension of its request.
@@ -128,9 +128,11 @@ where
             let peer = request.extensions().get().map(|PeerAddr(address)| *address);
             // HTTP/2 has no such header.
             let may_close = request.version() < Version::HTTP_2;
-            let mut reply = service::answer(&shared, Caller { peer, door: Door::Only }, false, request).await;
+            let (mut reply, working) = service::answer(&shared, Caller { peer, door: Door::Only }, false, request).await;
             reply.close = may_close && (reply.close || shared.is_ending());
-            Ok(reply.into_response())
+            let mut response = reply.into_response();
+            request_id::put(response.headers_mut(), &working);
+            Ok(response)
         }))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! In an overload most requests are refused, and what a refusal costs decides what is left for the others. Of a refusal
 //! by the router two thirds were hyper's and the runtime's. Here a request is looked at as it was read: if it came alone
-//! and whole, is a plain `POST` of ours, and there is no room, ready-made bytes go back at once and nothing of it is kept.
+//! and whole, is a plain `POST` of ours, and there is no room, ready-made bytes, with its id, go back at once and nothing of it
+//! is kept.
 //! Whatever is out of the ordinary goes on to hyper and the router, which refuse as well.
 //!
 //! It rests on this: when hyper reads and the next byte begins a request, everything hyper was given before is answered,
@@ -14,15 +15,17 @@
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use super::answer::{Failure, shed_raw};
+use super::answer::{Failure, SHED_STATUS, shed_raw};
 use super::connection::Conn;
+use super::{request_id, told};
+use crate::trace::Request;
 
 /// More headers are nothing ordinary.
 const HEADERS_MAX: usize = 32;
 
 /// The answer for a request that is refused: `bytes`, the whole of what was read, with the connection between two
-/// requests. `None`: it is served, or refused, above.
-pub(super) fn turn_away(conn: &Conn, bytes: &[u8]) -> Option<&'static [u8]> {
+/// requests. It is put into `out`, which is empty. `None`: the request is served, or refused, above.
+pub(super) fn turn_away(conn: &Conn, bytes: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let shared = &conn.shared;
     if !shared.shed.is_limiting() || conn.is_distrusted() || shared.is_ending() {
         return None;
@@ -41,13 +44,24 @@ pub(super) fn turn_away(conn: &Conn, bytes: &[u8]) -> Option<&'static [u8]> {
         conn.admit();
         return None;
     }
-    shared.metrics.record(index, 503, began.elapsed());
+    let took = began.elapsed();
+    shared.metrics.record(index, 503, took);
+    told::not_served(route.path, &"too much to do");
+    let request = Request::begin(plain.id, route.path);
+    told::answered(&request, index, 503, took);
     conn.await_head();
-    Some(answer(route.failure))
+    put_answer(out, route.failure, &request);
+    Some(())
 }
 
-/// The whole answer, ready made.
-fn answer(failure: Failure) -> &'static [u8] {
+fn put_answer(out: &mut Vec<u8>, failure: Failure, request: &Request) {
+    out.extend_from_slice(SHED_STATUS.as_bytes());
+    request_id::put_line(out, request);
+    out.extend_from_slice(rest(failure));
+}
+
+/// The answer behind its id, ready made.
+fn rest(failure: Failure) -> &'static [u8] {
     static ANSWERS: [OnceLock<Vec<u8>>; Failure::COUNT] = [const { OnceLock::new() }; Failure::COUNT];
     ANSWERS[failure as usize].get_or_init(|| shed_raw(failure))
 }
@@ -56,6 +70,8 @@ fn answer(failure: Failure) -> &'static [u8] {
 struct Plain<'a> {
     path: &'a str,
     head_bytes: usize,
+    /// The id that it brought.
+    id: Option<&'a str>,
 }
 
 fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
@@ -65,7 +81,7 @@ fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
     if request.method != Some("POST") || request.version != Some(1) {
         return None;
     }
-    let mut length = None;
+    let (mut length, mut id) = (None, None);
     for header in &*request.headers {
         match header.name {
             name if name.eq_ignore_ascii_case("content-length") => {
@@ -77,6 +93,7 @@ fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
             name if name.eq_ignore_ascii_case("connection") => {
                 header.value.eq_ignore_ascii_case(b"keep-alive").then_some(())?;
             }
+            name if name.eq_ignore_ascii_case(request_id::NAME) => id = id.or(Some(header.value)),
             name if ["transfer-encoding", "expect", "upgrade"].iter().any(|odd| name.eq_ignore_ascii_case(odd)) => {
                 return None;
             }
@@ -84,7 +101,7 @@ fn plain(bytes: &[u8]) -> Option<Plain<'_>> {
         }
     }
     let is_whole = length.unwrap_or(0) == bytes.len() - head_bytes;
-    is_whole.then_some(Plain { path: request.path?, head_bytes })
+    is_whole.then_some(Plain { path: request.path?, head_bytes, id: id.and_then(request_id::sound) })
 }
 
 #[cfg(test)]
@@ -125,11 +142,13 @@ mod tests {
     #[test]
     fn the_answer_is_the_one_of_the_router() {
         for route in routes::ROUTES {
-            let raw = String::from_utf8(answer(route.failure).to_vec()).unwrap();
+            let mut raw = Vec::new();
+            put_answer(&mut raw, route.failure, &Request::begin(Some("a-1"), route.path));
+            let raw = String::from_utf8(raw).unwrap();
             let (head, body) = raw.split_once("\r\n\r\n").unwrap();
             assert_eq!(body.as_bytes(), super::super::answer::Reply::shed(route.failure).json_body());
             assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
-            for line in ["content-type: application/json", "retry-after: 1", &format!("content-length: {}", body.len())]
+            for line in ["x-request-id: a-1", "content-type: application/json", "retry-after: 1", &format!("content-length: {}", body.len())]
             {
                 assert!(head.lines().any(|found| found == line), "{line}: {head}");
             }

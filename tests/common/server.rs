@@ -104,6 +104,11 @@ impl Server {
         self.signal("-CONT");
     }
 
+    /// The process reads some of its settings again.
+    pub fn sighup(&self) {
+        self.signal("-HUP");
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         let status = Command::new("/bin/kill").args([name, &pid]).status().unwrap();

@@ -85,6 +85,9 @@ mod journal;
 #[allow(dead_code, reason = "no fault is planted here")]
 mod planted;
 
+#[path = "../../src/trace.rs"]
+mod trace;
+
 #[path = "../../src/actors/answers.rs"]
 mod answers;
 

@@ -1,0 +1,95 @@
+//! The id of a request: taken from it or made, returned, and in each line of the log that the request causes.
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+
+use super::routes::{Route, UNROUTED};
+use crate::trace::{Id, Request, digits};
+
+/// The header, in a request and in its answer.
+pub(super) static REQUEST_ID: HeaderName = HeaderName::from_static(NAME);
+pub(super) const NAME: &str = "x-request-id";
+/// A longer id is not taken.
+const ID_BYTES_MAX: usize = 128;
+
+/// The request that begins with these headers. Of several ids the first is looked at.
+pub(super) fn begin(headers: &HeaderMap, route: Option<&'static Route>) -> Request {
+    let taken = headers.get(&REQUEST_ID).and_then(|value| sound(value.as_bytes()));
+    Request::begin(taken, route.map_or(UNROUTED, |route| route.path))
+}
+
+/// A request of which nothing is known but that it came.
+pub(super) fn begin_unrouted() -> Request {
+    Request::begin(None, UNROUTED)
+}
+
+/// An id that may stand in a log and in a header as it is: visible ASCII without quotes and backslashes. So no line can be
+/// made to say something else.
+pub(super) fn sound(id: &[u8]) -> Option<&str> {
+    let is_plain = |byte: &u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'`' | b'\\');
+    let is_sound = (1..=ID_BYTES_MAX).contains(&id.len()) && id.iter().all(is_plain);
+    is_sound.then(|| std::str::from_utf8(id).ok()).flatten()
+}
+
+/// Puts the id into an answer's headers.
+pub(super) fn put(headers: &mut HeaderMap, request: &Request) {
+    let value = match request {
+        Request::None => return,
+        Request::Made(number) => HeaderValue::from_bytes(&digits(*number)),
+        Request::Shared(_) => HeaderValue::from_str(&request.id().map(|id| id.to_string()).unwrap_or_default()),
+    };
+    // Digits, or what has come as a header.
+    if let Ok(value) = value {
+        headers.insert(&REQUEST_ID, value);
+    }
+}
+
+/// The id as a line of a head that is written by hand, with its end.
+pub(super) fn put_line(out: &mut Vec<u8>, request: &Request) {
+    let Some(id) = request.id() else { return };
+    out.extend_from_slice(NAME.as_bytes());
+    out.extend_from_slice(b": ");
+    match id {
+        Id::Made(number) => out.extend_from_slice(&digits(number)),
+        Id::Taken(text) => out.extend_from_slice(text.as_bytes()),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_stand_in_a_line_is_taken() {
+        let long = "x".repeat(ID_BYTES_MAX);
+        for id in ["a", "7f3a-22.9:c/1=+_~", "%7B%7D", long.as_str()] {
+            assert_eq!(sound(id.as_bytes()), Some(id));
+        }
+        let longer = format!("{long}x");
+        for id in ["", " ", "a b", "a\tb", "a\"b", "a'b", "a`b", "a\\b", "\u{7f}", "ä", "a\r\nb", longer.as_str()] {
+            assert_eq!(sound(id.as_bytes()), None, "{id:?}");
+        }
+        assert_eq!(sound(&[0xff]), None);
+    }
+
+    #[test]
+    fn made_ids_differ_and_have_one_length() {
+        let id = |request: Request| request.id().map(|id| id.to_string()).unwrap_or_default();
+        let (one, other) = (id(begin_unrouted()), id(begin_unrouted()));
+        assert!(one != other && one[..8] == other[..8], "{one} {other}");
+        for id in [one, other] {
+            assert!(id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+        }
+    }
+
+    #[test]
+    fn header_and_line_say_the_same() {
+        for request in [begin_unrouted(), Request::begin(Some("from-afar"), "/x")] {
+            let (mut headers, mut line) = (HeaderMap::new(), Vec::new());
+            put(&mut headers, &request);
+            put_line(&mut line, &request);
+            let expected = format!("x-request-id: {}\r\n", headers[&REQUEST_ID].to_str().unwrap());
+            assert_eq!(String::from_utf8(line).unwrap(), expected);
+        }
+    }
+}

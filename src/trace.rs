@@ -1,0 +1,299 @@
+//! For whose request something is done: the request's id, for every line of the log, and its span.
+//!
+//! While a thread works for a request, the request is its *current* one. A message to an actor takes the current request
+//! along, and whoever handles the message works for it; so it goes through a whole saga, and what is logged anywhere on the
+//! way has the id: the log asks [`current`] at each line.
+//!
+//! While nobody listens to [`TARGET`], a request without an id of its own is a number: no text is made of it, nothing is
+//! allocated, no span is there. Whether somebody listens is one relaxed load. Then each request has a span, and each message
+//! of its saga one below it.
+//!
+//! Nothing in here knows HTTP, actors or engines.
+
+use std::cell::RefCell;
+use std::fmt::{self, Display};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tracing::field::{Empty, display};
+use tracing::span::EnteredSpan;
+use tracing::{Level, Span, debug, debug_span};
+
+/// The target of the spans of requests and of the lines about their steps, all of level debug.
+pub(crate) const TARGET: &str = "bookstore::saga";
+
+/// Digits of an id that was made here.
+pub(crate) const MADE_ID_DIGITS: usize = 24;
+
+/// The first digits of each id made by this process.
+static PREFIX: LazyLock<u32> = LazyLock::new(|| RandomState::new().build_hasher().finish() as u32);
+static MADE: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static CURRENT: RefCell<Request> = const { RefCell::new(Request::None) };
+}
+
+/// Whether somebody listens to [`TARGET`]. One relaxed load if not.
+#[inline]
+pub(crate) fn is_on() -> bool {
+    tracing::enabled!(target: TARGET, Level::DEBUG)
+}
+
+/// For whose request something is done. A clone costs next to nothing.
+#[derive(Clone, Default)]
+pub(crate) enum Request {
+    /// For nobody's.
+    #[default]
+    None,
+    /// One whose id was made here, and nobody listens.
+    Made(u64),
+    /// Any other.
+    Shared(Arc<Shared>),
+}
+
+/// What those who work for one request share.
+pub(crate) struct Shared {
+    id: Id,
+    /// Disabled when nobody listens.
+    span: Span,
+}
+
+/// The id of a request.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Id {
+    /// Made here; the number of the request in this process.
+    Made(u64),
+    /// It came along.
+    Taken(Box<str>),
+}
+
+impl Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Id::Made(number) => f.write_str(std::str::from_utf8(&digits(*number)).unwrap_or_default()),
+            Id::Taken(text) => f.write_str(text),
+        }
+    }
+}
+
+/// The digits of an id that was made here.
+pub(crate) fn digits(number: u64) -> [u8; MADE_ID_DIGITS] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let whole = u128::from(*PREFIX) << u64::BITS | u128::from(number);
+    std::array::from_fn(|at| DIGITS[(whole >> (4 * (MADE_ID_DIGITS - 1 - at))) as usize & 0xf])
+}
+
+#[cfg(feature = "server")]
+impl Request {
+    /// A request that begins. `taken` is its id if it brought one. The caller tells what `route` it is for, in a word that
+    /// is the same for all of its kind.
+    pub(crate) fn begin(taken: Option<&str>, route: &'static str) -> Self {
+        let id = match taken {
+            Some(text) => Id::Taken(text.into()),
+            None => Id::Made(MADE.fetch_add(1, Ordering::Relaxed)),
+        };
+        if is_on() {
+            return Self::spanned(id, route);
+        }
+        match id {
+            Id::Made(number) => Request::Made(number),
+            id => Request::Shared(Arc::new(Shared { id, span: Span::none() })),
+        }
+    }
+
+    #[cold]
+    fn spanned(id: Id, route: &'static str) -> Self {
+        let span = debug_span!(
+            target: TARGET,
+            "request",
+            otel.name = route,
+            otel.kind = "server",
+            request_id = %id,
+            route,
+            user_id = Empty,
+            store_id = Empty,
+            order_id = Empty,
+            code = Empty,
+        );
+        Request::Shared(Arc::new(Shared { id, span }))
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> Option<Id> {
+        match self {
+            Request::None => None,
+            Request::Made(number) => Some(Id::Made(*number)),
+            Request::Shared(shared) => Some(shared.id.clone()),
+        }
+    }
+}
+
+impl Request {
+    /// The span, if somebody listens.
+    pub(crate) fn span(&self) -> Option<&Span> {
+        match self {
+            Request::Shared(shared) if !shared.span.is_disabled() => Some(&shared.span),
+            _ => None,
+        }
+    }
+
+    /// Does something for this request.
+    pub(crate) fn run<T>(mut self, work: impl FnOnce() -> T) -> T {
+        let _back = Swapped::with(&mut self);
+        work()
+    }
+}
+
+/// The request that this thread works for.
+pub(crate) fn current() -> Request {
+    CURRENT.with_borrow(Request::clone)
+}
+
+/// Exchanges the current request for another, and back when it is dropped.
+struct Swapped<'a>(&'a mut Request);
+
+impl<'a> Swapped<'a> {
+    fn with(request: &'a mut Request) -> Self {
+        CURRENT.with_borrow_mut(|current| std::mem::swap(current, request));
+        Swapped(request)
+    }
+}
+
+impl Drop for Swapped<'_> {
+    fn drop(&mut self) {
+        CURRENT.with_borrow_mut(|current| std::mem::swap(current, self.0));
+    }
+}
+
+/// A future that is polled for a request.
+#[cfg(feature = "server")]
+pub(crate) struct Within<'a, F> {
+    request: &'a mut Request,
+    work: Pin<&'a mut F>,
+}
+
+/// Polls `work` for `request`.
+#[cfg(feature = "server")]
+pub(crate) fn within<'a, F: Future>(request: &'a mut Request, work: Pin<&'a mut F>) -> Within<'a, F> {
+    Within { request, work }
+}
+
+#[cfg(feature = "server")]
+impl<F: Future> Future for Within<'_, F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Within { request, work } = self.get_mut();
+        let span = request.span().cloned();
+        let _span = span.as_ref().map(Span::enter);
+        let _back = Swapped::with(request);
+        work.as_mut().poll(context)
+    }
+}
+
+/// Notes on the span of the current request whom or what it is about: `user_id`, `store_id`, `order_id` or `code`. Other
+/// fields are passed over.
+pub(crate) fn note(field: &'static str, value: impl Display) {
+    if is_on() {
+        CURRENT.with_borrow(|request| {
+            if let Some(span) = request.span() {
+                span.record(field, display(value));
+            }
+        });
+    }
+}
+
+/// A step of a saga: an entity handles a message. It lasts until it is dropped, and is told then.
+pub(crate) struct Step {
+    what: What,
+    began: Instant,
+    /// Left after the line about it.
+    _span: EnteredSpan,
+}
+
+/// Which step it is, and whose.
+#[derive(Default)]
+pub(crate) struct What {
+    /// What the message asks for.
+    pub(crate) step: &'static str,
+    /// The account that handles it, if one does.
+    pub(crate) user: Option<String>,
+    /// The store that does.
+    pub(crate) store: Option<String>,
+    /// The order that it is about.
+    pub(crate) order: Option<String>,
+}
+
+impl Step {
+    /// Begins a step of the current request, if somebody listens.
+    #[inline]
+    pub(crate) fn begin(what: impl FnOnce() -> What) -> Option<Step> {
+        if is_on() { Self::begin_told(what()) } else { None }
+    }
+
+    #[cold]
+    fn begin_told(what: What) -> Option<Step> {
+        CURRENT.with_borrow(|request| {
+            let (Request::Shared(shared), Some(parent)) = (request, request.span()) else { return None };
+            let span = debug_span!(
+                target: TARGET,
+                parent: parent,
+                "step",
+                otel.name = what.step,
+                request_id = %shared.id,
+                step = what.step,
+                user_id = what.user.as_deref(),
+                store_id = what.store.as_deref(),
+                order_id = what.order.as_deref(),
+            );
+            Some(Step { what, began: Instant::now(), _span: span.entered() })
+        })
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        let What { step, user, store, order } = &self.what;
+        let took_us = self.began.elapsed().as_micros() as u64;
+        debug!(target: TARGET, step, user_id = user, store_id = store, order_id = order, took_us);
+    }
+}
+
+/// An answer that waits until the journal is durable up to what it rests on: the last step of a request. It lasts until it
+/// is dropped, and is told then.
+pub(crate) struct Commit {
+    request: Request,
+    span: Span,
+    began: Instant,
+}
+
+impl Request {
+    /// The answer to this request begins to wait, if somebody listens.
+    pub(crate) fn commit(&self) -> Option<Box<Commit>> {
+        let Request::Shared(shared) = self else { return None };
+        let parent = self.span()?;
+        let step = "journal_commit";
+        let span = debug_span!(
+            target: TARGET,
+            parent: parent,
+            "step",
+            otel.name = step,
+            request_id = %shared.id,
+            step,
+        );
+        Some(Box::new(Commit { request: self.clone(), span, began: Instant::now() }))
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        let took_us = self.began.elapsed().as_micros() as u64;
+        let span = &self.span;
+        let told = || span.in_scope(|| debug!(target: TARGET, step = "journal_commit", took_us));
+        std::mem::take(&mut self.request).run(told);
+    }
+}
