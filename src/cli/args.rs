@@ -54,6 +54,12 @@ pub(super) struct ServeArgs {
     /// In the file of --config it may change while the service runs: SIGHUP reads it again.
     #[arg(long, env = "BOOKSTORE_LOG_LEVEL", value_name = "LEVELS", default_value = "info", value_parser = super::log::judged)]
     pub(super) log_level: String,
+    /// Collector of spans, over OTLP/HTTP
+    ///
+    /// As in http://127.0.0.1:4318. Each request is a span, and each step of its saga one below it.
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "BOOKSTORE_OTLP_ENDPOINT", value_name = "URL", value_parser = super::otlp::judged)]
+    pub(super) otlp_endpoint: Option<String>,
     /// Time to end requests after a signal
     ///
     /// Accepted requests have this time to finish after SIGTERM or SIGINT.

@@ -229,6 +229,7 @@ fn instance(arg: &Arg) -> &'static str {
         Some("ADDRESS") => "127.0.0.1:5001",
         Some("FILE") => "file.pem",
         Some("TIME") => "10d",
+        Some("URL") => "http://127.0.0.1:4318",
         Some("N" | "BYTES") => "4",
         _ => "",
     }
@@ -332,7 +333,7 @@ mod tests {
             format!("{:?}", <ServeArgs as clap::FromArgMatches>::from_arg_matches(&matches).unwrap())
         };
         let defaults = arguments_of(&in_use(true));
-        assert!(defaults.len() + 5 == all.len(), "{defaults:?}");
+        assert!(defaults.len() + 5 + usize::from(cfg!(feature = "otlp")) == all.len(), "{defaults:?}");
         assert_eq!(parsed(defaults), parsed(Vec::new()));
     }
 }

@@ -13,7 +13,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, fmt as log, reload};
 
-use super::args::LogFormat;
+use super::args::{LogFormat, ServeArgs};
+#[cfg(feature = "otlp")]
+use super::otlp::Export;
 use crate::trace;
 
 /// ractor keeps a span for each actor and enters it for each message. We log nothing inside, so it would only cost.
@@ -26,18 +28,21 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Begins it.
-    pub(super) fn begin(format: LogFormat, levels: &str) -> Self {
-        let (filter, levels) = reload::Layer::new(targets(levels));
+    /// Begins it. What else is to hear of requests is in `more`.
+    pub(super) fn begin(args: &ServeArgs, #[cfg(feature = "otlp")] more: Option<&Export>) -> Self {
+        let (filter, levels) = reload::Layer::new(targets(&args.log_level));
         let lines = log::layer()
             .with_writer(std::io::stderr)
             .with_ansi(false)
-            .event_format(Lines::new(format))
+            .event_format(Lines::new(args.log_format))
             // It would be told on stderr, which is what could not be written; and that panics.
             .log_internal_errors(false)
             .with_filter(filter);
+        let all = tracing_subscriber::registry().with(lines);
+        #[cfg(feature = "otlp")]
+        let all = all.with(more.map(Export::layer));
         // It fails only when there is one already, in a test's process.
-        let _ = tracing_subscriber::registry().with(lines).try_init();
+        let _ = all.try_init();
         Log { levels }
     }
 

@@ -6,7 +6,7 @@
 //! - `config_file`: the file of `--config`, whose keys are those flags; and the commented example of it.
 //! - `manual`: completions and man pages.
 //! - `exit`: the exit statuses.
-//! - `serve`: `bookstore serve`, from the listener to the exit status. `log`: its log; `reload`: what SIGHUP does.
+//! - `serve`: `bookstore serve`, from the listener to the exit status. `log`: its log; `otlp`: its spans to a collector (feature `otlp`); `reload`: what SIGHUP does.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
 //! - `check`, `inspect`, `repair`: a data directory, or one of its files, that no service has open.
 //! - `import`: books into a running service. `health`: whether it is ready. `input`: lines of a file or of stdin.
@@ -23,6 +23,8 @@ mod inspect;
 mod load;
 mod log;
 mod manual;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod progress;
 mod reload;
 mod repair;

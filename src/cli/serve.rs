@@ -14,6 +14,8 @@ use tracing::{error, info, warn};
 use super::args::{Mode, ServeArgs};
 use super::exit::{Exit, scarce};
 use super::log::Log;
+#[cfg(feature = "otlp")]
+use super::otlp::Export;
 use super::reload::Reload;
 use super::signals::{Hangups, Signals};
 use crate::engine::{Engine, OpenError, Progress, Recovered};
@@ -35,19 +37,32 @@ const RUNTIME_END: Duration = Duration::from_millis(500);
 
 /// Serves until a signal or a failure and gives the exit status.
 pub(super) fn run(args: &ServeArgs) -> ExitCode {
-    let log = Log::begin(args.log_format, &args.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return Exit::failure(scarce("cannot start the runtime", &error)).end(),
+    };
+    #[cfg(feature = "otlp")]
+    let export = match Export::begin(args.otlp_endpoint.as_deref(), runtime.handle()) {
+        Ok(export) => export,
+        Err(why) => return Exit::failure(why).end(),
+    };
+    let log = Log::begin(
+        args,
+        #[cfg(feature = "otlp")]
+        export.as_ref(),
+    );
     if let Some(file) = &args.config {
         info!(file = %file.display(), "what neither flags nor environment set is taken from the file");
     }
     if !args.huge_pages {
         small_pages();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build();
-    let runtime = match runtime {
-        Ok(runtime) => runtime,
-        Err(error) => return Exit::failure(scarce("cannot start the runtime", &error)).end(),
-    };
     let served = runtime.block_on(serve(args, log));
+    #[cfg(feature = "otlp")]
+    if let Some(export) = export {
+        export.end();
+    }
     // A password hash under way is not waited for.
     runtime.shutdown_timeout(RUNTIME_END);
     match served {

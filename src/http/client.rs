@@ -114,6 +114,19 @@ impl Client {
         self.send(path, Request::builder().method(Method::GET), Bytes::new()).await
     }
 
+    /// Sends a request to its own path, which begins with the service's prefix.
+    #[cfg(feature = "otlp")]
+    pub(crate) async fn send_whole(&mut self, request: Request<Bytes>) -> Result<Answered, String> {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        let path = path.strip_prefix(&self.service.prefix).unwrap_or(path);
+        let headers = head.headers.iter();
+        let request = headers.fold(Request::builder().method(head.method), |request, (name, value)| {
+            request.header(name, value)
+        });
+        self.send(path, request, body).await
+    }
+
     async fn send(&mut self, path: &str, request: Builder, body: Bytes) -> Result<Answered, String> {
         let request = request.uri(format!("{}{path}", self.service.prefix)).header(HOST, &self.service.authority);
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;

@@ -14,7 +14,22 @@ const ID_BYTES_MAX: usize = 128;
 /// The request that begins with these headers. Of several ids the first is looked at.
 pub(super) fn begin(headers: &HeaderMap, route: Option<&'static Route>) -> Request {
     let taken = headers.get(&REQUEST_ID).and_then(|value| sound(value.as_bytes()));
-    Request::begin(taken, route.map_or(UNROUTED, |route| route.path))
+    let request = Request::begin(taken, route.map_or(UNROUTED, |route| route.path));
+    #[cfg(feature = "otlp")]
+    continue_trace(headers, &request);
+    request
+}
+
+/// Puts the request's span below the one that `traceparent` names (W3C Trace Context), if somebody listens.
+#[cfg(feature = "otlp")]
+fn continue_trace(headers: &HeaderMap, request: &Request) {
+    use opentelemetry::propagation::TextMapPropagator as _;
+    use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+    let Some(span) = request.span().filter(|_| headers.contains_key("traceparent")) else { return };
+    let propagator = opentelemetry_sdk::propagation::TraceContextPropagator::new();
+    // It fails only where nothing is exported. What is no good `traceparent` gives an empty context: a trace begins here.
+    let _ = span.set_parent(propagator.extract(&opentelemetry_http::HeaderExtractor(headers)));
 }
 
 /// A request of which nothing is known but that it came.
