@@ -251,6 +251,7 @@
 //! | feature | default | what it brings |
 //! |---|---|---|
 //! | `server` | yes | [`http`], and what the program `bookstore` needs: hyper, clap, a log, signals |
+//! | `otlp` | no | spans of requests to a collector, by `bookstore serve --otlp-endpoint`; brings `server` |
 //! | `planted-faults` | **never** | faults on purpose, for this crate's own simulator; no program has a use for it |
 //!
 //! # What is stable

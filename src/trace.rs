@@ -15,7 +15,7 @@ use std::fmt::{self, Display};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -30,7 +30,7 @@ pub(crate) const TARGET: &str = "bookstore::saga";
 pub(crate) const MADE_ID_DIGITS: usize = 24;
 
 /// The first digits of each id made by this process.
-static PREFIX: LazyLock<u32> = LazyLock::new(|| RandomState::new().build_hasher().finish() as u32);
+static PREFIX: LazyLock<[u8; 8]> = LazyLock::new(|| hexadecimal(RandomState::new().build_hasher().finish() as u32));
 static MADE: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
@@ -60,6 +60,15 @@ pub(crate) struct Shared {
     id: Id,
     /// Disabled when nobody listens.
     span: Span,
+    about: Mutex<About>,
+}
+
+/// Whom and what a request is about, as far as it was noted.
+#[derive(Clone, Default)]
+pub(crate) struct About {
+    pub(crate) user_id: Option<String>,
+    pub(crate) store_id: Option<String>,
+    pub(crate) order_id: Option<String>,
 }
 
 /// The id of a request.
@@ -80,11 +89,25 @@ impl Display for Id {
     }
 }
 
-/// The digits of an id that was made here.
+/// The digits of an id that was made here: the process, then the number.
 pub(crate) fn digits(number: u64) -> [u8; MADE_ID_DIGITS] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let whole = u128::from(*PREFIX) << u64::BITS | u128::from(number);
-    std::array::from_fn(|at| DIGITS[(whole >> (4 * (MADE_ID_DIGITS - 1 - at))) as usize & 0xf])
+    let mut digits = [0; MADE_ID_DIGITS];
+    digits[..8].copy_from_slice(&*PREFIX);
+    digits[8..16].copy_from_slice(&hexadecimal((number >> 32) as u32));
+    digits[16..].copy_from_slice(&hexadecimal(number as u32));
+    digits
+}
+
+/// Eight digits at once: each answer has such an id.
+fn hexadecimal(number: u32) -> [u8; 8] {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let spread = u64::from(number);
+    let spread = (spread & 0xffff_0000) << 16 | spread & 0xffff;
+    let spread = (spread & 0x0000_ff00_0000_ff00) << 8 | spread & 0x0000_00ff_0000_00ff;
+    let spread = (spread & 0x00f0_00f0_00f0_00f0) << 4 | spread & 0x000f_000f_000f_000f;
+    let letters = (spread + 6 * ONES) >> 4 & ONES;
+    let digits = spread + u64::from(b'0') * ONES + letters * u64::from(b'a' - b'0' - 10);
+    digits.to_be_bytes()
 }
 
 #[cfg(feature = "server")]
@@ -101,7 +124,7 @@ impl Request {
         }
         match id {
             Id::Made(number) => Request::Made(number),
-            id => Request::Shared(Arc::new(Shared { id, span: Span::none() })),
+            id => Request::Shared(Arc::new(Shared { id, span: Span::none(), about: Mutex::default() })),
         }
     }
 
@@ -119,7 +142,7 @@ impl Request {
             order_id = Empty,
             code = Empty,
         );
-        Request::Shared(Arc::new(Shared { id, span }))
+        Request::Shared(Arc::new(Shared { id, span, about: Mutex::default() }))
     }
 
     /// Its id.
@@ -138,6 +161,15 @@ impl Request {
         match self {
             Request::Shared(shared) if !shared.span.is_disabled() => Some(&shared.span),
             _ => None,
+        }
+    }
+
+    /// Whom and what it is about, as far as somebody listened.
+    #[cfg(feature = "server")]
+    pub(crate) fn about(&self) -> About {
+        match self {
+            Request::Shared(shared) => shared.about.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            _ => About::default(),
         }
     }
 
@@ -195,16 +227,29 @@ impl<F: Future> Future for Within<'_, F> {
     }
 }
 
-/// Notes on the span of the current request whom or what it is about: `user_id`, `store_id`, `order_id` or `code`. Other
-/// fields are passed over.
+/// Notes whom or what the current request is about, if somebody listens: `user_id`, `store_id`, `order_id`. Other fields are
+/// passed over.
+#[inline]
 pub(crate) fn note(field: &'static str, value: impl Display) {
     if is_on() {
-        CURRENT.with_borrow(|request| {
-            if let Some(span) = request.span() {
-                span.record(field, display(value));
-            }
-        });
+        note_down(field, &value);
     }
+}
+
+#[cold]
+fn note_down(field: &'static str, value: &dyn Display) {
+    CURRENT.with_borrow(|request| {
+        let (Request::Shared(shared), Some(span)) = (request, request.span()) else { return };
+        let mut about = shared.about.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = match field {
+            "user_id" => &mut about.user_id,
+            "store_id" => &mut about.store_id,
+            "order_id" => &mut about.order_id,
+            _ => return,
+        };
+        *noted = Some(value.to_string());
+        span.record(field, display(value));
+    });
 }
 
 /// A step of a saga: an entity handles a message. It lasts until it is dropped, and is told then.
@@ -295,5 +340,31 @@ impl Drop for Commit {
         let span = &self.span;
         let told = || span.in_scope(|| debug!(target: TARGET, step = "journal_commit", took_us));
         std::mem::take(&mut self.request).run(told);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eight_digits_are_those_of_the_number() {
+        for number in [0, 1, 9, 10, 15, 16, 0x1234_5678, 0x9abc_def0, 0xa9f0_0fa9, u32::MAX] {
+            assert_eq!(hexadecimal(number), *format!("{number:08x}").as_bytes());
+        }
+        let digits = digits(0x0123_4567_89ab_cdef);
+        assert_eq!((&digits[..8], &digits[8..]), (&PREFIX[..], &b"0123456789abcdef"[..]));
+    }
+
+    #[test]
+    fn a_thread_works_for_one_request_at_a_time_and_comes_back_to_it() {
+        let is = |number| matches!(current(), Request::Made(it) if it == number);
+        assert!(matches!(current(), Request::None));
+        Request::Made(1).run(|| {
+            assert!(is(1));
+            let panicked = std::panic::catch_unwind(|| Request::Made(2).run(|| assert!(!is(2), "on purpose")));
+            assert!(panicked.is_err() && is(1));
+        });
+        assert!(matches!(current(), Request::None));
     }
 }

@@ -82,7 +82,10 @@ fn the_example_is_a_file_that_a_service_runs_with() {
     let example = bookstore(&[&"example-config"]).ok().stdout;
     let committed = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/bookstore.toml")).unwrap();
     // With the feature `otlp` there is a flag more.
-    assert!(cfg!(feature = "otlp") || example == committed, "make it anew: bookstore example-config > docs/bookstore.toml");
+    assert!(
+        cfg!(feature = "otlp") || example == committed,
+        "make it anew: bookstore example-config > docs/bookstore.toml"
+    );
     // All that is set by default is set, but for where it listens and lies.
     let mut unset = false;
     let mut text = String::new();

@@ -143,11 +143,14 @@ fn serve(mut stream: TcpStream, into: &Mutex<Vec<Span>>) {
         let mut body = vec![0; length.parse().unwrap()];
         stream.read_exact(&mut body).unwrap();
         into.lock().unwrap().extend(spans(&body));
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n")
+            .unwrap();
     }
 }
 
-const TRACE: [u8; 16] = [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36];
+const TRACE: [u8; 16] =
+    [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36];
 const PARENT: [u8; 8] = [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7];
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -222,5 +225,5 @@ fn the_log_is_what_it_is_without_a_collector() {
     wait_until("the answer is told", || shop.server.output().contains("answered route=\"/buyer/new_order\""));
     assert!(!shop.server.output().contains("step="), "{}", shop.server.output());
     let refused = common::bookstore(&[&"serve", &"--otlp-endpoint", &"https://127.0.0.1:4318"]);
-    refused.ends_with_status(2).says("https is not spoken here");
+    refused.ends_with_status(2).says("must begin with http://");
 }

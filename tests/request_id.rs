@@ -161,8 +161,10 @@ fn the_log_tells_each_step_of_a_saga_with_the_id_of_its_request() {
         assert_eq!(answers.len(), 1, "{answers:?}");
         let fields = &answers[0]["fields"];
         assert!(fields["route"] == route && fields["took_us"].is_u64(), "{fields}");
+        assert_eq!(fields["user_id"], shop.buyer.id.as_str(), "{fields}");
+        // Each step of the order, and the answer: who looks for an order finds all of it.
         let about = |line: &&&Value| line["fields"]["order_id"].as_str().is_some_and(|told| told == order);
-        assert_eq!(of_it.iter().filter(about).count(), 3, "{of_it:?}");
+        assert_eq!(of_it.iter().filter(about).count(), 4, "{of_it:?}");
     }
     // Who does the step is told by name.
     let of_step = |name: &str, step: &str| {
@@ -172,6 +174,25 @@ fn the_log_tells_each_step_of_a_saga_with_the_id_of_its_request() {
     assert_eq!(of_step("place-1", "reserve")["store_id"], common::shop::STORE);
     assert_eq!(of_step("pay-1", "debit")["user_id"], shop.buyer.id.as_str());
     assert_eq!(of_step("confirm-1", "credit")["user_id"], shop.seller.id.as_str());
+}
+
+/// The order is read on another thread, and the command goes on when it is there.
+#[test]
+fn the_id_goes_along_to_the_disk_and_back() {
+    let shop =
+        Shop::open(&["--resting-orders-max", "0", "--log-format", "json", "--log-level", "warn,bookstore::saga=debug"]);
+    let order = shop.order_in("shipped");
+    let at_rest = || shop.client.get("/metrics").text().contains("\nbookstore_orders_resting 1.0\n");
+    wait_until("the order is at rest", at_rest);
+    let body = json!({"user_id": shop.buyer.id, "password": shop.buyer.password, "order_id": order});
+    ask(&shop.server, "confirm-3", "/buyer/confirm_receipt_and_pay_toseller", &body);
+    let steps = || {
+        let all = shop.server.output();
+        let lines = all.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap());
+        steps(&lines.collect::<Vec<_>>(), "confirm-3")
+    };
+    wait_until("the last step is told", || steps().iter().any(|step| step == "journal_commit"));
+    assert_eq!(steps(), ["confirm", "loaded", "confirm", "journal_commit"]);
 }
 
 #[test]

@@ -60,7 +60,8 @@ pub(super) fn judged(levels: &str) -> Result<String, String> {
     for part in levels.split(',') {
         let (target, level) = part.split_once('=').map_or((None, part), |(target, level)| (Some(target), level));
         // Else what is misspelt would be a target of which everything is logged.
-        if level.is_empty() || level.parse::<LevelFilter>().is_err() || level.bytes().any(|byte| byte.is_ascii_digit()) {
+        if level.is_empty() || level.parse::<LevelFilter>().is_err() || level.bytes().any(|byte| byte.is_ascii_digit())
+        {
             return Err(format!("`{level}` is no level: off, error, warn, info, debug, trace"));
         }
         if target.is_some_and(|target| target.is_empty() || target.contains(['[', ' '])) {
@@ -127,7 +128,9 @@ mod tests {
         for good in ["info", "off", "DEBUG", "info,bookstore::saga=debug", "bookstore=trace", "warn,a=off,b::c=error"] {
             assert_eq!(judged(good).as_deref(), Ok(good));
         }
-        for bad in ["", "inof", "info,", "bookstore::saga", "info,x=loud", "=debug", "3", "x=9", "a[b]=info", "info, a=info"] {
+        for bad in
+            ["", "inof", "info,", "bookstore::saga", "info,x=loud", "=debug", "3", "x=9", "a[b]=info", "info, a=info"]
+        {
             assert!(judged(bad).is_err(), "{bad}");
         }
     }

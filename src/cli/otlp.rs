@@ -33,7 +33,11 @@ const END_TIME: Duration = Duration::from_secs(3);
 
 /// Judges the URL of a collector.
 pub(super) fn judged(url: &str) -> Result<String, String> {
-    Service::parse(url).map(|_| url.trim_end_matches('/').trim_end_matches(PATH).to_owned())
+    if !url.starts_with("http://") {
+        return Err("must begin with http://; a collector nearby sends them on by https".into());
+    }
+    Service::parse(url, None).map_err(|why| why.trim_start_matches("--url ").to_owned())?;
+    Ok(url.trim_end_matches('/').trim_end_matches(PATH).to_owned())
 }
 
 /// Sends spans for as long as the service runs.
@@ -45,7 +49,7 @@ impl Export {
     /// Begins, if there is a collector to send to. Nothing is sent yet, so the collector need not be there.
     pub(super) fn begin(endpoint: Option<&str>, runtime: &Handle) -> Result<Option<Self>, String> {
         let Some(endpoint) = endpoint else { return Ok(None) };
-        let client = Mutex::new(Client::new(Service::parse(endpoint)?, SEND_TIME));
+        let client = Mutex::new(Client::new(Service::parse(endpoint, None)?, SEND_TIME));
         let collector = Collector { runtime: runtime.clone(), client: Arc::new(client), fails: AtomicBool::new(false) };
         let exporter = SpanExporter::builder()
             .with_http()

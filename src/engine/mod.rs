@@ -41,6 +41,8 @@ mod sleep_tests;
 mod snapshots;
 mod stages;
 mod stores;
+#[cfg(all(test, feature = "server"))]
+mod trace_tests;
 mod types;
 mod versions;
 mod walk;

@@ -121,9 +121,8 @@ impl Client {
         let path = head.uri.path();
         let path = path.strip_prefix(&self.service.prefix).unwrap_or(path);
         let headers = head.headers.iter();
-        let request = headers.fold(Request::builder().method(head.method), |request, (name, value)| {
-            request.header(name, value)
-        });
+        let request =
+            headers.fold(Request::builder().method(head.method), |request, (name, value)| request.header(name, value));
         self.send(path, request, body).await
     }
 

@@ -165,7 +165,15 @@ pub(super) struct Watched<S> {
 
 impl<S> Watched<S> {
     pub(super) fn new(inner: S, conn: Arc<Conn>) -> Self {
-        Watched { inner, framing: Framing::default(), conn, unsent: Vec::new(), sent: 0, unflushed: false, holds_back: false }
+        Watched {
+            inner,
+            framing: Framing::default(),
+            conn,
+            unsent: Vec::new(),
+            sent: 0,
+            unflushed: false,
+            holds_back: false,
+        }
     }
 }
 

@@ -43,7 +43,10 @@ const DESCRIPTION: &str = "A bookstore: accounts, stores, books, orders, payment
 Every route of the API is a `POST` with a JSON object in and out. The outcome code is the HTTP status and the field `code`; \
 511 to 530 are business answers, no failures of the service. Every refusal leaves no trace, but a 503 that says `outcome \
 unknown`. Money is an integer number of fen (1/100 yuan). `null` in an optional field means that it is missing; unknown \
-fields are ignored. Routes with a password are authorised by it, others by the header `token` that `login` gives.";
+fields are ignored. Routes with a password are authorised by it, others by the header `token` that `login` gives.
+
+Every answer has the header `x-request-id`, by which the log of the service knows the request: the one of the request if it \
+had one of 1 to 128 visible ASCII characters without quotes and backslashes, else a new one.";
 
 impl Route {
     /// The name of the operation: `/buyer/new_order` is `buyer_new_order`.

@@ -50,11 +50,7 @@ pub(super) async fn answer<B: Body>(
 }
 
 /// Refuses a request of a connection on which nobody can say where a request ends. The connection ends with it.
-pub(super) fn refuse_ambiguous<B>(
-    shared: &Shared,
-    caller: Caller,
-    request: &Request<B>,
-) -> (Reply, trace::Request) {
+pub(super) fn refuse_ambiguous<B>(shared: &Shared, caller: Caller, request: &Request<B>) -> (Reply, trace::Request) {
     let found = shared.route(request.uri().path(), caller.door);
     let failure = found.map_or(Failure::Nothing, |(_, route)| route.failure);
     let index = found.map_or(ROUTES.len(), |(index, _)| index);

@@ -1,10 +1,13 @@
 //! Single stages of a request, each by itself, for this crate's own benches; reachable through `internals` only.
 
-use hyper::Response;
+use std::time::Duration;
+
+use hyper::{HeaderMap, Response};
 
 use super::answer::{Reply, ResponseBody};
 use super::buyer::{new_order_fields, order_fields};
-use super::hot;
+use super::routes::ROUTES;
+use super::{hot, request_id, told};
 use crate::domain::OrderId;
 
 /// Reads the body of a `new_order` in mode `strict`; its number of lines, or `None` if it is refused.
@@ -21,6 +24,15 @@ pub fn parse_payment(body: &[u8]) -> Option<usize> {
 /// The answer to a `new_order`.
 pub fn answer_new_order(id: OrderId) -> Response<ResponseBody> {
     Reply::ok_order(id).into_response()
+}
+
+/// The same for a request with these headers: with the request's id, and told to a log that does not listen.
+pub fn answer_new_order_with_id(headers: &HeaderMap, id: OrderId) -> Response<ResponseBody> {
+    let request = request_id::begin(headers, ROUTES.first());
+    let mut response = answer_new_order(id);
+    told::answered(&request, 0, 200, Duration::ZERO);
+    request_id::put(response.headers_mut(), &request);
+    response
 }
 
 /// The answer to a `payment`.

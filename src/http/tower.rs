@@ -128,7 +128,8 @@ where
             let peer = request.extensions().get().map(|PeerAddr(address)| *address);
             // HTTP/2 has no such header.
             let may_close = request.version() < Version::HTTP_2;
-            let (mut reply, working) = service::answer(&shared, Caller { peer, door: Door::Only }, false, request).await;
+            let (mut reply, working) =
+                service::answer(&shared, Caller { peer, door: Door::Only }, false, request).await;
             reply.close = may_close && (reply.close || shared.is_ending());
             let mut response = reply.into_response();
             request_id::put(response.headers_mut(), &working);

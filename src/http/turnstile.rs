@@ -148,8 +148,12 @@ mod tests {
             let (head, body) = raw.split_once("\r\n\r\n").unwrap();
             assert_eq!(body.as_bytes(), super::super::answer::Reply::shed(route.failure).json_body());
             assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{head}");
-            for line in ["x-request-id: a-1", "content-type: application/json", "retry-after: 1", &format!("content-length: {}", body.len())]
-            {
+            for line in [
+                "x-request-id: a-1",
+                "content-type: application/json",
+                "retry-after: 1",
+                &format!("content-length: {}", body.len()),
+            ] {
                 assert!(head.lines().any(|found| found == line), "{line}: {head}");
             }
             assert!(!head.contains("connection"), "{head}");
