@@ -61,8 +61,9 @@ history    resident bytes per finished order, and lists and lookups over them
 pictures   resident bytes with and without the books' pictures
   --books 2000  --bytes 200000
 
-search     p50, p99 and p99.9 of a search, bytes of its index, time to rebuild it after an open
-  --books 10000  --searches 20000  --callers 1
+search     p50 and p99 of searches by two characters, also while books are added; bytes of the index, time to rebuild it
+           after an open, time to add a book
+  --books 100000  --searches 200 (of each keyword)
 
 grow       paid orders a second and CPU time of each as the shop grows, each size beside a small one in turns
   --of all|users,stores,hot,lines,history  --durability sync|snapshot (both by default)
@@ -113,6 +114,7 @@ fn run(command: &str, mut flags: Flags) -> Result<(), Failure> {
         pictures::CHILD => runtime.block_on(pictures::child(flags)),
         "grow" => runtime.block_on(grow::run(flags)),
         "search" => runtime.block_on(search::run(flags)),
+        search::CHILD => runtime.block_on(search::child(flags)),
         "snapshot" => runtime.block_on(snapshot::run(flags)),
         "" | "help" | "--help" | "-h" => {
             print!("{HELP}");

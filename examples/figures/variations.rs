@@ -1,5 +1,7 @@
 //! Any number of books made out of the 100 real ones of `examples/books.jsonl`: titles, authors and texts are put
-//! together from parts of several, so that words are as frequent as they are, and no two books are the same.
+//! together from parts of several, so that words are as frequent as they are, and no two books are the same. Characters
+//! drawn one by one, each as often as it is in the real texts, stand between: a hundred books have fewer pairs of
+//! characters than a hundred thousand, and an index grows with them.
 
 use serde_json::{Value, json};
 
@@ -32,36 +34,54 @@ pub(crate) struct Book {
     pub(crate) isbn: String,
 }
 
+/// Characters of each introduction that are drawn one by one.
+const DRAWN: usize = 40;
+
 /// The real books.
-pub(crate) struct Variations(Vec<Value>);
+pub(crate) struct Variations {
+    books: Vec<Value>,
+    /// All Chinese characters of their introductions, so that one at random is one that is frequent.
+    letters: Vec<char>,
+}
 
 impl Variations {
     pub(crate) fn load() -> Result<Self, Failure> {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/books.jsonl");
         let text = std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
-        Ok(Variations(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?))
+        let books: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let texts = books.iter().filter_map(|book| book["book_intro"].as_str());
+        let letters = texts.flat_map(str::chars).filter(|letter| ('\u{4e00}'..='\u{9fff}').contains(letter)).collect();
+        Ok(Variations { books, letters })
     }
 
     /// The book of this number, always the same.
     pub(crate) fn book(&self, number: usize) -> Book {
         let mut dice = Dice::new(number as u64);
         let id = format!("book-{number}");
-        let title = format!("{}{}", self.part("title", 2, &mut dice), self.part("title", 2, &mut dice));
-        let author = self.whole("author", &mut dice);
+        let mut title = format!("{}{}", self.part("title", 2, &mut dice), self.part("title", 2, &mut dice));
+        if dice.roll(3) == 0 {
+            title.push_str(&self.drawn(2, &mut dice));
+        }
+        let author = if dice.roll(2) == 0 { self.drawn(3, &mut dice) } else { self.whole("author", &mut dice) };
         let isbn = format!("978{:010}", dice.roll(10_000_000_000));
         let texts: Vec<String> =
             (0..6).map(|number| self.part(if number < 3 { "content" } else { "book_intro" }, 3, &mut dice)).collect();
-        let tags = self.0[dice.roll(self.0.len() as u64) as usize]["tags"].clone();
+        let drawn = self.drawn(DRAWN, &mut dice);
+        let tags = self.books[dice.roll(self.books.len() as u64) as usize]["tags"].clone();
         let document = json!({
             "id": id, "title": title, "author": author, "publisher": self.whole("publisher", &mut dice),
-            "price": 100, "isbn": isbn, "tags": tags, "content": texts[..3].concat(), "book_intro": texts[3..].concat(),
+            "price": 100, "isbn": isbn, "tags": tags, "content": texts[..3].concat(), "book_intro": format!("{}{drawn}", texts[3..].concat()),
             "pictures": [],
         });
         Book { id, document: document.to_string(), title, author, isbn }
     }
 
+    fn drawn(&self, count: usize, dice: &mut Dice) -> String {
+        (0..count).map(|_| self.letters[dice.roll(self.letters.len() as u64) as usize]).collect()
+    }
+
     fn whole(&self, field: &str, dice: &mut Dice) -> String {
-        let book = &self.0[dice.roll(self.0.len() as u64) as usize];
+        let book = &self.books[dice.roll(self.books.len() as u64) as usize];
         book[field].as_str().filter(|text| !text.is_empty()).unwrap_or("佚名").to_owned()
     }
 

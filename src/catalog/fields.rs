@@ -36,8 +36,10 @@ impl SearchFields {
     /// All of them.
     pub const ALL: SearchFields = SearchFields((1 << NAMES.len()) - 1);
 
-    /// Short texts that name a book or its kind: a match in them is worth more than one in a long text.
-    pub(super) const NAMING: SearchFields = SearchFields(0b1_1111);
+    /// Classes of fields, the best first: what is in the title is worth more than what is in the author, that more than
+    /// the other short texts, and these more than the long ones.
+    pub(super) const CLASSES: [SearchFields; 4] =
+        [SearchFields::TITLE, SearchFields::AUTHOR, SearchFields(0b1_1100), SearchFields(0b110_0000)];
 
     /// Reads the contract's `search_scope`: names separated by blanks or commas, or `all`. Unknown names are
     /// ignored; if none is left, it is [`SearchFields::ALL`].
@@ -53,6 +55,16 @@ impl SearchFields {
 
     pub(super) const fn bits(self) -> u8 {
         self.0
+    }
+
+    /// The fields of these bits.
+    pub(super) const fn of_bits(bits: u8) -> SearchFields {
+        SearchFields(bits & SearchFields::ALL.0)
+    }
+
+    /// Places of the fields in [`NAMES`].
+    pub(super) fn places(self) -> impl Iterator<Item = usize> {
+        (0..NAMES.len()).filter(move |place| self.0 & 1 << place != 0)
     }
 
     /// The field at this place of [`NAMES`].
@@ -105,6 +117,9 @@ mod tests {
             all | bit
         });
         assert_eq!(all, SearchFields::ALL.bits());
+        let classes =
+            SearchFields::CLASSES.iter().fold((0, 0), |(sum, all), class| (sum + class.bits(), all | class.bits()));
+        assert_eq!(classes, (SearchFields::ALL.bits(), SearchFields::ALL.bits()), "each field is in one class");
         assert_eq!((NAMES[TAGS], SearchFields::at(TAGS)), ("tags", SearchFields::TAGS));
     }
 }

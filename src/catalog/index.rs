@@ -2,18 +2,21 @@
 //!
 //! # The order of what is found
 //! 1. The keyword is the whole title.
-//! 2. Every word is in the title.
-//! 3. Every word is in the title, author, publisher, ISBN or tags.
-//! 4. The rest.
+//! 2. The title begins with the keyword; 3. it has the keyword in a row; 4. it has all words of it.
+//! 5. The author has the keyword in a row; 6. every word is in the title or the author.
+//! 7. The publisher, the ISBN or a tag has it in a row; 8. every word is in one of all these.
+//! 9. The content or the introduction has it in a row; 10. the rest.
 //!
-//! Within each, by the store's number and the book's place in the store, which never change: so pages are stable, also
-//! over a restart, and a book that is added moves others, but never past one another.
+//! Within those of the title the shorter title comes first; then it goes by the store's number and the book's place in
+//! the store. None of this ever changes for a book: so pages are stable, also over a restart, and a book that is added
+//! moves others, but never past one another.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::fields::SearchFields;
+use super::phrases::{Phrases, Row};
 use super::postings::{Entry, Postings};
-use crate::domain::{BookNo, StoreNo};
+use crate::domain::{BookNo, NumberSet, StoreNo};
 
 /// Where a book is: its store, and its place there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,8 +28,17 @@ pub(crate) struct Place {
 /// What a book brings to the index.
 pub(crate) struct Entrance {
     pub(super) tokens: Box<[(u64, SearchFields)]>,
-    /// What the title says, as a number.
-    pub(super) title: u32,
+    pub(super) title: Title,
+    pub(super) phrases: Phrases,
+}
+
+/// What is kept of a title.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Title {
+    /// What it says, as a number.
+    pub(super) whole: u32,
+    /// Its characters and words, at most 255.
+    pub(super) length: u8,
 }
 
 /// What is looked for.
@@ -35,6 +47,8 @@ pub(super) struct Wanted<'a> {
     pub(super) words: &'a [Vec<u64>],
     /// What the keyword says, as a number.
     pub(super) whole: u32,
+    /// What the keyword has in a row.
+    pub(super) row: Row,
     pub(super) fields: SearchFields,
     pub(super) store: Option<StoreNo>,
     /// Results before the first that is wanted.
@@ -60,16 +74,19 @@ pub(super) struct Index {
     /// By number, which begins at 1.
     books: Vec<Book>,
     /// Books that are not for sale, so that they are not found. They need not be in the index yet.
-    hidden: HashSet<Place>,
+    hidden: NumberSet<Place>,
     /// Stores that are closed, none of whose books is found.
-    closed: HashSet<StoreNo>,
+    closed: NumberSet<StoreNo>,
     /// Bytes of the lists beside the dictionary.
     list_bytes: usize,
+    /// Bytes of what books have in a row.
+    phrase_bytes: usize,
 }
 
 struct Book {
     place: Place,
-    title: u32,
+    title: Title,
+    phrases: Phrases,
 }
 
 /// A book that has all tokens looked at so far.
@@ -79,30 +96,33 @@ struct Candidate {
     word: u8,
     /// The fields that have every word.
     all: u8,
-    /// Every word is in a field that names the book.
-    is_named: bool,
+    /// The class of fields that it takes to have every word: the place in [`SearchFields::CLASSES`].
+    class: u8,
 }
 
-/// The class of a result, then its place.
-type Rank = (u8, Place);
+/// How good a result is, the length of the title if that tells results apart, and its place.
+type Rank = (u8, u8, Place);
 
 impl Index {
     pub(super) fn new() -> Self {
         Index {
             parts: (0..PARTS).map(|_| HashMap::new()).collect(),
             books: Vec::new(),
-            hidden: HashSet::new(),
-            closed: HashSet::new(),
+            hidden: NumberSet::default(),
+            closed: NumberSet::default(),
             list_bytes: 0,
+            phrase_bytes: 0,
         }
     }
 
     /// Takes in a book.
-    pub(super) fn add(&mut self, place: Place, entrance: &Entrance) {
-        self.books.push(Book { place, title: entrance.title });
+    pub(super) fn add(&mut self, place: Place, entrance: Entrance) {
+        let Entrance { tokens, title, phrases } = entrance;
+        self.phrase_bytes += phrases.heap_bytes();
+        self.books.push(Book { place, title, phrases });
         let book = self.books.len() as u32;
-        for (token, fields) in &entrance.tokens {
-            let list = self.parts[part(*token)].entry(*token).or_default();
+        for (token, fields) in tokens {
+            let list = self.parts[part(token)].entry(token).or_default();
             let before = list.heap_bytes();
             list.push(Entry { book, fields: fields.bits() });
             self.list_bytes += list.heap_bytes() - before;
@@ -138,7 +158,7 @@ impl Index {
         // A map has a slot and a byte of control for each place, an eighth of which stay free.
         let slot = size_of::<(u64, Postings)>() + 1;
         let slots: usize = self.parts.iter().map(|part| part.capacity() * 8 / 7 * slot).sum();
-        slots + self.list_bytes + self.books.capacity() * size_of::<Book>()
+        slots + self.list_bytes + self.phrase_bytes + self.books.capacity() * size_of::<Book>()
     }
 
     /// Finds books. Nothing is found without words.
@@ -149,7 +169,7 @@ impl Index {
             .map(|candidate| (&self.books[candidate.book as usize - 1], candidate))
             .filter(|(book, _)| wanted.store.is_none_or(|store| store == book.place.store))
             .filter(|(book, _)| !self.hidden.contains(&book.place) && !self.closed.contains(&book.place.store))
-            .map(|(book, candidate)| (class(&candidate, book, wanted), book.place))
+            .map(|(book, candidate)| rank(&candidate, book, wanted))
             .collect();
         let total = ranks.len();
         let end = wanted.skip.saturating_add(wanted.take);
@@ -164,7 +184,7 @@ impl Index {
         }
         let mut page = ranks.split_off(skip);
         page.sort_unstable();
-        Found { total, places: page.into_iter().map(|(_, place)| place).collect() }
+        Found { total, places: page.into_iter().map(|(_, _, place)| place).collect() }
     }
 
     /// The books that match, by number.
@@ -197,7 +217,7 @@ impl Index {
             }
             for candidate in found.iter_mut().flatten() {
                 candidate.all &= candidate.word;
-                candidate.is_named &= candidate.word & SearchFields::NAMING.bits() != 0;
+                candidate.class = candidate.class.max(class(candidate.word));
             }
         }
         found.unwrap_or_default()
@@ -209,22 +229,31 @@ fn part(token: u64) -> usize {
     (token.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
-fn class(candidate: &Candidate, book: &Book, wanted: &Wanted<'_>) -> u8 {
-    if candidate.all & SearchFields::TITLE.bits() != 0 {
-        u8::from(book.title != wanted.whole)
-    } else if candidate.is_named {
-        2
-    } else {
-        3
+/// The best class of these fields.
+fn class(fields: u8) -> u8 {
+    let best = SearchFields::CLASSES.iter().position(|class| class.bits() & fields != 0);
+    best.unwrap_or(SearchFields::CLASSES.len() - 1) as u8
+}
+
+fn rank(candidate: &Candidate, book: &Book, wanted: &Wanted<'_>) -> Rank {
+    let fields = SearchFields::CLASSES[usize::from(candidate.class)].bits() & candidate.all;
+    let is_in_a_row = book.phrases.have(&wanted.row, SearchFields::of_bits(fields));
+    let scattered = u8::from(!is_in_a_row);
+    if candidate.class > 0 {
+        return (2 + 2 * candidate.class + scattered, 0, book.place);
     }
+    let good = match is_in_a_row {
+        true if book.title.whole == wanted.whole => 0,
+        true => 1 + u8::from(!book.phrases.title_begins(&wanted.row)),
+        false => 3,
+    };
+    (good, book.title.length, book.place)
 }
 
 /// The books of a list that have its token in one of the fields.
 fn all_of(list: &Postings, fields: u8) -> Vec<Candidate> {
     let entries = list.entries().filter(|entry| entry.fields & fields != 0);
-    entries
-        .map(|entry| Candidate { book: entry.book, word: entry.fields & fields, all: fields, is_named: true })
-        .collect()
+    entries.map(|entry| Candidate { book: entry.book, word: entry.fields & fields, all: fields, class: 0 }).collect()
 }
 
 /// Keeps the candidates that are in the list, in one of the fields that the word is in so far.

@@ -4,7 +4,8 @@ use std::sync::{PoisonError, RwLock};
 
 use super::document::{Outline, Stored};
 use super::fields::{NAMES, SearchFields};
-use super::index::{Entrance, Found, Index, Place, Wanted};
+use super::index::{Entrance, Found, Index, Place, Title, Wanted};
+use super::phrases::{Gathered, Row};
 use super::text::{Tokens, merged, normalise};
 use crate::cold::{ColdError, Documents};
 use crate::domain::{DocumentHash, StoreNo};
@@ -36,8 +37,8 @@ impl Library {
 
     /// What a document brings to the index. Takes some 100 µs for a book, and longer the more text it has.
     pub(crate) fn study(&self, document: &str, outline: &Outline) -> Entrance {
-        let mut tokens = Vec::new();
-        let mut title = 0;
+        let (mut tokens, mut gathered) = (Vec::new(), Gathered::default());
+        let (mut title, mut length) = (0, 0);
         for place in 0..NAMES.len() {
             let field = SearchFields::at(place);
             for text in outline.texts(document, place) {
@@ -48,16 +49,20 @@ impl Library {
                 } else {
                     self.tokens.of_book(&text, &mut take);
                 }
+                let units = self.tokens.units(&text);
+                gathered.take(&units, field);
                 if field == SearchFields::TITLE {
                     title = self.tokens.whole(&text);
+                    length = units.len();
                 }
             }
         }
-        Entrance { tokens: merged(tokens), title }
+        let length = u8::try_from(length).unwrap_or(u8::MAX);
+        Entrance { tokens: merged(tokens), title: Title { whole: title, length }, phrases: gathered.done() }
     }
 
     /// Adds a book, which is found from now on. A place is added once only.
-    pub(crate) fn add(&self, place: Place, entrance: &Entrance) {
+    pub(crate) fn add(&self, place: Place, entrance: Entrance) {
         self.index.write().unwrap_or_else(PoisonError::into_inner).add(place, entrance);
     }
 
@@ -81,8 +86,9 @@ impl Library {
         take: usize,
     ) -> Found {
         let words = self.tokens.of_keyword(keyword);
-        let whole = self.tokens.whole(&normalise(keyword));
-        let wanted = Wanted { words: &words, whole, fields, store, skip, take };
+        let text = normalise(keyword);
+        let (whole, row) = (self.tokens.whole(&text), Row::of(&self.tokens.units(&text)));
+        let wanted = Wanted { words: &words, whole, row, fields, store, skip, take };
         self.index.read().unwrap_or_else(PoisonError::into_inner).find(&wanted)
     }
 
@@ -97,7 +103,7 @@ impl Library {
             let why = match documents.get_blocking(document) {
                 Ok(Some(bytes)) => match self.entrance(bytes) {
                     Ok(entrance) => {
-                        self.add(*place, &entrance);
+                        self.add(*place, entrance);
                         continue;
                     }
                     Err(why) => why,

@@ -5,6 +5,7 @@
 //! | `document` | a book's JSON text: its pictures are cut out and put back, its searched texts are found |
 //! | `text` | text → what is looked for: NFKC, case folded, words and pairs of characters |
 //! | `fields` | the fields that are searched, as a set |
+//! | `phrases` | what a book's texts have in a row, as numbers: a phrase comes before scattered characters |
 //! | `postings` | a compact list: which books have a token, in which fields |
 //! | `index` | the lists of all tokens; add a book, find books in their order |
 //! | `library` | the index as the engine shares it: its lock, and taking in documents at start |
@@ -17,6 +18,7 @@ mod document;
 mod fields;
 mod index;
 mod library;
+mod phrases;
 mod postings;
 mod text;
 

@@ -206,6 +206,11 @@ const GRAM_BITS: u32 = 21;
 const IS_PAIR: u64 = 1 << 62;
 const IS_WORD: u64 = 1 << 63;
 
+/// Whether a unit is a word, and no single character.
+pub(super) fn is_word(unit: u64) -> bool {
+    unit & IS_WORD != 0
+}
+
 impl Tokens {
     pub(super) fn new() -> Self {
         Tokens { words: RandomState::new() }
@@ -276,6 +281,18 @@ impl Tokens {
         words.sort_unstable();
         words.dedup();
         words
+    }
+
+    /// What a text is a row of: characters that are cut into grams, words, numbers, symbols. `text` is normalised.
+    pub(super) fn units(&self, text: &str) -> Vec<u64> {
+        let mut units = Vec::new();
+        runs(text, |run| match run {
+            Run::Grams(grams) => units.extend(grams.chars().map(Self::one)),
+            Run::Word(word) | Run::Signed(_, word) => units.push(self.word(word)),
+            Run::Symbol(letter) => units.push(Self::one(letter)),
+            Run::Number(digits, _) => units.push(self.word(&digits)),
+        });
+        units
     }
 
     /// A number for what a text says, without what only separates: the same for a title and for the keyword that is

@@ -31,7 +31,7 @@ pub use event::{
     AccountEvent, Blob, Book, By, Credit, CreditCause, DocumentHash, Evidence, Facts, Hold, Line, OrderEvent, PayKind,
     Refund, Release, Reservation, Secret, StoreEvent,
 };
-pub(crate) use hash::NumberMap;
+pub(crate) use hash::{NumberMap, NumberSet};
 pub use history::Receipt;
 pub use ids::{AccountNo, BookNo, Fen, Millis, ORDER_COUNT_BITS, OrderId, SHARDS, StoreNo, Ticket};
 pub use key::{KEPT_FOR, Kept, Key, Operation, Scope, is_alive};

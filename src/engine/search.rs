@@ -376,7 +376,7 @@ impl Core {
             let books = system.stores.extra(store.0).read().unwrap_or_else(std::sync::PoisonError::into_inner);
             let Some(place) = books.iter().rposition(|id| *id == book_id) else { return };
             drop(books);
-            library.add(Place { store, book: BookNo(place as u32) }, &entrance);
+            library.add(Place { store, book: BookNo(place as u32) }, entrance);
         };
         Ok((hash, Box::new(then)))
     }
