@@ -124,7 +124,9 @@ async fn fields_that_name_a_book_come_before_long_texts_and_rows_before_scattere
     let books: BTreeMap<String, Value> =
         real_books().into_iter().map(|book| (book["id"].as_str().unwrap().to_owned(), book)).collect();
     let mut keywords: BTreeSet<String> =
-        ["第一部", "中国历史", "人类学", "第十六章", "是一部", "第一次", "的时间", "中国文学"].map(str::to_owned).into();
+        ["第一部", "中国历史", "人类学", "第十六章", "是一部", "第一次", "的时间", "中国文学"]
+            .map(str::to_owned)
+            .into();
     for book in books.values() {
         let letters: Vec<char> = book["title"].as_str().unwrap().chars().collect();
         let runs = letters.split(|letter| !('\u{4e00}'..='\u{9fff}').contains(letter));

@@ -100,6 +100,10 @@ fn class(letter: char) -> Class {
     if letter.is_ascii() {
         return if letter.is_ascii_alphanumeric() { Class::Word } else { Class::Break };
     }
+    // By far the most of what is not ASCII: no table has to be asked.
+    if ('\u{4e00}'..='\u{9fff}').contains(&letter) {
+        return Class::Gram;
+    }
     let is_letter = letter.is_alphanumeric();
     if is_gram_script(letter) {
         return if is_letter || is_combining_mark(letter) { Class::Gram } else { Class::Break };
@@ -428,6 +432,11 @@ mod tests {
         ] {
             assert!(!finds(text, keyword), "{keyword} in {text}");
         }
+    }
+
+    #[test]
+    fn all_of_the_block_of_common_han_characters_are_letters() {
+        assert!(('\u{4e00}'..='\u{9fff}').all(|letter| letter.is_alphanumeric() && is_gram_script(letter)));
     }
 
     #[test]

@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::background::{Urgency, in_background};
 use super::{Core, Engine, Error, FoundBook, Result, Search, SearchPage, Stats};
@@ -109,28 +110,28 @@ impl SearchIndex {
     }
 }
 
-/// Takes in everything that was listed before the open.
+/// Takes in everything that was listed before the open, on half of the cores.
 pub(super) async fn rebuild(core: Arc<Core>, listed: Vec<Listed>) {
     let start = Instant::now();
     let search = &core.search;
-    for chunk in listed.chunks(REBUILD_CHUNK) {
-        let (shared, chunk) = (core.clone(), chunk.to_vec());
-        // Until it is through there is no search at all.
-        let rebuilding =
-            in_background(Urgency::Awaited, move || shared.search.library.take_in(&shared.documents, &chunk));
-        match rebuilding.await {
-            Some(Ok(unread)) => unread.iter().for_each(|book| core.report_unread(book)),
-            Some(Err(ColdError::Closed)) => return,
-            Some(Err(error)) => {
-                tracing::error!(%error, "the documents cannot be read: there is no search until the next start");
-                return search.end_rebuild(State::Failed);
-            }
-            None => {
-                tracing::error!("the search index cannot be rebuilt: there is no search until the next start");
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let chunks: Arc<Vec<Vec<Listed>>> = Arc::new(listed.chunks(REBUILD_CHUNK).map(<[Listed]>::to_vec).collect());
+    let next = Arc::new(AtomicUsize::new(0));
+    // They end with this task.
+    let mut takers = JoinSet::new();
+    for _ in 0..(cores / 2).max(1) {
+        takers.spawn(take_in(core.clone(), chunks.clone(), next.clone()));
+    }
+    while let Some(taken) = takers.join_next().await {
+        match taken.unwrap_or(Err(None)) {
+            Ok(()) => {}
+            Err(Some(ColdError::Closed)) => return,
+            Err(why) => {
+                let why = why.map_or_else(|| "no thread for it".to_owned(), |error| error.to_string());
+                tracing::error!(why, "the search index cannot be rebuilt: there is no search until the next start");
                 return search.end_rebuild(State::Failed);
             }
         }
-        tokio::time::sleep(REBUILD_PAUSE).await;
     }
     let took = start.elapsed();
     search.rebuild_micros.store(took.as_micros() as u64, Ordering::Relaxed);
@@ -141,11 +142,32 @@ pub(super) async fn rebuild(core: Arc<Core>, listed: Vec<Listed>) {
     }
 }
 
+/// Takes in one chunk after the other, until there is none left. Without a cause a failure is one of threads.
+async fn take_in(
+    core: Arc<Core>,
+    chunks: Arc<Vec<Vec<Listed>>>,
+    next: Arc<AtomicUsize>,
+) -> std::result::Result<(), Option<ColdError>> {
+    loop {
+        let place = next.fetch_add(1, Ordering::Relaxed);
+        if place >= chunks.len() {
+            return Ok(());
+        }
+        let (shared, chunks) = (core.clone(), chunks.clone());
+        // Until it is through there is no search at all.
+        let taking = move || shared.search.library.take_in(&shared.documents, &chunks[place]);
+        let unread = in_background(Urgency::Awaited, taking).await.ok_or(None)?;
+        unread.map_err(Some)?.iter().for_each(|book| core.report_unread(book));
+        tokio::time::sleep(REBUILD_PAUSE).await;
+    }
+}
+
 impl Engine {
     /// Finds books by a keyword. Every word of it must be in the title, author, publisher, ISBN, tags, content or
     /// introduction of the book, or in those of them that [`Search::fields`] says. Best matches first: the whole
-    /// title, then the title, then author, publisher, ISBN and tags, then the long texts. Among equals the order is
-    /// fixed, so pages are stable.
+    /// title, then titles that begin with the keyword or have it, then the author, then publisher, ISBN and tags, then the
+    /// long texts; in each, those that have the keyword in a row before those that have it scattered. Among equals the
+    /// order is fixed, so pages are stable. A book that is added meanwhile moves others on, but never past one another.
     ///
     /// A book is found from the moment its `add_book` answers, not any more when `delist_book` has answered, and again
     /// when `relist_book` has. The books of a closed store are not found. A page past the end is empty.
