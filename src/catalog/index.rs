@@ -96,9 +96,15 @@ struct Candidate {
     word: u8,
     /// The fields that have every word.
     all: u8,
-    /// The class of fields that it takes to have every word: the place in [`SearchFields::CLASSES`].
+    /// The class of fields that it takes to have every word: the place in [`SearchFields::CLASSES`]. In the end how good
+    /// it is, as the list at the top says, from 0.
     class: u8,
 }
+
+/// Classes of results.
+const CLASSES: usize = 10;
+/// The last of those of the title.
+const IN_TITLE: u8 = 3;
 
 /// How good a result is, the length of the title if that tells results apart, and its place.
 type Rank = (u8, u8, Place);
@@ -163,28 +169,48 @@ impl Index {
 
     /// Finds books. Nothing is found without words.
     pub(super) fn find(&self, wanted: &Wanted<'_>) -> Found {
-        let mut ranks: Vec<Rank> = self
-            .candidates(wanted)
-            .into_iter()
-            .map(|candidate| (&self.books[candidate.book as usize - 1], candidate))
-            .filter(|(book, _)| wanted.store.is_none_or(|store| store == book.place.store))
-            .filter(|(book, _)| !self.hidden.contains(&book.place) && !self.closed.contains(&book.place.store))
-            .map(|(book, candidate)| rank(&candidate, book, wanted))
-            .collect();
-        let total = ranks.len();
-        let end = wanted.skip.saturating_add(wanted.take);
-        // Only the page is sorted, not all that comes before and after it.
-        if end < total {
+        let mut found = self.candidates(wanted);
+        let mut counts = [0; CLASSES];
+        found.retain_mut(|candidate| {
+            let book = self.book(candidate);
+            let is_wanted = wanted.store.is_none_or(|store| store == book.place.store)
+                && !self.hidden.contains(&book.place)
+                && !self.closed.contains(&book.place.store);
+            if is_wanted {
+                candidate.class = good(candidate, book, wanted);
+                counts[usize::from(candidate.class)] += 1;
+            }
+            is_wanted
+        });
+        let total = found.len();
+        // Only classes that have something of the page are looked at, and of them only the page is sorted.
+        let (mut skip, mut on_page, mut end) = (wanted.skip, [false; CLASSES], 0usize);
+        for (class, count) in counts.into_iter().enumerate() {
+            let begin = end;
+            end += count;
+            on_page[class] = end > wanted.skip && begin < wanted.skip.saturating_add(wanted.take);
+            if end <= wanted.skip {
+                skip -= count;
+            }
+        }
+        let wanted_ones = found.iter().filter(|candidate| on_page[usize::from(candidate.class)]);
+        let mut ranks: Vec<Rank> = wanted_ones.map(|candidate| rank(candidate, self.book(candidate))).collect();
+        let end = skip.saturating_add(wanted.take);
+        if end < ranks.len() {
             ranks.select_nth_unstable(end);
             ranks.truncate(end);
         }
-        let skip = wanted.skip.min(ranks.len());
+        let skip = skip.min(ranks.len());
         if skip > 0 && skip < ranks.len() {
             ranks.select_nth_unstable(skip);
         }
         let mut page = ranks.split_off(skip);
         page.sort_unstable();
         Found { total, places: page.into_iter().map(|(_, _, place)| place).collect() }
+    }
+
+    fn book(&self, candidate: &Candidate) -> &Book {
+        &self.books[candidate.book as usize - 1]
     }
 
     /// The books that match, by number.
@@ -235,19 +261,21 @@ fn class(fields: u8) -> u8 {
     best.unwrap_or(SearchFields::CLASSES.len() - 1) as u8
 }
 
-fn rank(candidate: &Candidate, book: &Book, wanted: &Wanted<'_>) -> Rank {
+/// How good a candidate is, 0 the best. Its class is one of fields until then.
+fn good(candidate: &Candidate, book: &Book, wanted: &Wanted<'_>) -> u8 {
     let fields = SearchFields::CLASSES[usize::from(candidate.class)].bits() & candidate.all;
     let is_in_a_row = book.phrases.have(&wanted.row, SearchFields::of_bits(fields));
-    let scattered = u8::from(!is_in_a_row);
-    if candidate.class > 0 {
-        return (2 + 2 * candidate.class + scattered, 0, book.place);
+    match (candidate.class, is_in_a_row) {
+        (0, true) if book.title.whole == wanted.whole => 0,
+        (0, true) => 1 + u8::from(!book.phrases.title_begins(&wanted.row)),
+        (0, false) => IN_TITLE,
+        (class, is_in_a_row) => IN_TITLE - 1 + 2 * class + u8::from(!is_in_a_row),
     }
-    let good = match is_in_a_row {
-        true if book.title.whole == wanted.whole => 0,
-        true => 1 + u8::from(!book.phrases.title_begins(&wanted.row)),
-        false => 3,
-    };
-    (good, book.title.length, book.place)
+}
+
+fn rank(candidate: &Candidate, book: &Book) -> Rank {
+    let length = if candidate.class <= IN_TITLE { book.title.length } else { 0 };
+    (candidate.class, length, book.place)
 }
 
 /// The books of a list that have its token in one of the fields.

@@ -152,7 +152,7 @@ fn probes(number: u32, bytes: usize) -> impl Iterator<Item = (usize, u8)> {
     let bits = bytes as u64 * 8;
     let step = number.wrapping_mul(0x85eb_ca6b).rotate_left(15) | 1;
     (0..PROBES).map(move |probe| {
-        let at = u64::from(number.wrapping_add(step.wrapping_mul(probe))) * bits >> 32;
+        let at = (u64::from(number.wrapping_add(step.wrapping_mul(probe))) * bits) >> 32;
         ((at / 8) as usize, 1 << (at % 8))
     })
 }
