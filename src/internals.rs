@@ -41,6 +41,11 @@ pub mod http {
     pub use crate::http::stages::*;
 }
 
+/// What a measurement says of the machine: see `src/machine.rs`.
+pub mod machine {
+    pub use crate::machine::*;
+}
+
 /// Faults on purpose: see `src/planted.rs`.
 #[cfg(feature = "planted-faults")]
 pub mod planted {

@@ -306,6 +306,7 @@ mod cold;
 mod domain;
 mod engine;
 mod journal;
+mod machine;
 mod planted;
 mod priority;
 mod snapshot;

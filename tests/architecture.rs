@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// A room and those it may use. `planted` is open to all, `domain` and `stats` to all but those that say so in [`CLOSED_TO_DOMAIN`].
 const ROOMS: &[(&str, &[&str])] = &[
     ("http", &["engine"]),
-    ("cli", &["http", "engine"]),
+    ("cli", &["http", "engine", "machine"]),
     ("engine", &["actors", "catalog", "auth", "cold", "journal", "snapshot", "disk", "priority"]),
     ("actors", &["journal", "cold"]),
     ("catalog", &["cold"]),
@@ -25,10 +25,12 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("varint", &[]),
     ("priority", &[]),
+    // Reads `/proc` and probes the disk; no engine asks for it.
+    ("machine", &[]),
     // Asked wherever a fault can be planted.
     ("planted", &[]),
     // Hands the inside to benches and tests.
-    ("internals", &["actors", "cold", "engine", "http", "journal", "planted", "snapshot"]),
+    ("internals", &["actors", "cold", "engine", "http", "journal", "machine", "planted", "snapshot"]),
 ];
 
 /// These know bytes only. (`cold` names a document by its hash, which is the domain's.)
@@ -66,7 +68,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("dashmap", &["engine"]),
     ("hashbrown", &["engine"]),
     ("prometheus_client", &["http"]),
-    ("rustix", &["disk", "cli", "priority"]),
+    ("rustix", &["disk", "cli", "machine", "priority"]),
     ("tokio", &["actors", "auth", "cli", "cold", "engine", "http", "journal", "sync"]),
 ];
 

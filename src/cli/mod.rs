@@ -9,10 +9,12 @@
 //! - `serve`: `bookstore serve`, from the listener to the exit status. `log`: its log; `otlp`: its spans to a collector (feature `otlp`); `reload`: what SIGHUP does.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
 //! - `check`, `inspect`, `repair`: a data directory, or one of its files, that no service has open.
+//! - `bench`: what this machine can do.
 //! - `import`: books into a running service. `health`: whether it is ready. `input`: lines of a file or of stdin.
 //! - `progress`: what long work says meanwhile. `signals`: SIGTERM and SIGINT.
 
 mod args;
+mod bench;
 mod check;
 mod config_file;
 mod exit;
@@ -38,6 +40,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::args::{ServeArgs, shaped};
+use self::bench::BenchArgs;
 use self::check::CheckArgs;
 use self::exit::Exit;
 use self::health::HealthArgs;
@@ -80,6 +83,8 @@ enum Command {
     Repair(RepairArgs),
     /// List books in a running service, over HTTP
     Import(ImportArgs),
+    /// Measure in ten seconds what this machine can do: disk, passwords, orders, search, recovery
+    Bench(BenchArgs),
     /// Ask a running service whether it is ready; the exit status tells
     Health(HealthArgs),
     /// Print the description of the API that the service gives at /openapi.json
@@ -201,6 +206,7 @@ pub fn main() -> ExitCode {
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Health(args)) => health::run(&args),
         Some(Command::ExampleConfig) => progress::put(&config_file::example()),
         Some(Command::Completions(args)) => manual::completions(&args),
