@@ -56,7 +56,7 @@ pub(super) async fn load(engine: &Engine, connections: usize, time: Duration) ->
 
 /// The microseconds of each request.
 async fn call(address: SocketAddr, number: usize, token: String, end: Instant) -> Result<Vec<u32>, String> {
-    let mut client = Client::new(Service::parse(&format!("http://{address}"))?, ANSWER_TIME_MAX);
+    let mut client = Client::new(Service::parse(&format!("http://{address}"), None)?, ANSWER_TIME_MAX);
     let (user, store) = (shop::buyer(number), shop::store(number));
     let mut calls = Vec::new();
     let mut turn = number;
