@@ -9,9 +9,9 @@ use std::path::Path;
 
 use bookstore::{
     AuditReport, BookView, By, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot, Limits,
-    LineView, NewBook, NewLine, OpenError, OrderDetails, OrderId, OrderStatus, OrderStep, OrderView, PasswordError,
-    PasswordHash, PasswordParams, PayKind, Progress, Recovered, Refusal, Search, SearchFields, SearchPage,
-    SnapshotReport, Stats, Storage,
+    LineView, NewBook, NewLine, OpenError, OrderDetails, OrderId, OrderStatus, OrderStep, OrderTotals, OrderView,
+    PasswordError, PasswordHash, PasswordParams, PayKind, Progress, Recovered, Refusal, Search, SearchFields,
+    SearchPage, SnapshotReport, Stats, Storage, StoreStanding, UserStanding,
 };
 
 /// What the file's `pub` items and `pub use` lists name, without those that are for the crate only. A hidden module is
@@ -86,6 +86,7 @@ fn the_names_at_the_root_are_those() {
             "OrderId",
             "OrderStatus",
             "OrderStep",
+            "OrderTotals",
             "OrderView",
             "PAGE_SIZE_MAX",
             "PASSWORD_BYTES_MAX",
@@ -103,6 +104,8 @@ fn the_names_at_the_root_are_those() {
             "SnapshotReport",
             "Stats",
             "Storage",
+            "StoreStanding",
+            "UserStanding",
             "offline",
         ],
     );
@@ -173,6 +176,7 @@ fn what_grows_is_marked() {
         ("src/engine/offline/repair/report.rs", &["Lost", "RepairReport", "RepairStep"]),
         ("src/engine/offline/rows.rs", &["LoadError", "LoadOptions", "LoadPassword", "LoadReport", "LoadTimes"]),
         ("src/engine/types.rs", &["FoundBook", "OrderDetails", "OrderStep", "Search", "SearchPage"]),
+        ("src/engine/types.rs", &["OrderTotals", "StoreStanding", "UserStanding"]),
         (
             "src/engine/types.rs",
             &["AuditReport", "BookView", "Credential", "LineView", "OrderView", "Recovered", "SnapshotReport", "Stats"],
@@ -206,6 +210,7 @@ fn the_types_are_what_people_expect() {
     data::<(Config, Limits, Storage, Credential<'static>)>();
     data::<(Recovered, SnapshotReport, Stats)>();
     compared::<(OrderDetails, OrderStep, By, PayKind)>();
+    compared::<(OrderTotals, StoreStanding, UserStanding)>();
     compared::<(AuditReport, BookView, LineView, OrderView, HistogramSnapshot, Progress)>();
     compared::<(SearchFields, SearchPage, FoundBook)>();
     data::<Search<'static>>();
@@ -277,6 +282,9 @@ async fn every_call_can_be_spawned() {
     sent(engine.extend_receipt("u", "o", who));
     sent(engine.buyer_orders("u", who));
     sent(engine.order_count("u"));
+    sent(engine.order("o"));
+    sent(engine.order_totals());
+    sent(engine.user_standing("u"));
     sent(engine.cancel_expired());
     sent(engine.snapshot());
     sent(engine.audit());

@@ -218,6 +218,14 @@ impl AuthMemory {
         })
     }
 
+    /// Whether a password of this account is remembered, and how many tokens that are not expired at `now_ms`.
+    pub fn known(&self, account: u32, now_ms: u64) -> (bool, usize) {
+        let shard = self.shard(account);
+        shard.row(account).map_or((false, 0), |row| {
+            (row.password.is_some(), row.tokens.iter().filter(|known| now_ms < known.expires_ms).count())
+        })
+    }
+
     /// Forgets all of an account: after its password changed or it was closed. To be called when
     /// the change is what a reader finds, and before it is answered.
     pub fn invalidate(&self, account: u32) {

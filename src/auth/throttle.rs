@@ -63,6 +63,15 @@ impl Throttle {
         }
     }
 
+    /// Wrong passwords of this user in the last minute; 0 if users are not throttled.
+    pub fn wrong_of(&self, user: &str, now_ms: u64) -> u64 {
+        let recent = self.users.table().recent.get(&user_key(user)).copied();
+        recent.map_or(0, |mut recent| {
+            recent.advance(now_ms / SLOT_MS);
+            u64::from(recent.total())
+        })
+    }
+
     /// Counts a wrong password.
     pub fn failed(&self, user: &str, address: Option<IpAddr>, now_ms: u64) {
         self.users.count(|| user_key(user), now_ms);

@@ -1,9 +1,7 @@
 //! The store of documents by content hash.
 
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
-#[cfg(test)]
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle};
 
@@ -135,7 +133,6 @@ impl Documents {
         self.repaired
     }
 
-    #[cfg(test)]
     /// How many commits were made since the open: for metrics.
     pub fn commits(&self) -> u64 {
         self.store.commits.load(Ordering::Relaxed)

@@ -116,10 +116,7 @@ impl Core {
             Ok(report)
         };
         let added = tokio::task::spawn_blocking(add_resting).await.map_err(|_| self.unknown())?;
-        added.map_err(|error: ColdError| {
-            self.system.resting_failed(&error);
-            Error::Overloaded("an order on disk cannot be read")
-        })
+        added.map_err(|error: ColdError| self.unreadable(&error))
     }
 }
 

@@ -119,6 +119,7 @@ async fn watch_disk(core: Arc<Core>) {
         if let Ok(Ok((free, promised))) = tokio::task::spawn_blocking(look).await {
             let (low, until_next) = judge_room(free, promised, least);
             wait = until_next;
+            core.disk_free.store(free, Ordering::Relaxed);
             if core.disk_low.swap(low, Ordering::Relaxed) != low {
                 match low {
                     true => tracing::error!(

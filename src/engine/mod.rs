@@ -9,6 +9,7 @@
 //! - `chunks`: what is in a snapshot's chunks; `snapshots`: the walk beside the traffic, in the steps of `walk`; `audit`: all money and all
 //!   copies while nothing moves.
 //! - `load`: how busy the engine is, for who decides whether to let more in.
+//! - `standing`: what somebody asks who operates the service.
 //! - `overflow`: orders at rest leave memory, in the steps of `leaving`.
 //! - `offline`: work on data directories that no engine has open.
 //! - `stages`: single stages of a call, for the benches.
@@ -40,6 +41,7 @@ mod search;
 mod sleep_tests;
 mod snapshots;
 mod stages;
+mod standing;
 mod stores;
 #[cfg(all(test, feature = "server"))]
 mod trace_tests;
@@ -73,7 +75,8 @@ pub use search::{KEYWORD_BYTES_MAX, PAGE_SIZE_MAX};
 pub use stages::hop;
 pub use types::{
     AuditReport, BookView, By, Credential, FoundBook, LineView, NewBook, NewLine, OrderDetails, OrderId, OrderStatus,
-    OrderStep, OrderView, PayKind, Recovered, Search, SearchPage, SnapshotReport, Stats,
+    OrderStep, OrderTotals, OrderView, PayKind, Recovered, Search, SearchPage, SnapshotReport, Stats, StoreStanding,
+    UserStanding,
 };
 pub use walk::{Chunk, Walk, Wanted, WriteError, Writing, clean_up, encode_orders, ids_of};
 
@@ -149,6 +152,8 @@ pub(super) struct Core {
     deposits: Arc<AtomicI64>,
     ids: IdSource,
     disk_low: AtomicBool,
+    /// Free bytes as of the last look; `u64::MAX` before it.
+    disk_free: AtomicU64,
     overflow: overflow::Overflow,
     snapshots: snapshots::Snapshots,
     times: load::Times,
@@ -240,6 +245,12 @@ impl Engine {
             snapshots: core.snapshots.published(),
             snapshot_failures: core.snapshots.failures(),
             disk_low: core.disk_low.load(Ordering::Relaxed),
+            disk_free: Some(core.disk_free.load(Ordering::Relaxed)).filter(|free| *free != u64::MAX),
+            accounts: (accounts.live() + accounts.dormant()) as u64,
+            stores: (stores.live() + stores.dormant()) as u64,
+            net_put_in: core.deposits.load(Ordering::Relaxed),
+            document_commits: core.documents.commits(),
+            resting_rows_written: core.system.resting.written(),
             search_books: 0,
             search_tokens: 0,
             search_index_bytes: 0,

@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Instant;
 
@@ -222,6 +222,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         deposits: Arc::new(AtomicI64::new(deposits)),
         ids: IdSource::new(random()?),
         disk_low: AtomicBool::new(false),
+        disk_free: AtomicU64::new(u64::MAX),
         overflow: Overflow::default(),
         snapshots,
         times: Times::default(),

@@ -262,7 +262,7 @@ impl Core {
         orders.into_iter().map(|(id, order)| self.view(id, order)).collect()
     }
 
-    fn details(&self, order_id: OrderId, order: Order) -> OrderDetails {
+    pub(super) fn details(&self, order_id: OrderId, order: Order) -> OrderDetails {
         let by = |by| move |at_ms| OrderStep { at_ms, by };
         let ended = |status| order.ended.filter(|_| order.status == status).map(|(at, who)| by(who)(at));
         OrderDetails {

@@ -243,6 +243,70 @@ pub struct OrderDetails {
     pub canceled: Option<OrderStep>,
 }
 
+/// How many orders there are of each state, and what the platform holds for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OrderTotals {
+    /// By state, in the order of [`OrderStatus::ALL`].
+    pub(super) counts: [u64; OrderStatus::ALL.len()],
+    /// Sum over orders that are paid to the platform and not completed, in fen.
+    pub escrow: i128,
+}
+
+impl OrderTotals {
+    /// Orders of this state.
+    pub fn of(&self, status: OrderStatus) -> u64 {
+        self.counts[usize::from(u8::from(status))]
+    }
+
+    /// Orders of all states.
+    pub fn all(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+}
+
+/// How a user stands, for who operates the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UserStanding {
+    /// The user's id.
+    pub user_id: String,
+    /// The balance in fen, without what is held for a payment under way.
+    pub balance: i64,
+    /// Put in minus taken out, in fen.
+    pub net_put_in: i64,
+    /// Orders placed, in any state.
+    pub orders: u64,
+    /// Those of them that are neither completed nor canceled.
+    pub open_orders: u64,
+    /// Stores, closed ones included, in the order in which they were opened.
+    pub stores: Vec<StoreStanding>,
+    /// The password was verified lately, so that it need not be hashed at the next request.
+    pub is_password_remembered: bool,
+    /// Tokens that were used lately and are valid. Tokens are signed and not kept, so how many there are nobody knows.
+    pub remembered_tokens: u64,
+    /// Tokens that were revoked and would be valid otherwise.
+    pub revoked_tokens: u64,
+    /// Idempotency keys of deposits and withdrawals that are kept.
+    pub deposit_keys: u64,
+    /// Wrong passwords in the last minute.
+    pub wrong_passwords: u64,
+    /// Seconds until a password of this user is looked at again, if there were too many wrong ones.
+    pub throttled_s: Option<u64>,
+}
+
+/// A store of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoreStanding {
+    /// The store's id.
+    pub store_id: std::sync::Arc<str>,
+    /// It is closed, for good.
+    pub is_closed: bool,
+    /// Books in it, listed or not.
+    pub books: u64,
+}
+
 /// What [`Engine::open`](crate::Engine::open) found.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
@@ -364,6 +428,18 @@ pub struct Stats {
     pub snapshot_failures: u64,
     /// Free bytes on the data directory's disk are below the limit, so changes are refused.
     pub disk_low: bool,
+    /// Free bytes on the data directory's disk, as of the last second; `None` if nobody looked: an engine in memory.
+    pub disk_free: Option<u64>,
+    /// Accounts, closed ones included.
+    pub accounts: u64,
+    /// Stores, closed ones included.
+    pub stores: u64,
+    /// Everything ever put in minus everything withdrawn, in fen, with deposits on their way.
+    pub net_put_in: i64,
+    /// Commits of books' documents since open.
+    pub document_commits: u64,
+    /// Rows of orders at rest that were ever written to this directory, overwritten ones included.
+    pub resting_rows_written: u64,
     /// Books in the search index, those included that are not for sale.
     pub search_books: u64,
     /// Different tokens in the search index.

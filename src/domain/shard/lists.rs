@@ -34,6 +34,12 @@ impl OrderShard {
         self.by_buyer.get(&buyer).map_or(&[], |of_buyer| &of_buyer.ids)
     }
 
+    /// How many orders of a buyer are in memory, how many of them are open, and which may be on disk as well.
+    pub fn orders_of(&self, buyer: AccountNo) -> (usize, usize, Vec<OrderId>) {
+        let open = self.by_buyer.get(&buyer).map_or(0, |of_buyer| of_buyer.open);
+        (self.ids_of(buyer).len(), open, self.on_disk_of(buyer))
+    }
+
     /// Those in memory that may be on disk as well.
     pub(super) fn on_disk_of(&self, buyer: AccountNo) -> Vec<OrderId> {
         self.by_buyer.get(&buyer).map_or_else(Vec::new, |of_buyer| of_buyer.on_disk.iter().copied().collect())
