@@ -34,17 +34,10 @@ fn health_ready_and_metrics_answer_a_get() {
     assert!(content_type.starts_with("text/plain") || content_type.starts_with("application/openmetrics-text"));
 }
 
-/// The port that the server tells for those who operate it.
-fn admin_port(server: &Server) -> u16 {
-    let said = server.output();
-    let (_, rest) = said.split_once("metrics on http://127.0.0.1:").unwrap_or_else(|| panic!("{said}"));
-    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
-}
-
 #[test]
 fn with_an_admin_port_the_metrics_are_there_and_nowhere_else() {
     let mut server = Server::start(&["--admin-listen", "127.0.0.1:0", "--connections-max", "2"]);
-    let (public, admin) = (server.client(), Client::new(admin_port(&server)));
+    let (public, admin) = (server.client(), Client::new(server.admin_port()));
     for client in [&public, &admin] {
         assert_eq!(client.get("/healthz").status, 200);
         assert_eq!(client.get("/readyz").status, 200);
@@ -66,9 +59,9 @@ fn with_an_admin_port_the_metrics_are_there_and_nowhere_else() {
     // A shop that is full still shows how full it is.
     let second = server.connect();
     wait_until("the shop is full", || server.connect().response().is_ok_and(|answer| answer.status == 503));
-    assert_eq!(Client::new(admin_port(&server)).get("/metrics").status, 200);
+    assert_eq!(Client::new(server.admin_port()).get("/metrics").status, 200);
     drop(second);
-    let idle = Client::new(admin_port(&server));
+    let idle = Client::new(server.admin_port());
     assert_eq!(idle.get("/healthz").status, 200);
     assert_eq!(server.sigterm().code(), Some(0), "an idle connection there does not keep the server from ending");
 }
@@ -83,7 +76,7 @@ fn an_admin_port_that_is_taken_is_told_before_anything_is_opened() {
             "--listen",
             "127.0.0.1:0",
             "--admin-listen",
-            &format!("127.0.0.1:{}", admin_port(&server)),
+            &format!("127.0.0.1:{}", server.admin_port()),
             "--data-dir",
         ])
         .arg(&data)

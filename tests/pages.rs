@@ -8,13 +8,6 @@ use std::process::Command;
 
 use common::{Client, Response, Server};
 
-/// The port that the server tells for those who operate it.
-fn admin_port(server: &Server) -> u16 {
-    let said = server.output();
-    let (_, rest) = said.split_once("console on http://127.0.0.1:").unwrap_or_else(|| panic!("{said}"));
-    rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
-}
-
 fn ask(client: &Client, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
     let mut bytes = format!("{method} {path} HTTP/1.1\r\n");
     for (name, value) in headers {
@@ -26,7 +19,7 @@ fn ask(client: &Client, method: &str, path: &str, headers: &[(&str, &str)]) -> R
 #[test]
 fn each_page_stands_where_it_belongs_with_a_strict_policy() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
-    let (public, admin) = (server.client(), Client::new(admin_port(&server)));
+    let (public, admin) = (server.client(), Client::new(server.admin_port()));
     for (client, other, page) in [(&public, &admin, "/docs"), (&public, &admin, "/shop"), (&admin, &public, "/console")]
     {
         for (file, kind) in
@@ -70,7 +63,7 @@ fn without_pages_there_are_none_and_without_an_admin_port_no_console() {
 #[test]
 fn without_a_token_only_this_machine_operates() {
     let server = Server::start(&["--admin-listen", "127.0.0.1:0"]);
-    let admin = Client::new(admin_port(&server));
+    let admin = Client::new(server.admin_port());
     let snapshot = |headers: &[(&str, &str)]| ask(&admin, "POST", "/admin/snapshot", headers);
     let done = snapshot(&[("host", "localhost:1")]);
     assert_eq!(done.status, 200, "{}", done.text());
@@ -94,7 +87,7 @@ fn with_a_token_only_who_shows_it_operates() {
     std::fs::write(file.path(), "a-token-of-operators\n").unwrap();
     let path = file.path().to_str().unwrap().to_owned();
     let server = Server::start(&["--admin-listen", "127.0.0.1:0", "--admin-token-file", &path]);
-    let admin = Client::new(admin_port(&server));
+    let admin = Client::new(server.admin_port());
     let shown =
         |token: &str| ask(&admin, "POST", "/admin/snapshot", &[("host", "localhost"), ("authorization", token)]);
     assert_eq!(shown("Bearer a-token-of-operators").status, 200);

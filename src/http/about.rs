@@ -261,7 +261,14 @@ pub(super) fn about(handler: Handler) -> Option<About> {
         ),
         Handler::Metrics => tell("Counters for Prometheus", "With `--admin-listen` on that port only.", &[], &[]),
         Handler::OpenApi => tell("This document", "Made from the table of routes that the router reads.", &[], &[]),
-        Handler::DocsPage | Handler::ShopPage | Handler::ConsolePage | Handler::AdminSnapshot => return None,
+        Handler::DocsPage | Handler::ShopPage | Handler::ConsolePage => return None,
+        Handler::AdminStatus
+        | Handler::AdminOrder
+        | Handler::AdminUser
+        | Handler::AdminSearch
+        | Handler::AdminSnapshot
+        | Handler::AdminAudit
+        | Handler::AdminDrain => return None,
     };
     Some(about)
 }

@@ -54,7 +54,13 @@ pub(super) async fn run(route: &Route, call: Call<'_>) -> Reply {
         Handler::Ready => Ok(ops::ready(call)),
         Handler::Metrics => Ok(ops::metrics(call)),
         Handler::OpenApi => Ok(Reply::document(openapi::document())),
+        Handler::AdminStatus => Ok(admin::status(call)),
+        Handler::AdminOrder => admin::order(call).await,
+        Handler::AdminUser => admin::user(call).await,
+        Handler::AdminSearch => search::search(call, Message::Ok).await,
         Handler::AdminSnapshot => admin::snapshot(call).await,
+        Handler::AdminAudit => admin::audit(call).await,
+        Handler::AdminDrain => Ok(admin::drain(call)),
         // Their files are given before a request gets here.
         Handler::DocsPage | Handler::ShopPage | Handler::ConsolePage => {
             Ok(Reply::transport(404, "not found", route.failure))

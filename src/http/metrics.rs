@@ -11,7 +11,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::routes::{ROUTES, UNROUTED};
+use super::routes::{Authority, ROUTES, UNROUTED, Verb};
 use crate::engine::Stats;
 use crate::stats::{Histogram, HistogramSnapshot};
 
@@ -24,7 +24,7 @@ const BUSINESS_CODES: usize = (LAST_BUSINESS_CODE - FIRST_BUSINESS_CODE) as usiz
 const SLOTS: usize = PLAIN_CODES.len() + BUSINESS_CODES + 1;
 
 /// Upper bounds of request times in microseconds.
-const MICROS: [u64; 15] = [
+pub(super) const MICROS: [u64; 15] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
     10_000_000,
 ];
@@ -60,6 +60,32 @@ impl Metrics {
         if let Some(row) = self.rows.last() {
             row.codes[slot(code)].fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// What was answered on a route so far, and how fast.
+pub(super) struct RouteCounts {
+    pub(super) path: &'static str,
+    /// Code and number of answers.
+    pub(super) codes: Vec<(String, u64)>,
+    /// By [`MICROS`].
+    pub(super) micros: HistogramSnapshot,
+}
+
+impl Metrics {
+    /// The routes on which something was answered. Without those that tell of the service itself: who looks at it would
+    /// see himself.
+    pub(super) fn routes(&self) -> Vec<RouteCounts> {
+        let is_work = |(row, _): &(usize, &Row)| {
+            ROUTES.get(*row).is_none_or(|route| route.verb == Verb::Post && route.authority != Authority::Operator)
+        };
+        let counts = |(row, counts): (usize, &Row)| {
+            let RowSnapshot { codes, micros } = RowSnapshot::of(counts);
+            let codes = codes.into_iter().enumerate().filter(|(_, count)| *count > 0);
+            let codes: Vec<_> = codes.map(|(slot, count)| (label(slot), count)).collect();
+            (!codes.is_empty()).then(|| RouteCounts { path: route_label(row), codes, micros })
+        };
+        self.rows.iter().enumerate().filter(is_work).filter_map(counts).collect()
     }
 }
 

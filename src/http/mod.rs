@@ -43,7 +43,7 @@
 //! - `hot`: the same for the busiest routes, in one pass, when there is nothing to refuse.
 //! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
 //! - `pages`: the files of `/docs`, `/shop` and `/console`.
-//! - `operator`: who may use the routes for operators; `admin`: those routes.
+//! - `operator`: who may use the routes for operators; `admin`: those routes; `console`: what `/admin/status` tells.
 //! - `client`: the other end, for the command line.
 //! - `stages`: single stages of a request, for the benches.
 //! - `metrics`: counters without locks, and their Prometheus text.
@@ -57,6 +57,7 @@ mod buyer;
 mod call;
 pub(crate) mod client;
 mod connection;
+mod console;
 mod dispatch;
 pub(crate) mod fields;
 mod framing;

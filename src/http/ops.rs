@@ -2,7 +2,6 @@
 
 use super::answer::{Failure, Reply};
 use super::call::Call;
-use super::metrics::Now;
 
 /// Whether requests should be sent here.
 pub(super) fn ready(call: Call<'_>) -> Reply {
@@ -15,11 +14,5 @@ pub(super) fn ready(call: Call<'_>) -> Reply {
 /// All counters as Prometheus text.
 pub(super) fn metrics(call: Call<'_>) -> Reply {
     let shared = call.shared;
-    let now = Now {
-        connections: (shared.connections_max - shared.connections.available_permits()) as u64,
-        body_bytes: shared.budget.used() as u64,
-        shed: shared.shed.refused(),
-        commands_limit: shared.shed.limit(),
-    };
-    Reply::metrics(shared.metrics.scrape(now, shared.engine.stats()))
+    Reply::metrics(shared.metrics.scrape(shared.now(), shared.engine.stats()))
 }

@@ -172,7 +172,7 @@ pub(super) fn put_details(out: &mut Vec<u8>, details: &OrderDetails) {
     out.extend_from_slice(b"}}");
 }
 
-fn rfc3339(ms: u64) -> humantime::Rfc3339Timestamp {
+pub(super) fn rfc3339(ms: u64) -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(ms.min(TIME_MS_MAX)))
 }
 

@@ -133,7 +133,13 @@ pub(super) enum Handler {
     DocsPage,
     ShopPage,
     ConsolePage,
+    AdminStatus,
+    AdminOrder,
+    AdminUser,
+    AdminSearch,
     AdminSnapshot,
+    AdminAudit,
+    AdminDrain,
 }
 
 impl Handler {
@@ -169,6 +175,10 @@ const fn post(
     fields: &'static [Field],
 ) -> Route {
     Route { path, verb: Verb::Post, handler, failure, limit: BodyLimit::Standard, authority, fields }
+}
+
+const fn admin(path: &'static str, handler: Handler, fields: &'static [Field]) -> Route {
+    post(path, handler, Failure::Nothing, Authority::Operator, fields)
 }
 
 const fn get(path: &'static str, handler: Handler) -> Route {
@@ -291,7 +301,13 @@ pub(super) static ROUTES: &[Route] = &[
     get("/docs", Handler::DocsPage),
     get("/shop", Handler::ShopPage),
     get("/console", Handler::ConsolePage),
-    post("/admin/snapshot", Handler::AdminSnapshot, Failure::Nothing, Authority::Operator, &[]),
+    admin("/admin/status", Handler::AdminStatus, &[]),
+    admin("/admin/order", Handler::AdminOrder, &[ORDER]),
+    admin("/admin/user", Handler::AdminUser, &[USER]),
+    admin("/admin/search", Handler::AdminSearch, SEARCH),
+    admin("/admin/snapshot", Handler::AdminSnapshot, &[]),
+    admin("/admin/audit", Handler::AdminAudit, &[]),
+    admin("/admin/drain", Handler::AdminDrain, &[]),
 ];
 
 /// The row of a path, with its index. The files of a page belong to its row.

@@ -46,6 +46,7 @@ pub(super) async fn serve(
     tokio::select! {
         biased;
         () = shutdown => {}
+        () = shared.console.drain_asked() => {}
         never = accepting => match never {},
     }
     public.empty_backlog().await;

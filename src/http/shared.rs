@@ -9,7 +9,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::HttpConfig;
 use super::body::Budget;
-use super::metrics::Metrics;
+use super::console::Console;
+use super::metrics::{Metrics, Now};
 use super::routes::{self, Door, Route};
 use super::shed::Shed;
 use crate::engine::Engine;
@@ -27,6 +28,7 @@ pub(super) struct Shared {
     pub(super) answers: Arc<Budget>,
     pub(super) gate: Gate,
     pub(super) shed: Shed,
+    pub(super) console: Console,
     /// One permit a connection. All permits back means that nobody is connected.
     pub(super) connections: Arc<Semaphore>,
     /// The same for the admin port.
@@ -47,6 +49,7 @@ impl Shared {
             budget: Budget::new(config.bodies_in_flight_bytes_max),
             answers: Arc::new(Budget::new(config.bodies_in_flight_bytes_max)),
             gate: Gate::default(),
+            console: Console::new(),
             shed: Shed::new(config.engine_delay_max),
             connections: Arc::new(Semaphore::new(connections_max)),
             admin_connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX as usize)),
@@ -66,6 +69,16 @@ impl Shared {
     /// The permits of those who come in here.
     pub(super) fn connections_of(&self, door: Door) -> &Arc<Semaphore> {
         if door == Door::Admin { &self.admin_connections } else { &self.connections }
+    }
+
+    /// What the service says of itself at this moment.
+    pub(super) fn now(&self) -> Now {
+        Now {
+            connections: (self.connections_max - self.connections.available_permits()) as u64,
+            body_bytes: self.budget.used() as u64,
+            shed: self.shed.refused(),
+            commands_limit: self.shed.limit(),
+        }
     }
 
     /// A client that keeps the connection should learn that there is no next request on it.

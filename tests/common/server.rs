@@ -69,6 +69,13 @@ impl Server {
         Client::new(self.port)
     }
 
+    /// The port for operators, of a server that was started with `--admin-listen`.
+    pub fn admin_port(&self) -> u16 {
+        let said = self.output();
+        let (_, rest) = said.split_once("console on http://127.0.0.1:").unwrap_or_else(|| panic!("{said}"));
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    }
+
     pub fn connect(&self) -> Conn {
         Conn::open(self.port).unwrap()
     }
