@@ -13,6 +13,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod console;
 mod docs;
 mod document;
 mod webdriver;
@@ -44,6 +45,11 @@ const TESTS: &[Test] = &[
     ("docs::every_route_is_told", docs::every_route_is_told),
     ("docs::a_route_is_tried", docs::a_route_is_tried),
     ("docs::it_fits_a_phone", docs::it_fits_a_phone),
+    ("console::the_figures_move_under_load", console::the_figures_move_under_load),
+    ("console::the_actions_act", console::the_actions_act),
+    ("console::a_service_that_is_gone_is_told", console::a_service_that_is_gone_is_told),
+    ("console::what_is_looked_up_is_shown", console::what_is_looked_up_is_shown),
+    ("console::the_token_is_asked_for", console::the_token_is_asked_for),
 ];
 
 fn main() -> ExitCode {
