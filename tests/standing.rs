@@ -74,6 +74,28 @@ async fn orders_are_counted_once_in_memory_at_rest_and_in_both() {
     assert_eq!(engine.order(&orders[0]).await, Err(Error::Draining));
 }
 
+/// A count that is under way does not hold up the end, and the end is no failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_closes_in_the_middle_of_a_count() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let engine = shop(dir.path()).await;
+    for _ in 0..50 {
+        let order = place(&engine).await;
+        engine.cancel_order("buyer", &order, T).await.unwrap();
+    }
+    engine.offload().await.unwrap();
+    let counting = tokio::spawn({
+        let engine = engine.clone();
+        async move { while engine.order_totals().await.is_ok() {} }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    engine.close().await.unwrap();
+    counting.await.unwrap();
+    let again = Engine::open(config(dir.path())).await.unwrap();
+    assert_eq!(again.order_totals().await.unwrap().of(OrderStatus::Canceled), 50);
+    again.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn an_order_is_shown_whoevers_it_is() {
     let dir = tempfile::TempDir::new().unwrap();

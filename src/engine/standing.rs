@@ -175,7 +175,12 @@ impl Core {
         Ok((orders + at_rest.orders, open + at_rest.open))
     }
 
+    /// What orders at rest could not be read for.
     pub(super) fn unreadable(&self, error: &ColdError) -> Error {
+        if matches!(error, ColdError::Closed) {
+            // In the middle of it; nothing is wrong with them.
+            return self.unknown();
+        }
         self.system.resting_failed(error);
         Error::Overloaded("an order on disk cannot be read")
     }
