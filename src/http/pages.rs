@@ -50,7 +50,21 @@ macro_rules! page {
     };
 }
 
-static ASSETS: [&[Asset]; 3] = [page!("docs"), page!("shop"), page!("console")];
+static ASSETS: [&[Asset]; 3] = [
+    page!("docs"),
+    page!(
+        "shop",
+        "/api.js",
+        "/panel.js",
+        "/samples.js",
+        "/seller.js",
+        "/session.js",
+        "/ui.js",
+        "/views.js",
+        "/words.js"
+    ),
+    page!("console"),
+];
 
 /// The path of the page that this path belongs to, if there is such a file.
 pub(super) fn page_of(path: &str) -> Option<&'static str> {
@@ -139,6 +153,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn scripts_load_scripts_that_are_there() {
+        let scripts = ASSETS.iter().copied().flatten().filter(|asset| asset.content_type == SCRIPT);
+        let mut loaded = 0;
+        for script in scripts {
+            let text = std::str::from_utf8(script.bytes).unwrap();
+            let folder = script.path.rsplit_once('/').unwrap().0;
+            for name in text.split(" from '").skip(1).map(|rest| rest.split('\'').next().unwrap_or_default()) {
+                let path = format!("{folder}/{}", name.strip_prefix("./").unwrap_or(name));
+                assert!(asset(&path).is_some(), "{path} of {}", script.path);
+                loaded += 1;
+            }
+        }
+        assert!(loaded > 10, "{loaded}");
     }
 
     #[test]

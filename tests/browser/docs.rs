@@ -6,15 +6,10 @@ use serde_json::Value;
 
 use crate::Stage;
 use crate::common::{Server, User};
-use crate::webdriver::{Browser, Size};
+use crate::webdriver::Size;
 
 fn at(server: &Server, place: &str) -> String {
     format!("http://127.0.0.1:{}/docs{place}", server.port())
-}
-
-/// How far the page is wider than the window.
-fn excess(browser: &Browser) -> Value {
-    browser.run("return document.documentElement.scrollWidth - innerWidth")
 }
 
 pub fn every_route_is_told(stage: &Stage) {
@@ -113,7 +108,7 @@ pub fn it_fits_a_phone(stage: &Stage) {
         browser.prefer_dark(dark);
         browser.goto(&at(&server, "#seller_add_book"));
         browser.wait("#seller_add_book[open] .try");
-        assert_eq!(excess(&browser), 0);
+        assert_eq!(browser.excess(), 0);
         browser.picture(if dark { "dark" } else { "light" });
     }
     browser.assert_content(&[]);

@@ -16,6 +16,7 @@ mod common;
 mod console;
 mod docs;
 mod document;
+mod shop;
 mod webdriver;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,6 +51,14 @@ const TESTS: &[Test] = &[
     ("console::a_service_that_is_gone_is_told", console::a_service_that_is_gone_is_told),
     ("console::what_is_looked_up_is_shown", console::what_is_looked_up_is_shown),
     ("console::the_token_is_asked_for", console::the_token_is_asked_for),
+    ("shop::a_whole_purchase_by_clicks", shop::a_whole_purchase_by_clicks),
+    ("shop::the_same_in_english", shop::the_same_in_english),
+    ("shop::what_is_clicked_or_sent_twice_is_done_once", shop::what_is_clicked_or_sent_twice_is_done_once),
+    ("shop::a_wrong_password_and_a_forgotten_one", shop::a_wrong_password_and_a_forgotten_one),
+    ("shop::a_busy_shop_is_asked_again", shop::a_busy_shop_is_asked_again),
+    ("shop::a_seller_changes_what_is_on_the_shelf", shop::a_seller_changes_what_is_on_the_shelf),
+    ("shop::what_people_write_is_text", shop::what_people_write_is_text),
+    ("shop::it_fits_a_phone", shop::it_fits_a_phone),
 ];
 
 fn main() -> ExitCode {

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -204,9 +204,18 @@ impl<'a> Browser<'a> {
         found.as_array().unwrap().len()
     }
 
+    /// Scrolls as a person does who wants to use this: away from what sticks to the edges.
+    fn bring(&self, element: &str) -> Result<Value, (String, String)> {
+        let script = "arguments[0].scrollIntoView({block: 'center'})";
+        self.try_command("POST", "execute/sync", &json!({"script": script, "args": [{ELEMENT: element}]}))
+    }
+
     #[track_caller]
     pub fn click(&self, css: &str) {
-        self.on(css, |element| self.try_command("POST", &format!("element/{element}/click"), &json!({})));
+        self.on(css, |element| {
+            self.bring(element)?;
+            self.try_command("POST", &format!("element/{element}/click"), &json!({}))
+        });
     }
 
     /// Two clicks as fast as a hand can, on whatever is there when each comes.
@@ -216,7 +225,7 @@ impl<'a> Browser<'a> {
             let press = [json!({"type": "pointerDown", "button": 0}), json!({"type": "pointerUp", "button": 0})];
             let mut actions = vec![json!({"type": "pointerMove", "x": 0, "y": 0, "origin": {ELEMENT: element}})];
             actions.extend(press.iter().chain(&press).cloned());
-            self.run(&format!("document.querySelector({}).scrollIntoView({{block: 'center'}})", json!(css)));
+            self.bring(element)?;
             self.try_command(
                 "POST",
                 "actions",
@@ -232,6 +241,13 @@ impl<'a> Browser<'a> {
             self.try_command("POST", &format!("element/{element}/clear"), &json!({}))?;
             self.try_command("POST", &format!("element/{element}/value"), &json!({"text": text}))
         });
+    }
+
+    /// Chooses this file in a field for files.
+    #[track_caller]
+    pub fn attach(&self, css: &str, file: &Path) {
+        let path = json!({"text": file.to_str().unwrap()});
+        self.on(css, |element| self.try_command("POST", &format!("element/{element}/value"), &path));
     }
 
     /// Presses keys where the focus is. Keys that have no letter are the private characters of WebDriver: U+E004 is the tabulator.
@@ -262,6 +278,11 @@ impl<'a> Browser<'a> {
         };
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone});
         self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
+    }
+
+    /// How far the page is wider than the window: nobody likes to scroll sideways.
+    pub fn excess(&self) -> i64 {
+        self.run("return document.documentElement.scrollWidth - innerWidth").as_i64().unwrap()
     }
 
     /// What the user prefers: dark colours or light ones.
