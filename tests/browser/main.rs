@@ -57,6 +57,9 @@ const TESTS: &[Test] = &[
     ("shop::a_wrong_password_and_a_forgotten_one", shop::a_wrong_password_and_a_forgotten_one),
     ("shop::a_busy_shop_is_asked_again", shop::a_busy_shop_is_asked_again),
     ("shop::a_seller_changes_what_is_on_the_shelf", shop::a_seller_changes_what_is_on_the_shelf),
+    ("shop::results_come_in_pages", shop::results_come_in_pages),
+    ("shop::a_buyer_takes_more_time", shop::a_buyer_takes_more_time),
+    ("shop::an_account_that_is_gone", shop::an_account_that_is_gone),
     ("shop::what_people_write_is_text", shop::what_people_write_is_text),
     ("shop::it_fits_a_phone", shop::it_fits_a_phone),
 ];

@@ -25,9 +25,9 @@ export const onBusy = (told) => { busy = told; };
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-/// Integers too long for a number here come as their digits.
+/// Integers too long for a number here come as their digits, in browsers that tell them.
 function read(text) {
-  return JSON.parse(text.replace(/"(?:[^"\\]|\\.)*"|-?\d{16,}(?![\d.eE])/g, (token) => (token[0] === '"' ? token : `"${token}"`)));
+  return JSON.parse(text, (_, value, at) => (Number.isInteger(value) && !Number.isSafeInteger(value) && at?.source ? at.source : value));
 }
 
 /// Sends one request. With a key it is sent again if its answer is lost, for the service does it once.

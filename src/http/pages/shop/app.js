@@ -5,7 +5,7 @@ import { onBusy, Refusal } from './api.js';
 import { Stopped, user } from './session.js';
 import { locale, otherLocale, switchLanguage, t } from './words.js';
 import { arrived, clearNotice, explain, go, heading, notice } from './ui.js';
-import { account, basketView, book, drawBasketCount, home, loginView, order, orders } from './views.js';
+import { account, basketView, book, drawBasketCount, home, loginView, logoutButton, order, orders } from './views.js';
 import { selling, store } from './seller.js';
 import { redrawPanel, startPanel } from './panel.js';
 
@@ -36,7 +36,9 @@ function drawAround(name) {
 
 /// What is shown in place of a view that could not be drawn.
 function failed(error) {
-  const again = h('p', {}, h('button', { type: 'button', onclick: () => go(location.hash) }, t('ask.again')));
+  const again = h('p', { class: 'row' }, h('button', { type: 'button', onclick: () => go(location.hash) }, t('ask.again')),
+    // The account may be gone; one must be able to leave all the same.
+    user() && logoutButton());
   if (error instanceof Stopped) return [heading(t('shop')), h('p', {}, error.message || t('ask.stopped')), !error.message && again];
   if (!(error instanceof Refusal)) console.error(error);
   return [heading(t('shop')), h('p', { class: 'bad', role: 'alert' }, explain(error)), again];

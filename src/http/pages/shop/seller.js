@@ -4,7 +4,7 @@ import { byId, fill, h } from './dom.js';
 import { call, newKey } from './api.js';
 import { rememberTitle, withPassword, withToken } from './session.js';
 import { countOf, fenOf, money, t, time } from './words.js';
-import { act, badge, button, field, go, goSaying, heading, notice, orderLines, pictureSource, storeLink, valueOf, way, wrongField } from './ui.js';
+import { act, badge, button, field, go, goSaying, heading, learnTitles, notice, orderLines, pictureSource, storeLink, valueOf, way, wrongField } from './ui.js';
 import { SAMPLES } from './samples.js';
 
 const SAMPLE_COPIES = 10;
@@ -38,6 +38,7 @@ export async function selling() {
 
 export async function store([id]) {
   const { orders } = await withPassword('/seller/query_one_store_orders', { store_id: id });
+  await learnTitles(orders);
   return [heading(t('store.title', { store: id })),
     h('div', { class: 'halves' },
       h('section', {}, h('div', { class: 'row' }, h('h2', {}, t('store.orders')),

@@ -1,9 +1,11 @@
 // Pieces that the views are made of.
 
 import { byId, fill, h } from './dom.js';
-import { Refusal } from './api.js';
-import { Stopped, titleOf } from './session.js';
+import { call, Refusal } from './api.js';
+import { rememberTitle, Stopped, titleOf } from './session.js';
 import { has, money, t, time } from './words.js';
+
+const LEARNED_MAX = 8;
 
 /// What came of the last step, for eyes and ears. The kind is `good` or `bad`.
 export function notice(kind, ...what) {
@@ -144,6 +146,18 @@ export function marked(text, words) {
 export const wordsOf = (keyword) => keyword.normalize('NFKC').toLowerCase().split(/\s+/).filter(Boolean);
 
 export const badge = (status) => h('span', { class: `badge ${status}`, 'data-status': status }, t(`status.${status}`));
+
+/// Asks for titles that are not known yet, but not for many: a book comes whole.
+export async function learnTitles(orders) {
+  const lines = orders.flatMap((order) => order.books.map((line) => ({ store: order.store_id, id: line.id })));
+  const unknown = new Map(lines.filter(({ store, id }) => !titleOf(store, id)).map((line) => [`${line.store}/${line.id}`, line]));
+  await Promise.all([...unknown.values()].slice(0, LEARNED_MAX).map(async ({ store, id }) => {
+    try {
+      const { book_info: info } = await call('/buyer/query_book', { store_id: store, book_id: id });
+      rememberTitle(store, id, info.title);
+    } catch { /* Then the id is shown. */ }
+  }));
+}
 
 /// The lines of an order. Its books have ids; titles are those that were seen.
 export function orderLines(order) {

@@ -7,7 +7,7 @@ import {
 } from './session.js';
 import { countOf, fenOf, money, t, time } from './words.js';
 import {
-  act, badge, bookLink, button, complain, cover, field, go, goSaying, heading, marked, notice, orderLines, orderLink, pictures, pictureSource,
+  act, badge, bookLink, button, complain, cover, field, go, goSaying, heading, learnTitles, marked, notice, orderLines, orderLink, pictures, pictureSource,
   valueOf, way, wordsOf, wrongField,
 } from './ui.js';
 
@@ -168,6 +168,7 @@ async function placeOrder(store) {
 export async function orders() {
   const { orders: all } = await withPassword('/buyer/query_buyer_all_orders', {});
   if (!all.length) return [heading(t('orders.title')), h('p', {}, t('orders.none'))];
+  await learnTitles(all);
   const list = h('ul', { class: 'plain' });
   const draw = (from) => list.append(...all.slice(from, from + ORDERS_SHOWN).map((order) => h('li', { class: 'panel', 'data-order': order.order_id },
     h('p', { class: 'row' }, badge(order.status), h('time', { datetime: order.created_time }, time(order.created_time)),
@@ -196,6 +197,7 @@ const STEPS = {
 
 export async function order([id]) {
   const { order: it } = await withPassword('/buyer/query_order', { order_id: id });
+  await learnTitles([it]);
   const step = async (name) => {
     const [path, done] = STEPS[name];
     try {
@@ -256,11 +258,13 @@ export async function account() {
       field('old', t('account.password.old'), { type: 'password', autocomplete: 'current-password', required: true }),
       field('new', t('account.password.new'), { type: 'password', autocomplete: 'new-password', required: true }),
       h('button', { type: 'submit' }, t('account.password')))),
-    h('p', {}, button('logout', t('account.logout'), async () => {
-      await logout();
-      goSaying('#/', t('account.logout.done'));
-    }))];
+    h('p', {}, logoutButton())];
 }
+
+export const logoutButton = () => button('logout', t('account.logout'), async () => {
+  await logout();
+  goSaying('#/', t('account.logout.done'));
+});
 
 export async function loginView(_, query) {
   const next = query.get('next') ?? '#/';

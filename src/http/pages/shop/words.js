@@ -23,7 +23,7 @@ const WORDS = {
   ],
   'home.steps': ['怎么玩', 'How to play'],
   'home.step.1': ['注册一个账户，开一家店，上架几本样书。', 'Register, open a store and list the sample books.'],
-  'home.step.2': ['换一个账户：搜索、加入购物篮、下单、充值、付款。', 'As somebody else: search, fill the basket, order, add money, pay.'],
+  'home.step.2': ['换一个账户（可以用另一个标签页）：搜索、加入购物篮、下单、充值、付款。', 'As somebody else, in another tab if you like: search, fill the basket, order, add money, pay.'],
   'home.step.3': ['卖家发货，买家确认收货，平台把钱付给卖家。', 'The seller ships, the buyer confirms, and the platform pays the seller.'],
   'home.keyword': ['书名、作者、出版社、标签或 ISBN', 'Title, author, publisher, tag or ISBN'],
   'home.search': ['搜索', 'Search'],
