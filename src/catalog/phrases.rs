@@ -98,7 +98,6 @@ impl Gathered {
     }
 
     pub(super) fn done(mut self) -> Phrases {
-        sort_out(&mut self.long);
         let mut filter = Vec::new();
         if self.long.len() > FEW {
             filter = vec![0; (self.long.len() * FILTER_BITS / 8).min(FILTER_BYTES_MAX)];
@@ -108,14 +107,10 @@ impl Gathered {
         } else {
             self.short.append(&mut self.long);
         }
-        sort_out(&mut self.short);
+        self.short.sort_unstable();
+        self.short.dedup();
         Phrases { exact: self.short.into(), filter: filter.into() }
     }
-}
-
-fn sort_out(numbers: &mut Vec<u32>) {
-    numbers.sort_unstable();
-    numbers.dedup();
 }
 
 fn is_long(field: usize) -> bool {

@@ -31,6 +31,15 @@ pub(super) fn normalise(text: &str) -> String {
         return text.to_ascii_lowercase();
     }
     let mut folded = String::with_capacity(text.len());
+    if text.chars().all(|letter| fold_plain(letter, &mut folded)) {
+        return folded;
+    }
+    normalise_any(text)
+}
+
+/// As [`normalise`], for characters of all kinds.
+fn normalise_any(text: &str) -> String {
+    let mut folded = String::with_capacity(text.len());
     let nfkc = |text: &str| is_nfkc_quick(text.chars()) == IsNormalized::Yes;
     if nfkc(text) {
         text.chars().for_each(|letter| fold(letter, &mut folded));
@@ -38,6 +47,28 @@ pub(super) fn normalise(text: &str) -> String {
         text.nfkc().for_each(|letter| fold(letter, &mut folded));
     }
     if nfkc(&folded) { folded } else { folded.nfkc().collect() }
+}
+
+/// Normalises one of the characters that make up nearly every Chinese text, which do not depend on what stands beside them
+/// and need no table. `false` for all others.
+fn fold_plain(letter: char, out: &mut String) -> bool {
+    /// From a full-width sign to the ASCII character that it is.
+    const FULL_WIDTH: u32 = 0xfee0;
+    match letter {
+        '\0'..='\x7f' => out.push(letter.to_ascii_lowercase()),
+        '\u{4e00}'..='\u{9fff}' => out.push(letter),
+        '\u{ff01}'..='\u{ff5e}' => match char::from_u32(u32::from(letter) - FULL_WIDTH) {
+            Some(ascii) => out.push(ascii.to_ascii_lowercase()),
+            None => return false,
+        },
+        '\u{3000}' => out.push(' '),
+        '…' => out.push_str("..."),
+        '、' | '。' | '〈'..='】' | '〔' | '〕' | '·' | '—' | '‘' | '’' | '“' | '”' => {
+            out.push(letter)
+        }
+        _ => return false,
+    }
+    true
 }
 
 /// Lower, upper and lower case again bring together what has several of one: `ς` and `σ`, `ß`, `ẞ` and `ss`.
@@ -447,6 +478,20 @@ mod tests {
     }
 
     #[test]
+    fn plain_characters_become_what_the_tables_say() {
+        let mut plain = 0;
+        for letter in '\0'..=char::MAX {
+            let mut folded = String::from("中a");
+            if fold_plain(letter, &mut folded) {
+                folded.push('文');
+                assert_eq!(folded, normalise_any(&format!("中A{letter}文")), "{letter:?} {:x}", u32::from(letter));
+                plain += 1;
+            }
+        }
+        assert!(plain > 21_000, "{plain}");
+    }
+
+    #[test]
     fn every_character_is_normalised_for_good() {
         for letter in '\0'..=char::MAX {
             let once = normalise(&format!("a{letter}b"));
@@ -468,6 +513,11 @@ mod tests {
             let tokens = Tokens::new();
             prop_assert!(tokens.of_keyword(&text).is_empty() || finds(&text, &text));
             prop_assert_eq!(tokens.whole(&normalise(&text)), tokens.whole(&normalise(&normalise(&text))));
+        }
+
+        #[test]
+        fn plain_text_is_normalised_as_any_other(text in "[中文，。·—…“”！Ａb1　（） ]{0,12}") {
+            prop_assert_eq!(normalise(&text), normalise_any(&text));
         }
 
         #[test]
