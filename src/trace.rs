@@ -110,7 +110,6 @@ fn hexadecimal(number: u32) -> [u8; 8] {
     digits.to_be_bytes()
 }
 
-#[cfg(feature = "server")]
 impl Request {
     /// A request that begins. `taken` is its id if it brought one. The caller tells what `route` it is for, in a word that
     /// is the same for all of its kind.
@@ -165,7 +164,6 @@ impl Request {
     }
 
     /// Whom and what it is about, as far as somebody listened.
-    #[cfg(feature = "server")]
     pub(crate) fn about(&self) -> About {
         match self {
             Request::Shared(shared) => shared.about.lock().unwrap_or_else(PoisonError::into_inner).clone(),
@@ -202,19 +200,16 @@ impl Drop for Swapped<'_> {
 }
 
 /// A future that is polled for a request.
-#[cfg(feature = "server")]
 pub(crate) struct Within<'a, F> {
     request: &'a mut Request,
     work: Pin<&'a mut F>,
 }
 
 /// Polls `work` for `request`.
-#[cfg(feature = "server")]
 pub(crate) fn within<'a, F: Future>(request: &'a mut Request, work: Pin<&'a mut F>) -> Within<'a, F> {
     Within { request, work }
 }
 
-#[cfg(feature = "server")]
 impl<F: Future> Future for Within<'_, F> {
     type Output = F::Output;
 
