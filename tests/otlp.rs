@@ -54,7 +54,7 @@ fn fields(mut message: &[u8]) -> Vec<Field<'_>> {
     found
 }
 
-fn all<'a>(message: &'a [u8], number: u64) -> impl Iterator<Item = &'a [u8]> {
+fn all(message: &[u8], number: u64) -> impl Iterator<Item = &[u8]> {
     fields(message).into_iter().filter(move |field| field.number == number).map(|field| field.bytes)
 }
 

@@ -79,6 +79,13 @@ pub struct PeerAddr(pub IpAddr);
 /// The metric `bookstore_http_connections` stays 0. A client that does not read its answer is held up for as long as
 /// the server lets it be.
 ///
+/// # The log
+///
+/// Each answer has the header `x-request-id`, the request's own or a new one. With the target `bookstore::saga` at level debug
+/// a request is a `tracing` span below the caller's current one, with the fields `request_id`, `route`, `user_id`, `store_id`,
+/// `order_id` and `code`, and each step of its saga is a span below that. Lines outside of spans have no id by themselves, as
+/// they do in the log of `bookstore serve`: that is made by its formatter.
+///
 /// # The end
 ///
 /// Call [`HttpService::drain`], let the server finish its requests, then close the engine. A request that comes after
