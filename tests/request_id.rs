@@ -92,6 +92,20 @@ fn who_finds_no_room_has_one() {
     made(&answer);
 }
 
+#[tokio::test]
+async fn inside_another_server_it_is_the_same() {
+    use tower_service::Service as _;
+
+    let engine = bookstore::Engine::open(bookstore::Config::memory()).await.unwrap();
+    let mut shop = bookstore::http::HttpService::new(engine.clone(), bookstore::http::HttpConfig::default());
+    let ask = |id: &str| {
+        hyper::Request::get("/healthz").header("x-request-id", id).body(http_body_util::Empty::<&[u8]>::new()).unwrap()
+    };
+    assert_eq!(shop.call(ask("mine")).await.unwrap().headers()["x-request-id"], "mine");
+    assert_eq!(shop.call(ask("not mine")).await.unwrap().headers()["x-request-id"].len(), 24);
+    engine.close().await.unwrap();
+}
+
 /// Posts with an id of the caller's.
 fn ask(server: &Server, id: &str, path: &str, body: &Value) -> Value {
     let mut conn: Conn = server.connect();
