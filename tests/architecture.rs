@@ -60,7 +60,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap_mangen", &["cli"]),
     ("toml", &["cli"]),
     ("humantime", &["cli", "http"]),
-    ("serde_json", &["http", "cli", "catalog"]),
+    // What a backup says of itself is for people and other programs, too.
+    ("serde_json", &["http", "cli", "catalog", "engine"]),
     ("unicode_normalization", &["catalog"]),
     ("redb", &["cold"]),
     ("argon2", &["auth"]),

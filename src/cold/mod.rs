@@ -10,6 +10,7 @@
 //! | `verify` | every byte of both files, for the offline check |
 //! | `bulk` | many documents in one commit, for the loader |
 //! | `orders` | the store of orders: write, get, list, count |
+//! | `copy` | either file as it was at one moment, written to another file, for a backup |
 //! | `awaited` | which of them are confirmed by themselves, and when |
 //! | `mend` | rows of orders for the offline repair: damaged ones, and those that are ahead of a journal that was cut |
 //!
@@ -29,6 +30,7 @@
 mod awaited;
 mod backend;
 mod bulk;
+mod copy;
 mod database;
 mod documents;
 mod mend;
@@ -44,6 +46,7 @@ mod test_disk;
 #[cfg(test)]
 mod tests;
 
+pub use copy::Still;
 pub use documents::{DOCUMENT_BYTES_MAX, Documents};
 pub use mend::{RestingRow, RowState};
 pub use orders::{Counts, Orders, View};

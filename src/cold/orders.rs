@@ -145,15 +145,7 @@ impl Orders {
     /// [`ColdError::Open`], also when the file is damaged; [`ColdError::OtherVersion`].
     pub fn open(disk: &dyn Disk, path: &Path, cache_bytes: usize) -> Result<Self, ColdError> {
         let health = Arc::new(Health::default());
-        let tables = |transaction: &redb::WriteTransaction| {
-            transaction.open_table(ORDERS)?;
-            transaction.open_table(OWNERS)?;
-            transaction.open_table(COUNTS)?;
-            transaction.open_table(KEYS)?;
-            transaction.open_table(AWAITED)?;
-            Ok(())
-        };
-        let (database, repaired) = database::open(disk, path, cache_bytes, &health, tables, |transaction| {
+        let (database, repaired) = database::open(disk, path, cache_bytes, &health, make_tables, |transaction| {
             transaction.open_table(OWNERS)?;
             transaction.open_table(COUNTS)?;
             transaction.open_table(KEYS)?;
@@ -276,8 +268,18 @@ impl Orders {
     }
 }
 
+/// The tables of a new file.
+pub(super) fn make_tables(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+    transaction.open_table(ORDERS)?;
+    transaction.open_table(OWNERS)?;
+    transaction.open_table(COUNTS)?;
+    transaction.open_table(KEYS)?;
+    transaction.open_table(AWAITED)?;
+    Ok(())
+}
+
 /// Runs work on redb; damage of a row alone leaves the store in service.
-fn run<T>(health: &Health, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, ColdError> {
+pub(super) fn run<T>(health: &Health, work: impl FnOnce() -> Result<T, Trouble>) -> Result<T, ColdError> {
     health.check()?;
     let outcome = guarded(|| match work() {
         Ok(value) => Ok(Ok(value)),

@@ -79,6 +79,26 @@ pub trait Disk: Send + Sync + Debug + 'static {
     /// Whatever the file system reports; what is durable is then unknown.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Whether there is nothing in `dir`, directories included, or no such directory.
+    ///
+    /// # Errors
+    /// Whatever the file system reports, but `NotFound`.
+    fn is_vacant(&self, dir: &Path) -> io::Result<bool> {
+        match self.list(dir) {
+            Ok(names) => Ok(names.is_empty()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an empty directory. A disk that has no directories but those of its files need not do anything.
+    ///
+    /// # Errors
+    /// Whatever the file system reports.
+    fn remove_dir(&self, _dir: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Bytes that an unprivileged process can still write to the file system that holds `dir`.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! - `load`: how busy the engine is, for who decides whether to let more in.
 //! - `standing`: what somebody asks who operates the service.
 //! - `overflow`: orders at rest leave memory, in the steps of `leaving`.
+//! - `backup`: a copy of all of it, made beside the traffic.
 //! - `offline`: work on data directories that no engine has open.
 //! - `stages`: single stages of a call, for the benches.
 //! - `versions`: data that another version of the program made.
@@ -19,6 +20,7 @@
 mod accounts;
 mod audit;
 mod background;
+mod backup;
 mod chunks;
 mod close;
 mod config;
@@ -60,6 +62,7 @@ use crate::domain::{AccountNo, Millis, ORDER_COUNT_BITS, Outcome, Refusal, Send,
 use crate::trace;
 
 pub use audit::Tally;
+pub use backup::{BackupError, BackupReport};
 pub use config::{Config, Limits, Storage};
 pub use error::{Error, OpenError};
 pub use image::Receive;
@@ -155,6 +158,8 @@ pub(super) struct Core {
     /// Free bytes as of the last look; `u64::MAX` before it.
     disk_free: AtomicU64,
     overflow: overflow::Overflow,
+    /// One backup at a time.
+    backing_up: Arc<tokio::sync::Mutex<()>>,
     snapshots: snapshots::Snapshots,
     times: load::Times,
     recovered: Recovered,

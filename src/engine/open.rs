@@ -28,14 +28,16 @@ use crate::journal::{self, Durability, Journal, JournalOptions, Lsn};
 /// redb's cache of each file: both are read seldom, and are in the system's page cache, too.
 const COLD_CACHE_BYTES: usize = 16 << 20;
 
-/// What an open is at.
+/// What long work is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// `snapshot` or `journal`.
+    /// What is being done, in a word or two: of an open `snapshot` or `journal`.
     pub stage: &'static str,
-    /// Rows or events so far.
+    /// Rows, events or bytes of the stage so far.
     pub done: u64,
+    /// How many there will be in the stage, if that is known; of an open it is an estimate.
+    pub total: Option<u64>,
 }
 
 pub(super) type Report = dyn Fn(Progress) + Send + Sync;
@@ -96,6 +98,9 @@ async fn recover(config: Config, progress: impl Fn(Progress) + Send + Sync + 'st
 /// ones in their place would be a shop whose books and old orders are gone, and nobody told.
 fn refuse_if_files_are_missing(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let names = disk.list(dir).map_err(|source| io(format!("list {}", dir.display()), source))?;
+    if names.iter().any(|name| name == super::backup::UNFINISHED) {
+        return Err(OpenError::Damaged(format!("{} is a backup that was not finished", dir.display())));
+    }
     let journal = disk.list(&dir.join("journal")).unwrap_or_default();
     if !names.iter().any(|name| name.ends_with(".snap")) && !journal.iter().any(|name| name.ends_with(".seg")) {
         return Ok(());
@@ -224,6 +229,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         disk_low: AtomicBool::new(false),
         disk_free: AtomicU64::new(u64::MAX),
         overflow: Overflow::default(),
+        backing_up: Arc::default(),
         snapshots,
         times: Times::default(),
         recovered,

@@ -254,7 +254,7 @@ impl<'a> Ticker<'a> {
     fn at(&mut self, done: u64) {
         if done.is_multiple_of(256) && self.last.elapsed() >= Duration::from_secs(1) {
             self.last = Instant::now();
-            (self.report)(Progress { stage: self.stage, done });
+            (self.report)(Progress { stage: self.stage, done, total: None });
         }
     }
 }

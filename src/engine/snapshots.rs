@@ -128,6 +128,16 @@ impl Core {
         urgency: Urgency,
     ) -> Result<Option<SnapshotReport>> {
         let mut newest = self.snapshots.newest.lock().await;
+        self.take_snapshot_holding(&mut newest, only_if_changed, urgency).await
+    }
+
+    /// As [`Core::take_snapshot`], for who holds the lock already, in a task that runs to its end.
+    pub(super) async fn take_snapshot_holding(
+        self: &Arc<Self>,
+        newest: &mut Option<Lsn>,
+        only_if_changed: bool,
+        urgency: Urgency,
+    ) -> Result<Option<SnapshotReport>> {
         if self.system.answers.is_failed() {
             return Err(self.unknown());
         }

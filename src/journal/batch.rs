@@ -85,7 +85,8 @@ impl BatchHeader {
         BATCH_HEADER_BYTES as u64 + u64::from(self.body_len)
     }
 
-    fn bytes(&self) -> [u8; BATCH_HEADER_BYTES] {
+    /// As it stands in the file.
+    pub(super) fn bytes(&self) -> [u8; BATCH_HEADER_BYTES] {
         let mut bytes = [0; BATCH_HEADER_BYTES];
         bytes[..4].copy_from_slice(&BATCH_MAGIC);
         bytes[4..8].copy_from_slice(&self.body_len.to_le_bytes());

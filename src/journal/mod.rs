@@ -6,6 +6,7 @@
 //! - `segment`: files of batches, written as zeros beforehand.
 //! - `scan`, `replay`: reading back, and the rule for a torn end.
 //! - `inspect`: one segment by itself, for tools.
+//! - `copy`: segments of a log that goes on, for a backup.
 //! - `salvage`: what is left of a damaged log, for the offline repair.
 //! - `store`: [`LogStore`], the seam below group commit; `file_log` and `memory_log` implement it.
 //! - `spare`: the next segment, prepared in the background.
@@ -26,6 +27,7 @@
 
 mod batch;
 mod commit;
+mod copy;
 mod error;
 mod file_log;
 mod frame;
@@ -49,6 +51,7 @@ mod group_commit_tests;
 
 pub use batch::{BATCH_BYTES_MAX, BATCH_HEADER_BYTES};
 pub use commit::{Stepped, Stepper};
+pub use copy::{HeldSegment, hold_segments};
 pub use error::{JournalFailed, LogError};
 pub use file_log::{FileLog, FileLogOptions};
 pub use frame::{

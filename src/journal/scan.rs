@@ -81,7 +81,8 @@ impl Segment<'_> {
         Ok(Scanned { end, cut_bytes })
     }
 
-    fn check_header(&self, len: u64) -> Result<Result<(), String>, LogError> {
+    /// What is wrong with the header of a file of this length, if anything is.
+    pub(super) fn check_header(&self, len: u64) -> Result<Result<(), String>, LogError> {
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         if len < bytes.len() as u64 {
             return Ok(Err("shorter than a segment header".to_owned()));
@@ -106,7 +107,7 @@ impl Segment<'_> {
     }
 
     /// The batch at `at`, its frames in `body`; `None` if there is no valid one.
-    fn batch_at(&self, at: u64, len: u64, body: &mut Vec<u8>) -> Result<Option<BatchHeader>, LogError> {
+    pub(super) fn batch_at(&self, at: u64, len: u64, body: &mut Vec<u8>) -> Result<Option<BatchHeader>, LogError> {
         let mut bytes = [0; BATCH_HEADER_BYTES];
         if at + bytes.len() as u64 > len {
             return Ok(None);

@@ -17,8 +17,9 @@ pub(super) struct Building {
 pub(super) type Failed = (String, io::Error);
 
 impl Building {
-    /// Begins in a new directory beside `target`, which must not exist or be an empty directory.
-    pub(super) fn begin(target: &Path) -> Result<Building, Failed> {
+    /// Begins in a new directory beside `target`, which must not exist or be an empty directory. `doing` is what is done
+    /// meanwhile, for the name and for errors: `load`.
+    pub(super) fn begin(target: &Path, doing: &str) -> Result<Building, Failed> {
         let failed = |what: &str, path: &Path| {
             let what = format!("{what} {}", path.display());
             move |error| (what, error)
@@ -27,7 +28,7 @@ impl Building {
             Ok(mut entries) => {
                 if entries.next().is_some() {
                     let why = "it exists and is not empty; name a directory that is to be made";
-                    return Err((format!("load into {}", target.display()), io::Error::other(why)));
+                    return Err((format!("{doing} into {}", target.display()), io::Error::other(why)));
                 }
                 // The name of `.` and the like.
                 fs::canonicalize(target).map_err(failed("find", target))?
@@ -35,10 +36,10 @@ impl Building {
             Err(error) if error.kind() == io::ErrorKind::NotFound => target.to_path_buf(),
             Err(error) => return Err(failed("look into", target)(error)),
         };
-        let no_name = || failed("load into", &target)(io::Error::other("that is not the name of a directory"));
+        let no_name = || failed(&format!("{doing} into"), &target)(io::Error::other("that is not the name of a directory"));
         let mut name = std::ffi::OsString::from(".");
         name.push(target.file_name().ok_or_else(no_name)?);
-        name.push(format!(".loading-{}", std::process::id()));
+        name.push(format!(".unfinished-{}", std::process::id()));
         fs::create_dir_all(parent(&target)).map_err(failed("create", parent(&target)))?;
         let dir = target.with_file_name(name);
         fs::create_dir(&dir).map_err(failed("create", &dir))?;

@@ -13,6 +13,7 @@ use crate::catalog::pictures_of;
 use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
 use crate::domain::{Account, DocumentHash, OrderShard, Persistent, SHARDS, Store};
+use crate::engine::backup::MANIFEST;
 use crate::engine::chunks::{self, Part};
 use crate::engine::{AuditReport, Config, Engine, OpenError, Progress, Recovered, Storage, versions};
 use crate::journal::{self, LogError};
@@ -215,7 +216,7 @@ impl Files {
         for name in names {
             let path = self.dir.join(name);
             let what = match name.as_str() {
-                "lock" | "token.key" | "documents.redb" | "orders.redb" | "README.md" => continue,
+                "lock" | "token.key" | "documents.redb" | "orders.redb" | "README.md" | MANIFEST => continue,
                 name if name.ends_with(".snap") => continue,
                 name if name.contains(".snap.damaged") => "a snapshot that was damaged and set aside; not looked at",
                 name if name.contains(".redb.damaged") => "a file that a repair set aside; not looked at",
@@ -248,7 +249,7 @@ impl Files {
                     Part::Events(bytes) => versions::each_record(bytes, &mut |_| frames += 1),
                 }
             });
-            tell(Progress { stage: "snapshot rows", done: rows });
+            tell(Progress { stage: "snapshot rows", done: rows, total: None });
             visited
         });
         self.report.snapshots += 1;
@@ -276,7 +277,7 @@ impl Files {
             let read = journal::read_segment(&RealDisk, path, place + 1 == segments.len(), &mut |frame| {
                 frames += 1;
                 if frames.is_multiple_of(1_024) {
-                    tell(Progress { stage: "journal frames", done: frames });
+                    tell(Progress { stage: "journal frames", done: frames, total: None });
                 }
                 versions::record(&frame)?;
                 Ok(())
@@ -332,7 +333,7 @@ impl Files {
             let documents = Documents::open(disk, path, COLD_CACHE_BYTES)?;
             let damaged = documents.verify(&mut |hash, document| {
                 hashes.insert(hash, pictures_of(document));
-                tell(Progress { stage: "documents", done: hashes.len() as u64 });
+                tell(Progress { stage: "documents", done: hashes.len() as u64, total: None });
             })?;
             Ok((hashes.len() as u64, damaged))
         };
@@ -345,7 +346,7 @@ impl Files {
         let tell = self.tell.clone();
         let verify = |disk: Arc<dyn Disk>, path: &Path| {
             let orders = Orders::open(&*disk, path, COLD_CACHE_BYTES)?;
-            orders.verify(|rows| tell(Progress { stage: "orders at rest", done: rows }))
+            orders.verify(|rows| tell(Progress { stage: "orders at rest", done: rows, total: None }))
         };
         self.report.resting_orders = self.cold_file("orders.redb", verify)?;
         Ok(())

@@ -108,7 +108,7 @@ impl Loader {
     /// [`LoadError::Io`], also if there is something in `dir`; [`LoadError::Failed`].
     pub fn begin(dir: &Path, options: LoadOptions) -> Result<Loader, LoadError> {
         options.password_params.validate().map_err(LoadError::failed)?;
-        let building = Building::begin(dir)?;
+        let building = Building::begin(dir, "load")?;
         let output = Output::create(&building.dir, now_ms())?;
         Ok(Loader {
             began: Instant::now(),
@@ -424,7 +424,7 @@ impl Loader {
         mut self,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<LoadReport, LoadError> {
-        let mut tell = |stage, done| match progress(Progress { stage, done }) {
+        let mut tell = |stage, done| match progress(Progress { stage, done, total: None }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(LoadError::CutShort),
         };
