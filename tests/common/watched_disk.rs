@@ -65,6 +65,14 @@ impl Disk for WatchedDisk {
         self.disk.sync_dir(dir)
     }
 
+    fn is_vacant(&self, dir: &Path) -> io::Result<bool> {
+        self.disk.is_vacant(dir)
+    }
+
+    fn remove_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.remove_dir(dir)
+    }
+
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         self.disk.free_bytes(dir)
     }

@@ -49,8 +49,8 @@ impl Target {
             return refuse("there is something in it; name a directory that is to be made");
         }
         let made = disk.list(dir).is_err();
-        disk.create_dir_all(&dir.join("journal")).map_err(BackupError::io("create", dir))?;
         let target = Target { disk, dir: dir.to_path_buf(), made, files: Vec::new(), finished: false };
+        target.disk.create_dir_all(&dir.join("journal")).map_err(BackupError::io("create", dir))?;
         let mut mark = NewFile::create(&*target.disk, &target.dir, UNFINISHED)?;
         mark.put(MARK)?;
         mark.finish()?;
@@ -112,7 +112,12 @@ impl Target {
     /// Removes what was made; the mark goes last.
     fn remove(&self) -> std::io::Result<()> {
         let journal = self.dir.join("journal");
-        for name in self.disk.list(&journal)? {
+        let names = match self.disk.list(&journal) {
+            // It never came so far.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            listed => listed?,
+        };
+        for name in names {
             if is_name(&format!("journal/{name}")) {
                 self.disk.remove(&journal.join(name))?;
             }
@@ -124,7 +129,10 @@ impl Target {
             }
         }
         self.disk.remove_dir(&journal)?;
-        self.disk.remove(&self.dir.join(UNFINISHED))?;
+        match self.disk.remove(&self.dir.join(UNFINISHED)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         if self.made { self.disk.remove_dir(&self.dir) } else { Ok(()) }
     }
 }
