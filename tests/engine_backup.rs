@@ -56,7 +56,10 @@ async fn order(engine: &Engine, buyer: &str) -> String {
 async fn restored(backup: &Path, name: &str) -> (PathBuf, Engine) {
     let target = backup.with_file_name(name);
     let (from, to) = (backup.to_path_buf(), target.clone());
-    tokio::task::spawn_blocking(move || restore(&from, &to, &mut |_| ControlFlow::Continue(()))).await.unwrap().unwrap();
+    tokio::task::spawn_blocking(move || restore(&from, &to, &mut |_| ControlFlow::Continue(())))
+        .await
+        .unwrap()
+        .unwrap();
     let engine = Engine::open(config(&target)).await.unwrap();
     let audit = engine.audit().await.unwrap();
     assert!(audit.is_conserved() && audit.contradictions == 0, "{audit:?}");
@@ -121,7 +124,10 @@ async fn what_was_acknowledged_before_is_in_it_while_orders_move_and_snapshots_c
             assert!(verified.is_sound(), "{verified:?}");
             assert_eq!((verified.lsn, verified.files, verified.bytes), (made.lsn, made.files, made.bytes));
             let notes = verified.check.unwrap().notes;
-            assert!(!notes.iter().any(|note| note.contains("tore") || note.contains("not a file of ours")), "{notes:?}");
+            assert!(
+                !notes.iter().any(|note| note.contains("tore") || note.contains("not a file of ours")),
+                "{notes:?}"
+            );
             let (_, copy) = restored(&backup, &format!("copy-{round}")).await;
             for (id, (buyer, status)) in &before {
                 let there = copy.buyer_order(buyer, id, TRUSTED).await.unwrap();

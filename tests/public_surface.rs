@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use bookstore::{
-    AuditReport, BookView, By, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot, Limits,
+    AuditReport, BackupError, BackupReport, BookView, By, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot, Limits,
     LineView, NewBook, NewLine, OpenError, OrderDetails, OrderId, OrderStatus, OrderStep, OrderTotals, OrderView,
     PasswordError, PasswordHash, PasswordParams, PayKind, Progress, Recovered, Refusal, Search, SearchFields,
     SearchPage, SnapshotReport, Stats, Storage, StoreStanding, UserStanding,
@@ -63,6 +63,8 @@ fn the_names_at_the_root_are_those() {
             "http",
             "offline",
             "AuditReport",
+            "BackupError",
+            "BackupReport",
             "BookView",
             "By",
             "Config",
@@ -148,7 +150,11 @@ fn the_names_of_the_public_modules_are_those() {
             "RepairError",
             "RepairReport",
             "RepairStep",
+            "VerifyReport",
+            "backup",
             "check",
+            "restore",
+            "verify",
         ],
     );
     assert_public("src/disk/mod.rs", &["Disk", "DiskFile", "MemoryDisk", "OpenMode", "RealDisk"]);
@@ -171,6 +177,8 @@ fn what_grows_is_marked() {
         ("src/engine/config.rs", &["Config", "Limits", "Storage"]),
         ("src/engine/error.rs", &["Error", "OpenError"]),
         ("src/engine/open.rs", &["Progress"]),
+        ("src/engine/backup/mod.rs", &["BackupError", "BackupReport"]),
+        ("src/engine/offline/restore.rs", &["VerifyReport"]),
         ("src/engine/offline/check.rs", &["CheckError", "CheckReport", "Finding"]),
         ("src/engine/offline/repair/mod.rs", &["RepairError"]),
         ("src/engine/offline/repair/report.rs", &["Lost", "RepairReport", "RepairStep"]),
@@ -223,6 +231,10 @@ fn the_types_are_what_people_expect() {
     error::<bookstore::offline::LoadError>();
     error::<bookstore::offline::CheckError>();
     error::<bookstore::offline::RepairError>();
+    error::<BackupError>();
+    compared::<BackupReport>();
+    data::<bookstore::offline::VerifyReport>();
+    sent(bookstore::offline::verify(Path::new("nowhere"), |_| {}));
     data::<(bookstore::offline::CheckReport, bookstore::offline::LoadOptions, bookstore::offline::LoadReport)>();
     data::<(bookstore::offline::LoadAccount<'static>, bookstore::offline::LoadOrder<'static>)>();
     sent::<Option<bookstore::offline::Loader>>(None);
@@ -251,6 +263,8 @@ async fn every_call_can_be_spawned() {
     sent(Engine::open_with_progress(Config::memory(), |_| {}));
     sent(engine.search(Search::new("k")));
     sent(engine.search_ready());
+    sent(engine.backup("nowhere"));
+    sent(engine.backup_with_progress("nowhere", |_| {}));
     sent(engine.register("u", "p"));
     sent(engine.unregister("u", who));
     sent(engine.login("u", who, "t"));

@@ -131,6 +131,11 @@ struct DataArgs {
     /// Created if missing, for one process at a time.
     #[arg(long, env = "BOOKSTORE_DATA_DIR", value_name = "DIR", default_value = "snapshots")]
     data_dir: PathBuf,
+    /// Where `bookstore backup --url` makes backups
+    ///
+    /// Each in a directory of its own below this one, which must not be in the data directory; best on another disk.
+    #[arg(long, env = "BOOKSTORE_BACKUP_DIR", value_name = "DIR")]
+    backup_dir: Option<PathBuf>,
     /// What an answer promises
     ///
     /// And so what a failure may cost.
@@ -479,6 +484,7 @@ impl ServeArgs {
             engine_delay_max: self.transport.engine_delay_max,
             pages: self.pages,
             admin_token: self.admin_token()?,
+            backup_dir: self.data.backup_dir.clone(),
         })
     }
 }

@@ -1,7 +1,6 @@
 //! `bookstore check`.
 
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -24,17 +23,10 @@ pub(super) struct CheckArgs {
 pub(super) fn run(args: &CheckArgs) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::not_checked(scarce("cannot start the runtime", &error)))?;
-    let lines = Mutex::new(ProgressLines::new(args.quiet));
-    let progress = move |at: crate::Progress| {
-        // Whoever finds it taken has nothing to say that the other one does not.
-        if let Ok(mut lines) = lines.try_lock() {
-            lines.at(at.stage, at.done);
-        }
-    };
-    let checked = runtime.block_on(check(&args.dir, progress));
+    let checked = runtime.block_on(check(&args.dir, ProgressLines::shared(args.quiet)));
     let report = checked.map_err(|error| Exit::not_checked(format!("not checked: {error}; {}", advice(&error))))?;
     runtime.shutdown_background();
-    tell(&report, args)?;
+    super::progress::put(&told_of(&report, &args.dir, args.quiet))?;
     match report.findings.len() {
         0 => Ok(()),
         count => Err(Exit::failure(format!(
@@ -54,10 +46,11 @@ fn advice(error: &CheckError) -> &'static str {
     }
 }
 
-fn tell(report: &CheckReport, args: &CheckArgs) -> Result<(), Exit> {
+/// What is said of a report.
+pub(super) fn told_of(report: &CheckReport, dir: &Path, quiet: bool) -> String {
     let mut text = String::new();
-    if !args.quiet {
-        text.push_str(&summary(report, args));
+    if !quiet {
+        text.push_str(&summary(report, dir));
         for note in &report.notes {
             text.push_str(&format!("note: {note}\n"));
         }
@@ -65,16 +58,16 @@ fn tell(report: &CheckReport, args: &CheckArgs) -> Result<(), Exit> {
     for finding in &report.findings {
         text.push_str(&format!("damaged: {finding}\n"));
     }
-    if !args.quiet && report.is_sound() {
+    if !quiet && report.is_sound() {
         text.push_str("sound\n");
     }
-    super::progress::put(&text)
+    text
 }
 
-fn summary(report: &CheckReport, args: &CheckArgs) -> String {
+fn summary(report: &CheckReport, dir: &Path) -> String {
     let mut text = format!(
         "read {}: {} snapshots with {} rows, {} journal segments, {} frames, {} orders at rest, {} documents; {} bytes in {:.1} s\n",
-        args.dir.display(),
+        dir.display(),
         report.snapshots,
         report.snapshot_rows,
         report.segments,

@@ -51,5 +51,6 @@ pub(super) fn scarce(what: &str, error: &std::io::Error) -> String {
 /// Writes a line to stderr, if that takes it. It may lie on a disk that is full, and `eprintln!` would panic then, with an
 /// exit status that tells nothing.
 pub(super) fn tell(what: &str) {
+    super::progress::clear();
     let _ = writeln!(std::io::stderr(), "bookstore: {what}");
 }

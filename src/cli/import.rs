@@ -120,7 +120,7 @@ impl Import {
         let lines = Arc::new(tokio::sync::Mutex::new(lines));
         let feeder = {
             let import = self.clone();
-            tokio::task::spawn_blocking(move || import.feed(&input, &sender))
+            tokio::task::spawn_blocking(move || import.feed(input, &sender))
         };
         let workers: Vec<_> =
             (0..self.args.connections).map(|_| tokio::spawn(self.clone().work(lines.clone()))).collect();
@@ -134,18 +134,20 @@ impl Import {
     }
 
     /// Hands lines to the workers, and says how far they are.
-    fn feed(&self, input: &Input, sender: &mpsc::Sender<Line>) -> Result<(), String> {
+    fn feed(&self, mut input: Input, sender: &mpsc::Sender<Line>) -> Result<(), String> {
         let mut progress = ProgressLines::new(self.args.quiet);
+        let mut total = None;
         loop {
             if self.stopped() {
                 return Ok(());
             }
-            progress.at("books", self.done());
+            progress.at("books", self.done(), total);
             let part = match input.next()? {
                 Next::Part(part) => part,
                 Next::Nothing => continue,
                 Next::End => return Ok(()),
             };
+            total = part.last().and_then(|(number, _)| input.lines(*number));
             for (number, line) in part {
                 if line.trim_ascii().is_empty() {
                     continue;
@@ -153,7 +155,7 @@ impl Import {
                 if sender.blocking_send((number, line)).is_err() {
                     return Ok(());
                 }
-                progress.at("books", self.done());
+                progress.at("books", self.done(), total);
             }
         }
     }

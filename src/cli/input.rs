@@ -1,6 +1,6 @@
 //! Lines of a file or of stdin, read ahead on a thread, so that a signal is heard while stdin is silent.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -28,6 +28,10 @@ pub(super) type Part = Vec<(u64, Vec<u8>)>;
 
 pub(super) struct Input {
     parts: Receiver<Result<Part, String>>,
+    /// Bytes of the file; none of a pipe.
+    len: Option<u64>,
+    /// Bytes of the lines that were handed over, with their ends.
+    read: u64,
 }
 
 /// What comes next.
@@ -42,14 +46,15 @@ impl Input {
     /// `-` is stdin.
     pub(super) fn open(path: &Path) -> Result<Self, String> {
         let mut name = path.display().to_string();
+        let mut len = None;
         let source: Box<dyn Read + Send> = if path.as_os_str() == "-" {
             name = "stdin".to_owned();
             Box::new(std::io::stdin())
         } else {
-            Box::new(
-                File::open(path)
-                    .map_err(|error| format!("cannot open {name}: {error}; check the name and the mode"))?,
-            )
+            let file = File::open(path)
+                .map_err(|error| format!("cannot open {name}: {error}; check the name and the mode"))?;
+            len = file.metadata().ok().filter(Metadata::is_file).map(|metadata| metadata.len());
+            Box::new(file)
         };
         let (sender, parts) = sync_channel(PARTS_MAX);
         let reading = thread::Builder::new().name("input".to_owned()).spawn(move || {
@@ -59,13 +64,22 @@ impl Input {
             }
         });
         reading.map_err(|error| scarce("cannot start a thread", &error))?;
-        Ok(Input { parts })
+        Ok(Input { parts, len, read: 0 })
+    }
+
+    /// How many lines there will be, if they go on as long as they were up to line `number`, the last one handed over.
+    pub(super) fn lines(&self, number: u64) -> Option<u64> {
+        let lines = u128::from(number) * u128::from(self.len?) / u128::from(self.read.max(1));
+        u64::try_from(lines).ok()
     }
 
     /// Waits a moment at most.
-    pub(super) fn next(&self) -> Result<Next, String> {
+    pub(super) fn next(&mut self) -> Result<Next, String> {
         match self.parts.recv_timeout(LOOK_AGAIN) {
-            Ok(part) => part.map(Next::Part),
+            Ok(part) => part.map(|part| {
+                self.read += part.iter().map(|(_, line)| line.len() as u64 + 1).sum::<u64>();
+                Next::Part(part)
+            }),
             Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
             Err(RecvTimeoutError::Disconnected) => Ok(Next::End),
         }

@@ -16,6 +16,7 @@ use tracing_subscriber::{Registry, fmt as log, reload};
 use super::args::{LogFormat, ServeArgs};
 #[cfg(feature = "otlp")]
 use super::otlp::Export;
+use super::progress;
 use crate::trace;
 
 /// ractor keeps a span for each actor and enters it for each message. We log nothing inside, so it would only cost.
@@ -32,7 +33,7 @@ impl Log {
     pub(super) fn begin(args: &ServeArgs, #[cfg(feature = "otlp")] more: Option<&Export>) -> Self {
         let (filter, levels) = reload::Layer::new(targets(&args.log_level));
         let lines = log::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(progress::stderr)
             .with_ansi(false)
             .event_format(Lines::new(args.log_format))
             // It would be told on stderr, which is what could not be written; and that panics.

@@ -8,12 +8,14 @@
 //! - `exit`: the exit statuses.
 //! - `serve`: `bookstore serve`, from the listener to the exit status. `log`: its log; `otlp`: its spans to a collector (feature `otlp`); `reload`: what SIGHUP does.
 //! - `load`: `bookstore load`, JSON lines or made-up rows to a data directory.
+//! - `backup`: `bookstore backup`, `verify` and `restore`.
 //! - `check`, `inspect`, `repair`: a data directory, or one of its files, that no service has open.
 //! - `bench`: what this machine can do.
 //! - `import`: books into a running service. `health`: whether it is ready. `input`: lines of a file or of stdin.
 //! - `progress`: what long work says meanwhile. `signals`: SIGTERM and SIGINT.
 
 mod args;
+mod backup;
 mod bench;
 mod check;
 mod config_file;
@@ -40,6 +42,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::args::{ServeArgs, shaped};
+use self::backup::{BackupArgs, RestoreArgs, VerifyArgs};
 use self::bench::BenchArgs;
 use self::check::CheckArgs;
 use self::exit::Exit;
@@ -77,6 +80,12 @@ enum Command {
     Load(LoadArgs),
     /// Verify every byte of a data directory that no service has open, and that money and copies add up
     Check(CheckArgs),
+    /// Make a backup of a running service, or of a data directory that no service has open
+    Backup(BackupArgs),
+    /// Look whether a backup is as it was made, and whether its data is sound
+    Verify(VerifyArgs),
+    /// Make a data directory from a backup
+    Restore(RestoreArgs),
     /// Print a journal segment or a snapshot as JSON lines
     Inspect(InspectArgs),
     /// Show what a damaged data directory would lose if what is damaged were cut out, and do it with --yes
@@ -191,7 +200,8 @@ fn reread() -> Result<ServeArgs, String> {
 /// Runs the program: reads arguments and environment, and does what they say.
 ///
 /// The exit status is 0 after a clean end, 1 for a failure or damage (told on stderr), 2 for wrong usage, 70 when the
-/// journal failed under way, 75 when `check`, `inspect` or `repair` could not read what it was to look at, and 130 or 143 when a
+/// journal failed under way, 75 when `check`, `inspect`, `repair`, `backup`,
+/// `verify` or `restore` could not read what it was to look at, and 130 or 143 when a
 /// signal cut the work short (of `serve`: the second one).
 pub fn main() -> ExitCode {
     let cli = match read(std::env::args_os().collect()) {
@@ -203,6 +213,9 @@ pub fn main() -> ExitCode {
         None => return serve::run(&cli.serve),
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Backup(args)) => backup::run(&args),
+        Some(Command::Verify(args)) => backup::run_verify(&args),
+        Some(Command::Restore(args)) => backup::run_restore(&args),
         Some(Command::Inspect(args)) => inspect::run(&args),
         Some(Command::Repair(args)) => repair::run(&args),
         Some(Command::Import(args)) => import::run(args),

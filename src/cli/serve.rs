@@ -16,9 +16,10 @@ use super::exit::{Exit, scarce};
 use super::log::Log;
 #[cfg(feature = "otlp")]
 use super::otlp::Export;
+use super::progress::{self, ProgressLines};
 use super::reload::Reload;
 use super::signals::{Hangups, Signals};
-use crate::engine::{Engine, OpenError, Progress, Recovered};
+use crate::engine::{Engine, OpenError, Recovered};
 use crate::http::{self, HttpConfig};
 
 /// After a failure of the journal: time for the answers "outcome unknown" to leave.
@@ -96,7 +97,7 @@ async fn serve(args: &ServeArgs, log: Log) -> Result<(), Exit> {
     warn_of_compat(args, address);
     config.connections_max = connections_served(config.connections_max);
     let engine = tokio::select! {
-        opened = Engine::open_with_progress(args.engine(), show_progress) => opened.map_err(|e| not_opened(&e, args))?,
+        opened = Engine::open_with_progress(args.engine(), ProgressLines::shared(false)) => opened.map_err(|e| not_opened(&e, args))?,
         signal = signals.next() => {
             let why = format!("{} during recovery; nothing was changed that the next start does not redo", signal.name);
             return Err(Exit { status: signal.status(), why });
@@ -251,10 +252,6 @@ fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
     Exit::failure(format!("{error}; {advice}"))
 }
 
-fn show_progress(progress: Progress) {
-    say(&format_args!("recovering: {}, {} done", progress.stage, progress.done));
-}
-
 fn recovered(found: &Recovered) -> String {
     for damaged in &found.damaged_snapshots {
         warn!(snapshot = damaged, "a damaged snapshot was passed over");
@@ -277,6 +274,7 @@ fn recovered(found: &Recovered) -> String {
 
 /// A line on stdout, at once. Whoever started the program may have closed it; that is no reason to end.
 fn say(line: &dyn Display) {
+    progress::clear();
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }

@@ -4,7 +4,9 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use redb::{Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value};
+use redb::{
+    Database, Key, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
+};
 
 use super::awaited::AWAITED;
 use super::backend::Health;
@@ -113,7 +115,9 @@ impl Still {
     pub fn copy_to(&self, disk: &dyn Disk, path: &Path, go_on: &mut GoOn<'_>) -> Result<Copied, ColdError> {
         let make = match self.file {
             File::Orders => orders::make_tables,
-            File::Documents => |transaction: &redb::WriteTransaction| Ok(transaction.open_table(DOCUMENTS).map(drop)?),
+            File::Documents => {
+                |transaction: &redb::WriteTransaction| Ok(transaction.open_table(DOCUMENTS).map(drop)?)
+            }
         };
         let health = Arc::new(Health::default());
         let (target, _) = database::open(disk, path, CACHE_BYTES, &health, make, |_| Ok(()))?;
@@ -122,15 +126,21 @@ impl Still {
             let Copied { whole, damaged } = &mut copied;
             match self.file {
                 File::Orders => {
-                    *whole = table(from, &target, ORDERS, &mut |key, value| damaged.extend(bad_row(key, value)), go_on)?
-                        && table(from, &target, OWNERS, &mut |_, _| (), &mut |_| go_on(0))?
-                        && table(from, &target, COUNTS, &mut |_, _| (), &mut |_| go_on(0))?
-                        && table(from, &target, KEYS, &mut |_, _| (), &mut |_| go_on(0))?
-                        && table(from, &target, AWAITED, &mut |_, _| (), &mut |_| go_on(0))?;
+                    *whole =
+                        table(from, &target, ORDERS, &mut |key, value| damaged.extend(bad_row(key, value)), go_on)?
+                            && table(from, &target, OWNERS, &mut |_, _| (), &mut |_| go_on(0))?
+                            && table(from, &target, COUNTS, &mut |_, _| (), &mut |_| go_on(0))?
+                            && table(from, &target, KEYS, &mut |_, _| (), &mut |_| go_on(0))?
+                            && table(from, &target, AWAITED, &mut |_, _| (), &mut |_| go_on(0))?;
                 }
                 File::Documents => {
-                    *whole =
-                        table(from, &target, DOCUMENTS, &mut |key, value| damaged.extend(bad_document(key, value)), go_on)?;
+                    *whole = table(
+                        from,
+                        &target,
+                        DOCUMENTS,
+                        &mut |key, value| damaged.extend(bad_document(key, value)),
+                        go_on,
+                    )?;
                 }
             }
             // Last: it tells how far the rows go.

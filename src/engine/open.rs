@@ -62,7 +62,7 @@ impl Engine {
         Self::open_with_progress(config, |_| {}).await
     }
 
-    /// As [`Engine::open`]; `progress` is called about once a second while that takes long, on another thread.
+    /// As [`Engine::open`]; `progress` is called some times a second while that takes long, on another thread.
     ///
     /// # Errors
     /// See [`OpenError`].

@@ -162,7 +162,7 @@ fn load_newest(
     let mut damaged = Vec::new();
     for (_, path) in list_snapshots(disk, dir).map_err(snapshot)? {
         let mut ticker = Ticker::new("snapshot", report);
-        match load(disk, &path, resting.clone(), &mut |rows| ticker.at(rows)) {
+        match load(disk, &path, resting.clone(), &mut |rows, total| ticker.at(rows, total)) {
             Ok(loaded) => {
                 recovered.snapshot = Some(path);
                 return Ok((Some(loaded), damaged));
@@ -217,9 +217,11 @@ fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, Open
     }
     let mut ticker = Ticker::new("journal", data.report);
     let mut events = 0;
+    let segments = journal::list_segments(&**disk, &dir).unwrap_or_default();
+    let total = journal::expected_frames(&segments, lsn);
     let mut visit = |frame: journal::Frame<'_>| {
         events += 1;
-        ticker.at(events);
+        ticker.at(events, total);
         let applied = image.apply(frame.kind, frame.version, frame.payload);
         applied.map_err(|error| Untaken::event(&frame, &error).into())
     };
@@ -239,7 +241,10 @@ fn replay(data: &Data<'_>, lsn: Lsn, image: &mut Image) -> Result<Replayed, Open
     Ok(Replayed { store, found })
 }
 
-/// Reports about once a second.
+/// Between two reports.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// Reports now and then.
 struct Ticker<'a> {
     stage: &'static str,
     report: &'a Report,
@@ -251,10 +256,10 @@ impl<'a> Ticker<'a> {
         Ticker { stage, report, last: Instant::now() }
     }
 
-    fn at(&mut self, done: u64) {
-        if done.is_multiple_of(256) && self.last.elapsed() >= Duration::from_secs(1) {
+    fn at(&mut self, done: u64, total: Option<u64>) {
+        if done.is_multiple_of(256) && self.last.elapsed() >= REPORT_EVERY {
             self.last = Instant::now();
-            (self.report)(Progress { stage: self.stage, done, total: None });
+            (self.report)(Progress { stage: self.stage, done, total });
         }
     }
 }

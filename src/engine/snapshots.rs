@@ -16,7 +16,7 @@ use super::image::Image;
 use super::walk::{self, Walk, Wanted, WriteError, Writing, clean_up};
 use super::{Core, Engine, Error, Result, SnapshotReport, Storage, versions};
 use crate::cold::Orders;
-use crate::disk::Disk;
+use crate::disk::{Disk, OpenMode};
 use crate::journal::{Lsn, decode_frames};
 use crate::snapshot::{SnapshotError, SnapshotSummary, read_snapshot};
 
@@ -290,14 +290,16 @@ impl From<SnapshotError> for Unloadable {
     }
 }
 
-/// Reads a snapshot whole. `progress` is told the rows so far.
+/// Reads a snapshot whole. `progress` is told the rows so far, and how many there will be if they go on like this.
 pub(super) fn load(
     disk: &dyn Disk,
     path: &Path,
     resting: Arc<Orders>,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64, Option<u64>),
 ) -> std::result::Result<Loaded, Unloadable> {
     let written = resting.written();
+    let len = disk.open(path, OpenMode::Read).and_then(|file| file.len()).ok();
+    let mut read = 0;
     let mut image = Image::new(resting);
     let mut written_then = 0;
     let mut epoch = 0;
@@ -321,7 +323,8 @@ pub(super) fn load(
             }
             Ok(())
         });
-        progress(rows);
+        read += payload.len() as u64;
+        progress(rows, len.map(|len| (u128::from(rows) * u128::from(len) / u128::from(read.max(1))) as u64));
         visited
     };
     let SnapshotSummary { final_lsn, .. } = read_snapshot(disk, path, &mut visit)?;

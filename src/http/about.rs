@@ -268,6 +268,8 @@ pub(super) fn about(handler: Handler) -> Option<About> {
         | Handler::AdminSearch
         | Handler::AdminSnapshot
         | Handler::AdminAudit
+        | Handler::AdminBackup
+        | Handler::AdminBackupProgress
         | Handler::AdminDrain => return None,
     };
     Some(about)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use hyper::http::request::Builder;
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
@@ -105,6 +105,15 @@ impl Client {
         let mut request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
         if let Some(token) = token {
             request = request.header("token", token);
+        }
+        self.send(path, request, body).await
+    }
+
+    /// As [`post`](Client::post), as an operator, who has this token, if he needs one.
+    pub(crate) async fn act(&mut self, path: &str, bearer: Option<&str>, body: Bytes) -> Result<Answered, String> {
+        let mut request = Request::builder().method(Method::POST).header(CONTENT_TYPE, "application/json");
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, format!("Bearer {bearer}"));
         }
         self.send(path, request, body).await
     }

@@ -8,7 +8,7 @@ use super::answer::Reply;
 use super::call::Call;
 use super::routes::{Authority, Handler, Route};
 use super::search::Message;
-use super::{admin, auth, buyer, openapi, ops, search, seller, told};
+use super::{admin, auth, backup, buyer, openapi, ops, search, seller, told};
 use crate::domain::Refusal;
 use crate::engine::Error;
 
@@ -61,6 +61,8 @@ pub(super) async fn run(route: &Route, call: Call<'_>) -> Reply {
         Handler::AdminSnapshot => admin::snapshot(call).await,
         Handler::AdminAudit => admin::audit(call).await,
         Handler::AdminDrain => Ok(admin::drain(call)),
+        Handler::AdminBackup => backup::make(call).await,
+        Handler::AdminBackupProgress => Ok(backup::progress(call)),
         // Their files are given before a request gets here.
         Handler::DocsPage | Handler::ShopPage | Handler::ConsolePage => {
             Ok(Reply::transport(404, "not found", route.failure))

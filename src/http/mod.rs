@@ -43,7 +43,8 @@
 //! - `hot`: the same for the busiest routes, in one pass, when there is nothing to refuse.
 //! - `answer`, `orders`: outcome codes and JSON out; long order lists are streamed.
 //! - `pages`: the files of `/docs`, `/shop` and `/console`.
-//! - `operator`: who may use the routes for operators; `admin`: those routes; `console`: what `/admin/status` tells.
+//! - `operator`: who may use the routes for operators; `admin`: those routes; `backup`: that of backups; `console`: what
+//!   `/admin/status` tells.
 //! - `client`: the other end, for the command line.
 //! - `stages`: single stages of a request, for the benches.
 //! - `metrics`: counters without locks, and their Prometheus text.
@@ -52,6 +53,7 @@ mod about;
 mod admin;
 mod answer;
 mod auth;
+mod backup;
 mod body;
 mod buyer;
 mod call;
@@ -87,6 +89,7 @@ mod told;
 mod tower;
 mod turnstile;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::answer::ResponseBody;
@@ -158,6 +161,9 @@ pub struct HttpConfig {
     /// What the routes for operators on the admin port (`/admin/…`, which `/console` uses) want to be shown, as
     /// `Authorization: Bearer …`. Without one they are for programs of this machine only. Default `None`.
     pub admin_token: Option<AdminToken>,
+    /// Where `/admin/backup` makes backups, each in a directory of its own below this one. It must not be in the data
+    /// directory. Default `None`: it makes none.
+    pub backup_dir: Option<PathBuf>,
 }
 
 impl Default for HttpConfig {
@@ -179,6 +185,7 @@ impl Default for HttpConfig {
             engine_delay_max: Duration::from_millis(50),
             pages: true,
             admin_token: None,
+            backup_dir: None,
         }
     }
 }

@@ -140,6 +140,8 @@ pub(super) enum Handler {
     AdminSnapshot,
     AdminAudit,
     AdminDrain,
+    AdminBackup,
+    AdminBackupProgress,
 }
 
 impl Handler {
@@ -308,6 +310,8 @@ pub(super) static ROUTES: &[Route] = &[
     admin("/admin/snapshot", Handler::AdminSnapshot, &[]),
     admin("/admin/audit", Handler::AdminAudit, &[]),
     admin("/admin/drain", Handler::AdminDrain, &[]),
+    admin("/admin/backup", Handler::AdminBackup, &[]),
+    admin("/admin/backup_progress", Handler::AdminBackupProgress, &[]),
 ];
 
 /// The row of a path, with its index. The files of a page belong to its row.

@@ -8,6 +8,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 
 use super::HttpConfig;
+use super::backup::UnderWay;
 use super::body::Budget;
 use super::console::Console;
 use super::metrics::{Metrics, Now};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) admin_connections: Arc<Semaphore>,
     /// The permits there are, but for the admin port.
     pub(super) connections_max: usize,
+    /// The backup that is being made.
+    pub(super) backup: UnderWay,
     /// The hint about `--mode compat` was logged.
     pub(super) compat_hinted: AtomicBool,
 }
@@ -54,6 +57,7 @@ impl Shared {
             connections: Arc::new(Semaphore::new(connections_max)),
             admin_connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX as usize)),
             connections_max,
+            backup: UnderWay::default(),
             compat_hinted: AtomicBool::new(false),
             config,
         }

@@ -36,6 +36,15 @@ pub fn list_segments(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>, LogErr
     Ok(file_log::list_segments(disk, dir)?.into_iter().map(|lsn| segment_path(dir, lsn)).collect())
 }
 
+/// About how many frames there are past `after` in the log of these segments, by their names alone: the last one is taken to
+/// be as full as those before it. `None` if there are none before it.
+pub fn expected_frames(segments: &[PathBuf], after: Lsn) -> Option<u64> {
+    let first_lsn = |path: &PathBuf| path.file_stem()?.to_str()?.parse::<Lsn>().ok();
+    let (first, last) = (first_lsn(segments.first()?)?, first_lsn(segments.last()?)?);
+    let full = last.checked_sub(first)? / (segments.len() as u64 - 1).max(1);
+    (segments.len() > 1).then(|| (last + full - 1).saturating_sub(after.max(first - 1)))
+}
+
 /// The first segment in `dir` that another version of this program made, by its header, and what that says. What cannot
 /// be read is passed over: whoever reads all of it will tell.
 pub fn foreign_segment(disk: &dyn Disk, dir: &Path) -> Option<(PathBuf, String)> {
@@ -88,4 +97,20 @@ pub fn read_segment(
         cut_bytes,
         len,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_segment_is_taken_to_be_as_full_as_the_others() {
+        let segments = |lsns: &[Lsn]| -> Vec<_> { lsns.iter().map(|lsn| segment_path(Path::new("j"), *lsn)).collect() };
+        assert_eq!(expected_frames(&segments(&[]), 0), None);
+        assert_eq!(expected_frames(&segments(&[5]), 0), None);
+        assert_eq!(expected_frames(&segments(&[1, 11]), 0), Some(20));
+        assert_eq!(expected_frames(&segments(&[101, 111, 121]), 0), Some(30));
+        assert_eq!(expected_frames(&segments(&[101, 111, 121]), 120), Some(10));
+        assert_eq!(expected_frames(&segments(&[101, 111, 121]), 500), Some(0));
+    }
 }

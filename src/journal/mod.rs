@@ -58,7 +58,7 @@ pub use frame::{
     FRAME_HEADER_MIN_BYTES, FRAME_KIND_MAX, FRAME_PAYLOAD_MAX, Frame, FrameError, Frames, decode_frames, encode_frame,
 };
 pub use handle::{Durability, Flush, Journal, JournalOptions, Observer};
-pub use inspect::{SegmentSummary, foreign_header, foreign_segment, list_segments, read_segment};
+pub use inspect::{SegmentSummary, expected_frames, foreign_header, foreign_segment, list_segments, read_segment};
 pub use memory_log::{MemoryLog, MemoryMedium};
 pub use salvage::{Chain, Change, Hole, Piece, Survey, survey};
 pub use shared::JournalStats;

@@ -150,18 +150,18 @@ pub(super) fn load(
     for user in 0..spec.users {
         let account = LoadAccount { user_id: &user_id(user), password: LoadPassword::Hash(hash), balance: BALANCE_FEN };
         making.loader.account(&account)?;
-        making.tell("users", user)?;
+        making.tell("users", user, spec.users)?;
     }
     for store in 0..spec.stores {
         making.loader.store(&store_id(store), &user_id(store % spec.users))?;
         for book in 0..spec.books_in(store) {
             making.book(store, book)?;
         }
-        making.tell("stores", store)?;
+        making.tell("stores", store, spec.stores)?;
     }
     for order in 0..spec.orders {
         making.order(order)?;
-        making.tell("orders", order)?;
+        making.tell("orders", order, spec.orders)?;
     }
     Ok(())
 }
@@ -179,9 +179,9 @@ fn book_id(number: u64) -> String {
 }
 
 impl Making<'_> {
-    fn tell(&mut self, stage: &'static str, done: u64) -> Result<(), Stopped> {
+    fn tell(&mut self, stage: &'static str, done: u64, total: u64) -> Result<(), Stopped> {
         if done.is_multiple_of(64) {
-            self.progress.at(stage, done);
+            self.progress.at(stage, done, Some(total));
             if self.asked.by().is_some() {
                 return Err(Stopped::Failed(LoadError::CutShort));
             }
@@ -211,7 +211,7 @@ impl Making<'_> {
         let listed = NewBook { id: &id, price, document: &document };
         self.loader.book(&store_id(store), &listed, STOCK)?;
         // Books are many and stores may be few.
-        if number.is_multiple_of(4_096) { self.tell("books", number) } else { Ok(()) }
+        if number.is_multiple_of(4_096) { self.tell("books", number, self.spec.books) } else { Ok(()) }
     }
 
     fn order(&mut self, number: u64) -> Result<(), Stopped> {

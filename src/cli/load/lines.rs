@@ -56,7 +56,7 @@ fn wrong<T>(field: &str, why: &str) -> Result<T, NotTaken> {
 
 /// Takes all lines. If some are wrong the rest is judged all the same, so that they are told together.
 pub(super) fn load(
-    input: Input,
+    mut input: Input,
     loader: &mut Loader,
     mut ids: Option<OrderIds<'_>>,
     progress: &mut ProgressLines,
@@ -72,6 +72,7 @@ pub(super) fn load(
             Next::Nothing => continue,
             Next::End => break,
         };
+        let total = part.last().and_then(|(number, _)| input.lines(*number));
         for (number, line) in part {
             match take(&line, loader, &mut ids) {
                 Ok(()) => {}
@@ -84,7 +85,7 @@ pub(super) fn load(
                 }
             }
             if number.is_multiple_of(64) {
-                progress.at("lines", number);
+                progress.at("lines", number, total);
                 if asked.by().is_some() {
                     return Err(Stopped::Failed(LoadError::CutShort));
                 }

@@ -159,7 +159,7 @@ fn load(args: &LoadArgs, file: Option<&Path>, dir: &Path, asked: &Asked) -> Resu
         file.sync().map_err(Stopped::Input)?;
     }
     let report = loader.finish_with_progress(&mut |at| {
-        progress.at(at.stage, at.done);
+        progress.at(at.stage, at.done, at.total);
         if asked.by().is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     if let Some(file) = order_ids {

@@ -89,7 +89,9 @@ impl Copy<'_> {
         let dir = &self.target.dir;
         let free = self.target.disk().free_bytes(dir).map_err(BackupError::io("measure", dir))?;
         match free < needed {
-            true => Err(BackupError::NoRoom(format!("{needed} bytes are needed at {}, {free} are free", dir.display()))),
+            true => {
+                Err(BackupError::NoRoom(format!("{needed} bytes are needed at {}, {free} are free", dir.display())))
+            }
             false => Ok(()),
         }
     }

@@ -135,7 +135,9 @@ impl BackupError {
     pub(super) fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let what = format!("{what} {}", path.display());
         move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BackupError::NoRoom(format!("{what}: {source}")),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                BackupError::NoRoom(format!("{what}: {source}"))
+            }
             _ => BackupError::Io { what, source },
         }
     }

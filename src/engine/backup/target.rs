@@ -13,7 +13,8 @@ pub(super) const PIECE_BYTES: usize = 1 << 20;
 /// The file is synced whenever this much was written, so that the journal's sync never queues behind a gigabyte.
 const SYNC_BYTES: u64 = 4 << 20;
 
-const MARK: &[u8] = b"This backup is being made, or was not finished: it is of no use. Remove it and make another one.\n";
+const MARK: &[u8] =
+    b"This backup is being made, or was not finished: it is of no use. Remove it and make another one.\n";
 
 /// A directory in the making. Dropping it unfinished removes what was made; what cannot be removed is marked by a file
 /// [`UNFINISHED`].
@@ -151,11 +152,7 @@ impl Drop for Target {
 pub(crate) type Step<'a> = &'a mut dyn FnMut(u64) -> Result<(), BackupError>;
 
 /// Length and hash of a file.
-pub(crate) fn hash_of(
-    file: &dyn DiskFile,
-    path: &Path,
-    step: Step<'_>,
-) -> Result<(u64, blake3::Hash), BackupError> {
+pub(crate) fn hash_of(file: &dyn DiskFile, path: &Path, step: Step<'_>) -> Result<(u64, blake3::Hash), BackupError> {
     let mut hasher = blake3::Hasher::new();
     let bytes = each_piece(file, path, &mut |piece, done| {
         hasher.update(piece);

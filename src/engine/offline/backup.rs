@@ -59,9 +59,7 @@ fn hold(dir: &Path) -> Result<Source, BackupError> {
     }
     let snapshot = match snapshots.first() {
         None => None,
-        Some((lsn, path)) => {
-            Some((*lsn, RealDisk.open(path, OpenMode::Read).map_err(BackupError::io("open", path))?))
-        }
+        Some((lsn, path)) => Some((*lsn, RealDisk.open(path, OpenMode::Read).map_err(BackupError::io("open", path))?)),
     };
     let after = snapshot.as_ref().map_or(0, |(lsn, _)| *lsn);
     // A torn end is no part of it: the next open would cut it.
@@ -77,9 +75,8 @@ fn hold(dir: &Path) -> Result<Source, BackupError> {
     let [orders, documents, token_key] =
         ["orders.redb", "documents.redb", "token.key"].map(|name| open_if_there(&RealDisk, &dir.join(name)));
     let (orders, documents) = (orders?, documents?);
-    let len = |file: &Option<Arc<dyn crate::disk::DiskFile>>| {
-        file.as_ref().and_then(|file| file.len().ok()).unwrap_or(0)
-    };
+    let len =
+        |file: &Option<Arc<dyn crate::disk::DiskFile>>| file.as_ref().and_then(|file| file.len().ok()).unwrap_or(0);
     let bytes = snapshot.as_ref().and_then(|(_, file)| file.len().ok()).unwrap_or(0)
         + segments.iter().rev().skip(1).map(HeldSegment::len).sum::<u64>()
         + len(&orders)

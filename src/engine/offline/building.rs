@@ -36,7 +36,8 @@ impl Building {
             Err(error) if error.kind() == io::ErrorKind::NotFound => target.to_path_buf(),
             Err(error) => return Err(failed("look into", target)(error)),
         };
-        let no_name = || failed(&format!("{doing} into"), &target)(io::Error::other("that is not the name of a directory"));
+        let no_name =
+            || failed(&format!("{doing} into"), &target)(io::Error::other("that is not the name of a directory"));
         let mut name = std::ffi::OsString::from(".");
         name.push(target.file_name().ok_or_else(no_name)?);
         name.push(format!(".unfinished-{}", std::process::id()));

@@ -237,8 +237,9 @@ impl Files {
 
     fn snapshot(&mut self, path: &Path) -> Result<(), CheckError> {
         self.count_bytes(path)?;
-        let (mut rows, mut frames) = (0u64, 0u64);
+        let (mut rows, mut frames, mut read_bytes) = (0u64, 0u64, 0u64);
         let tell = self.tell.clone();
+        let len = path.metadata().ok().map(|metadata| u128::from(metadata.len()));
         let read = read_snapshot(&RealDisk, path, &mut |kind, payload| {
             let visited = chunks::read(kind, payload, &mut |part| {
                 rows += u64::from(part.is_row());
@@ -249,7 +250,9 @@ impl Files {
                     Part::Events(bytes) => versions::each_record(bytes, &mut |_| frames += 1),
                 }
             });
-            tell(Progress { stage: "snapshot rows", done: rows, total: None });
+            read_bytes += payload.len() as u64;
+            let total = len.map(|len| (u128::from(rows) * len / u128::from(read_bytes.max(1))) as u64);
+            tell(Progress { stage: "snapshot rows", done: rows, total });
             visited
         });
         self.report.snapshots += 1;
@@ -270,6 +273,7 @@ impl Files {
     fn segments(&mut self, segments: &[PathBuf]) -> Result<(), CheckError> {
         // The frame that must come next and the epoch that it may not fall below; unknown behind damage.
         let mut before = None;
+        let (mut frames_before, total) = (0, journal::expected_frames(segments, 0));
         for (place, path) in segments.iter().enumerate() {
             self.count_bytes(path)?;
             let mut frames = 0u64;
@@ -277,12 +281,13 @@ impl Files {
             let read = journal::read_segment(&RealDisk, path, place + 1 == segments.len(), &mut |frame| {
                 frames += 1;
                 if frames.is_multiple_of(1_024) {
-                    tell(Progress { stage: "journal frames", done: frames, total: None });
+                    tell(Progress { stage: "journal frames", done: frames_before + frames, total });
                 }
                 versions::record(&frame)?;
                 Ok(())
             });
             self.report.segments += 1;
+            frames_before += frames;
             self.report.frames += frames;
             let summary = match read {
                 Ok(summary) => summary,
@@ -331,9 +336,10 @@ impl Files {
         let tell = self.tell.clone();
         let verify = |disk: Arc<dyn Disk>, path: &Path| {
             let documents = Documents::open(disk, path, COLD_CACHE_BYTES)?;
+            let total = documents.still().and_then(|still| still.entries()).ok();
             let damaged = documents.verify(&mut |hash, document| {
                 hashes.insert(hash, pictures_of(document));
-                tell(Progress { stage: "documents", done: hashes.len() as u64, total: None });
+                tell(Progress { stage: "documents", done: hashes.len() as u64, total });
             })?;
             Ok((hashes.len() as u64, damaged))
         };
@@ -346,7 +352,8 @@ impl Files {
         let tell = self.tell.clone();
         let verify = |disk: Arc<dyn Disk>, path: &Path| {
             let orders = Orders::open(&*disk, path, COLD_CACHE_BYTES)?;
-            orders.verify(|rows| tell(Progress { stage: "orders at rest", done: rows, total: None }))
+            let total = Some(orders.len());
+            orders.verify(|rows| tell(Progress { stage: "orders at rest", done: rows, total }))
         };
         self.report.resting_orders = self.cold_file("orders.redb", verify)?;
         Ok(())

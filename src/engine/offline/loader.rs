@@ -424,13 +424,13 @@ impl Loader {
         mut self,
         progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<LoadReport, LoadError> {
-        let mut tell = |stage, done| match progress(Progress { stage, done, total: None }) {
+        let mut tell = |stage, done, total| match progress(Progress { stage, done, total: Some(total) }) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(LoadError::CutShort),
         };
         while let Some(hashed) = self.hashing.next() {
             self.set_secret(hashed)?;
-            tell("passwords", self.report.hashed - self.hashing.waiting())?;
+            tell("passwords", self.report.hashed - self.hashing.waiting(), self.report.hashed)?;
         }
         self.account_numbers = HashMap::new();
         let mut rows = Rows::new(chunk::ACCOUNTS);
@@ -438,7 +438,7 @@ impl Loader {
             let name = loaded.name.clone();
             rows.named(&name, loaded.into_row(AccountNo(number))?);
             self.output.rows(&mut rows)?;
-            tell("accounts", u64::from(number))?;
+            tell("accounts", u64::from(number), self.report.accounts)?;
         }
         self.output.last_rows(rows)?;
         for (done, (name, store)) in (1..).zip(std::mem::take(&mut self.stores)) {
@@ -446,7 +446,7 @@ impl Loader {
             let mut rows = Rows::new(chunk::STORES);
             rows.named(&name, store.encode());
             self.output.last_rows(rows)?;
-            tell("stores", done)?;
+            tell("stores", done, self.report.stores)?;
         }
         self.report.snapshot_bytes = self.output.finish()?;
         self.report.dir = self.building.finish()?;
