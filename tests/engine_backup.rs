@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "common/sim_disk.rs"]
+mod sim_disk;
 #[path = "common/watched_disk.rs"]
 mod watched_disk;
 
@@ -20,6 +22,7 @@ use bookstore::{
     BackupError, BackupReport, Config, Credential, Durability, Engine, Error, NewBook, NewLine, OpenError, OrderStatus,
     Storage,
 };
+use sim_disk::{Crash, SimDisk};
 use tempfile::TempDir;
 use watched_disk::{Watch, WatchedDisk};
 
@@ -385,4 +388,58 @@ async fn a_restore_that_is_ended_or_finds_damage_leaves_nothing() {
     fs::write(target.join("x"), "").unwrap();
     let told = restore(&backup, &target, &mut GO_ON.clone()).unwrap_err().to_string();
     assert!(told.contains("not empty"), "{told}");
+}
+
+/// An engine on a simulated disk, which does nothing by itself.
+async fn simulated(disk: &SimDisk, dir: &str) -> Result<Engine, OpenError> {
+    let mut config = config(Path::new(dir));
+    config.storage = Storage::Disk(Arc::new(disk.clone()), PathBuf::from(dir));
+    config.snapshot_interval = Duration::from_secs(3_600);
+    Engine::open(config).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_loss_leaves_a_whole_backup_or_one_that_is_marked() {
+    let prepared = SimDisk::new();
+    let engine = {
+        let mut config = config(Path::new("/data"));
+        config.storage = Storage::Disk(Arc::new(prepared.clone()), PathBuf::from("/data"));
+        shop(config, 1).await
+    };
+    let orders = [order(&engine, "u0").await, order(&engine, "u0").await];
+    engine.pay("u0", &orders[0], TRUSTED).await.unwrap();
+    engine.offload().await.unwrap();
+    engine.pay("u0", &orders[1], TRUSTED).await.unwrap();
+    drop(engine);
+    let step = if std::env::var_os("BOOKSTORE_EVERY_CRASH").is_some() { 1 } else { 7 };
+    let (mut whole, mut marked, mut n) = (0, 0, 0);
+    loop {
+        let disk = prepared.copy();
+        let engine = simulated(&disk, "/data").await.unwrap();
+        disk.kill_at(n);
+        let made = engine.backup("/backups/one").await;
+        disk.crash([Crash::LoseAll, Crash::Tear(n), Crash::KeepAll][n as usize % 3]);
+        drop(engine);
+        let there = |name: &str| disk.files().contains(&Path::new("/backups/one").join(name));
+        if there("backup.json") && !there("backup.unfinished") {
+            whole += 1;
+            let copy = simulated(&disk, "/backups/one").await.unwrap();
+            for id in &orders {
+                let status = copy.buyer_order("u0", id, TRUSTED).await.unwrap().order.status;
+                assert_eq!(status, OrderStatus::Paid, "{n}");
+            }
+            assert!(copy.audit().await.unwrap().is_conserved(), "{n}");
+        } else {
+            marked += 1;
+            assert!(made.is_err(), "{n}: what was told to be made is not there");
+        }
+        // Wherever it came to, the service itself lost nothing.
+        let again = simulated(&disk, "/data").await.unwrap();
+        assert_eq!(again.buyer_order("u0", &orders[1], TRUSTED).await.unwrap().order.status, OrderStatus::Paid, "{n}");
+        if made.is_ok() {
+            break;
+        }
+        n += step;
+    }
+    assert!(whole > 0 && marked as u64 > 60 / step, "{whole} {marked}");
 }

@@ -211,3 +211,54 @@ fn bad_document(key: &[u8], value: &[u8]) -> Option<String> {
     let hash = key.try_into().map(DocumentHash).unwrap_or(DocumentHash([0; 32]));
     (DocumentHash::of(value) != hash).then(|| format!("the document {hash} has other bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::RealDisk;
+
+    const CACHE_BYTES: usize = 1 << 20;
+
+    #[test]
+    fn a_copy_is_of_one_moment_and_tells_what_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        let open = |name: &str| Documents::open(disk.clone(), &path(name), CACHE_BYTES).unwrap();
+        let texts: Vec<Vec<u8>> = (0..40_000).map(|number| format!("the document {number}.").into_bytes()).collect();
+        let documents = open("one");
+        documents.put_all(&texts).unwrap();
+        documents.close().unwrap();
+        let mut bytes = std::fs::read(path("one")).unwrap();
+        let wanted = b"the document 7.";
+        let places: Vec<usize> =
+            (0..bytes.len() - wanted.len()).filter(|at| bytes[*at..].starts_with(wanted)).collect();
+        assert!(!places.is_empty());
+        places.into_iter().for_each(|at| bytes[at + 1] ^= 1);
+        std::fs::write(path("one"), bytes).unwrap();
+
+        let documents = open("one");
+        let still = documents.still().unwrap();
+        documents.put_all(&[b"later".to_vec()]).unwrap();
+        assert_eq!(still.entries().unwrap(), 40_000);
+        let mut told = Vec::new();
+        let copied = still.copy_to(&RealDisk, &path("two"), &mut |done| {
+            told.push(done);
+            true
+        });
+        let copied = copied.unwrap();
+        assert_eq!((copied.whole, copied.damaged.len()), (true, 1), "{copied:?}");
+        assert_eq!((told.len(), told.last()), (2, Some(&40_000)), "in two commits");
+        let copy = open("two");
+        assert_eq!(copy.get_blocking(&DocumentHash::of(b"later")).unwrap(), None);
+        for text in [&texts[0], &texts[39_999]] {
+            assert_eq!(copy.get_blocking(&DocumentHash::of(text)).unwrap().as_ref(), Some(text));
+        }
+        assert!(matches!(copy.get_blocking(&DocumentHash::of(wanted)), Err(ColdError::Damaged { .. })));
+        // Told to stop, and of a file that was closed.
+        assert!(!still.copy_to(&RealDisk, &path("three"), &mut |_| false).unwrap().whole);
+        drop(documents);
+        let late = still.copy_to(&RealDisk, &path("four"), &mut |_| true);
+        assert!(matches!(late, Err(ColdError::Closed)), "{late:?}");
+    }
+}
