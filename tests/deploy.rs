@@ -132,6 +132,46 @@ fn unit_and_image_name_variables_and_commands_that_are_there() {
     assert!(unit.contains("ExecReload=/bin/kill -HUP $MAINPID\n"));
 }
 
+/// What the unit of backups runs, on a service of the tests.
+#[test]
+fn the_unit_of_backups_makes_one_and_looks_at_it() {
+    let unit = file("deploy/bookstore-backup.service");
+    let service = file("deploy/bookstore.service");
+    assert!(file("deploy/bookstore-backup.timer").contains("OnCalendar=") && unit.contains("User=bookstore\n"));
+    for said in ["BOOKSTORE_ADMIN_LISTEN=127.0.0.1:5001", "BOOKSTORE_BACKUP_DIR=/var/lib/bookstore-backups"] {
+        let (_, value) = said.split_once('=').unwrap();
+        assert!(service.contains(said) && unit.contains(value), "{said}");
+    }
+    let place = tempfile::TempDir::new().unwrap();
+    let backups = place.path().join("backups");
+    let server = Server::start(&["--admin-listen", "127.0.0.1:0", "--backup-dir", backups.to_str().unwrap()]);
+    let said = server.output();
+    let (_, admin) = said.split_once("console on ").unwrap();
+    let admin = admin.split_once("/console").unwrap().0;
+    let line = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)).unwrap().to_owned();
+    let script = line("ExecStart=/bin/sh -ec ").trim_matches('\'').replace("http://127.0.0.1:5001", admin);
+    let script = script.replace("/usr/local/bin/bookstore", common::binary().to_str().unwrap());
+    let run = |program: &str, args: &[&str]| std::process::Command::new(program).args(args).output().unwrap();
+    let done = run("/bin/sh", &["-ec", &script]);
+    assert!(done.status.success(), "{done:?}");
+    let made = String::from_utf8(done.stdout).unwrap();
+    assert!(std::path::Path::new(made.trim()).join("backup.json").exists(), "{made}");
+    // What is too old goes, and nothing else.
+    let [old, other] = ["backup-of-once", "other"].map(|name| backups.join(name));
+    for dir in [&old, &other] {
+        std::fs::create_dir(dir).unwrap();
+        assert!(run("touch", &["-d", "2020-01-01", dir.to_str().unwrap()]).status.success());
+    }
+    let find = line("ExecStartPost=/usr/bin/find ").replace("/var/lib/bookstore-backups", backups.to_str().unwrap());
+    let done = run("find", &find.split_whitespace().collect::<Vec<_>>());
+    assert!(done.status.success(), "{done:?}");
+    assert!(!old.exists() && other.exists() && std::path::Path::new(made.trim()).exists());
+    drop(server);
+    // Nobody there: no verify of nothing.
+    let done = run("/bin/sh", &["-ec", &script]);
+    assert!(!done.status.success() && String::from_utf8_lossy(&done.stderr).contains("no backup: cannot connect"));
+}
+
 #[test]
 fn health_tells_by_its_status() {
     let mut server = Server::start(&[]);

@@ -113,20 +113,20 @@ async fn ask(args: &BackupArgs, service: Service, token: Option<String>) -> Resu
             tokio::time::sleep(LOOK_AGAIN).await;
             if let Ok(answered) = looker.act("/admin/backup_progress", bearer, Bytes::new()).await {
                 let at: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
-                // Its words are few, and it has them from this program.
-                let stage = ["snapshot", "journal", "orders at rest", "documents"].into_iter();
-                let stage = stage.clone().find(|stage| at["stage"] == *stage);
-                if let (Some(stage), Some(done)) = (stage, at["done"].as_u64()) {
+                if let (Some(stage), Some(done)) = (at["stage"].as_str(), at["done"].as_u64()) {
                     lines.at(stage, done, at["total"].as_u64());
                 }
             }
         }
     };
     let answered: Answered = tokio::select! {
-        made = made => made.map_err(|why| Exit::failure(format!(
-            "no backup: {why}. --url wants the admin port (`--admin-listen`) of the service. If it was cut under way, the \
-             service may go on with it"
-        )))?,
+        made = made => made.map_err(|why| {
+            let advice = match why.starts_with("cannot connect") {
+                true => "--url wants the admin port (`--admin-listen`) of the service",
+                false => "the service may go on with it: look into its log and its --backup-dir",
+            };
+            Exit::failure(format!("no backup: {why}; {advice}"))
+        })?,
         never = show => never,
     };
     let value: Value = serde_json::from_slice(&answered.body).unwrap_or_default();
@@ -197,7 +197,9 @@ fn advice(error: &BackupError) -> &'static str {
             "if it is a service, have it make the backup with --url; else wait for the end of that process"
         }
         BackupError::NoData(_) => "name the directory that `bookstore serve` has as --data-dir",
-        BackupError::NoBackup { .. } => "name a directory that `bookstore backup` has made",
+        BackupError::NoBackup { .. } => {
+            "name a directory that `bookstore backup` has made; `bookstore check` is for data directories"
+        }
         BackupError::OtherVersion(_) => "use that version",
         BackupError::Damaged(_) => {
             "nothing was made; use another backup, or see what `bookstore check` says of the data"

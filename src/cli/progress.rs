@@ -27,7 +27,7 @@ static SHOWN: AtomicBool = AtomicBool::new(false);
 pub(super) struct ProgressLines {
     quiet: bool,
     bar: bool,
-    stage: &'static str,
+    stage: String,
     last: Instant,
     done_then: u64,
     /// Things a second, smoothed; none before the first look.
@@ -38,7 +38,7 @@ impl ProgressLines {
     pub(super) fn new(quiet: bool) -> Self {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let bar = !is_dumb && std::io::stderr().is_terminal();
-        ProgressLines { quiet, bar, stage: "", last: Instant::now(), done_then: 0, rate: None }
+        ProgressLines { quiet, bar, stage: String::new(), last: Instant::now(), done_then: 0, rate: None }
     }
 
     /// For callbacks that come on any thread.
@@ -53,13 +53,13 @@ impl ProgressLines {
     }
 
     /// `done` things of a stage are done, of so many, if that is known.
-    pub(super) fn at(&mut self, stage: &'static str, done: u64, total: Option<u64>) {
+    pub(super) fn at(&mut self, stage: &str, done: u64, total: Option<u64>) {
         if self.quiet {
             return;
         }
         if self.stage != stage {
             // The rate is the stage's own.
-            (self.stage, self.last, self.done_then, self.rate) = (stage, Instant::now(), 0, None);
+            (self.stage, self.last, self.done_then, self.rate) = (stage.to_owned(), Instant::now(), 0, None);
         }
         let elapsed = self.last.elapsed();
         if elapsed < if self.bar { BAR_EVERY } else { LINE_EVERY } {
@@ -103,7 +103,7 @@ fn bar(stage: &str, done: u64, total: Option<u64>, rate: f64, columns: usize) ->
             let part = |of: u64| (u128::from(done) * u128::from(of) / u128::from(total)) as u64;
             let full = part(CELLS) as usize;
             text.push_str(&format!("[{}{}] {:>3} %", "#".repeat(full), "-".repeat(CELLS as usize - full), part(100)));
-            text.push_str(&format!("  {rate:.0}/s"));
+            text.push_str(&format!("  {}/s", short(rate)));
             if rate > 0.0 {
                 let left = Duration::from_secs_f64(((total - done) as f64 / rate).min(1e9));
                 text.push_str(&format!(
@@ -111,11 +111,22 @@ fn bar(stage: &str, done: u64, total: Option<u64>, rate: f64, columns: usize) ->
                     humantime::format_duration(Duration::from_secs(left.as_secs() + 1))
                 ));
             }
-            text.push_str(&format!("  ({done} of {total})"));
+            text.push_str(&format!("  ({} of {})", short(done as f64), short(total as f64)));
         }
-        None => text.push_str(&format!("{done} done  {rate:.0}/s")),
+        None => text.push_str(&format!("{} done  {}/s", short(done as f64), short(rate))),
     }
     text.chars().take(columns.saturating_sub(1)).collect()
+}
+
+/// A number in four characters or so.
+fn short(number: f64) -> String {
+    let (number, unit) = match number {
+        n if n >= 1e9 => (n / 1e9, " G"),
+        n if n >= 1e6 => (n / 1e6, " M"),
+        n if n >= 1e4 => (n / 1e3, " k"),
+        n => return format!("{n:.0}"),
+    };
+    if number < 9.95 { format!("{number:.1}{unit}") } else { format!("{number:.0}{unit}") }
 }
 
 fn columns() -> usize {
@@ -186,6 +197,8 @@ mod tests {
         let text = bar("journal", 450, Some(1_000), 50.0, 100);
         assert_eq!(text, "journal          [#########-----------]  45 %  50/s  12s left  (450 of 1000)");
         assert_eq!(bar("journal", 7, None, 2.0, 80), "journal          7 done  2/s");
+        assert_eq!(bar("journal", 70_000, None, 2.34e6, 80), "journal          70 k done  2.3 M/s");
+        assert_eq!([0.0, 9_999.0, 10_000.0, 9.97e9].map(short), ["0", "9999", "10 k", "10 G"]);
         // An estimate may be wrong, and nothing may be done yet.
         assert!(bar("x", 9, Some(4), 1.0, 80).contains("] 100 %"));
         assert!(bar("x", 0, Some(4), 0.0, 80).contains("]   0 %  0/s  ("));

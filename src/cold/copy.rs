@@ -83,13 +83,17 @@ impl Documents {
 }
 
 impl Still {
-    /// Orders or documents in it.
+    /// Entries that a copy writes: documents, or orders and what is listed of them.
     ///
     /// # Errors
     /// As [`Still::copy_to`].
     pub fn entries(&self) -> Result<u64, ColdError> {
         self.run(|transaction| match self.file {
-            File::Orders => Ok(transaction.open_table(ORDERS)?.len()?),
+            File::Orders => Ok(transaction.open_table(ORDERS)?.len()?
+                + transaction.open_table(OWNERS)?.len()?
+                + transaction.open_table(COUNTS)?.len()?
+                + transaction.open_table(KEYS)?.len()?
+                + transaction.open_table(AWAITED)?.len()?),
             File::Documents => Ok(transaction.open_table(DOCUMENTS)?.len()?),
         })
     }
@@ -122,27 +126,26 @@ impl Still {
         let health = Arc::new(Health::default());
         let (target, _) = database::open(disk, path, CACHE_BYTES, &health, make, |_| Ok(()))?;
         let mut copied = Copied { whole: true, damaged: Vec::new() };
+        let mut done = 0;
+        let mut go_on = |more| {
+            done += more;
+            go_on(done)
+        };
         let copying = self.run(|from| {
             let Copied { whole, damaged } = &mut copied;
-            match self.file {
+            let mut look = |wrong: Option<String>| damaged.extend(wrong);
+            *whole = match self.file {
                 File::Orders => {
-                    *whole =
-                        table(from, &target, ORDERS, &mut |key, value| damaged.extend(bad_row(key, value)), go_on)?
-                            && table(from, &target, OWNERS, &mut |_, _| (), &mut |_| go_on(0))?
-                            && table(from, &target, COUNTS, &mut |_, _| (), &mut |_| go_on(0))?
-                            && table(from, &target, KEYS, &mut |_, _| (), &mut |_| go_on(0))?
-                            && table(from, &target, AWAITED, &mut |_, _| (), &mut |_| go_on(0))?;
+                    table(from, &target, ORDERS, &mut |key, value| look(bad_row(key, value)), &mut go_on)?
+                        && table(from, &target, OWNERS, &mut |_, _| (), &mut go_on)?
+                        && table(from, &target, COUNTS, &mut |_, _| (), &mut go_on)?
+                        && table(from, &target, KEYS, &mut |_, _| (), &mut go_on)?
+                        && table(from, &target, AWAITED, &mut |_, _| (), &mut go_on)?
                 }
                 File::Documents => {
-                    *whole = table(
-                        from,
-                        &target,
-                        DOCUMENTS,
-                        &mut |key, value| damaged.extend(bad_document(key, value)),
-                        go_on,
-                    )?;
+                    table(from, &target, DOCUMENTS, &mut |key, value| look(bad_document(key, value)), &mut go_on)?
                 }
-            }
+            };
             // Last: it tells how far the rows go.
             *whole = *whole && table(from, &target, STATE, &mut |_, _| (), &mut |_| true)?;
             Ok(())
@@ -160,7 +163,8 @@ impl Still {
     }
 }
 
-/// Copies a table, showing each entry's bytes to `look`. False if it was told to stop.
+/// Copies a table, showing each entry's bytes to `look`, and telling `go_on` how many a commit had. False if it was told to
+/// stop.
 fn table<K: Key + 'static, V: Value + 'static>(
     from: &ReadTransaction,
     to: &Database,
@@ -170,7 +174,6 @@ fn table<K: Key + 'static, V: Value + 'static>(
 ) -> Result<bool, Trouble> {
     let source = from.open_table(table)?;
     let mut entries = source.iter()?;
-    let mut done = 0;
     let mut more = true;
     while more {
         let transaction = begin_write(to)?;
@@ -191,8 +194,7 @@ fn table<K: Key + 'static, V: Value + 'static>(
         }
         drop(target);
         transaction.commit()?;
-        done += count as u64;
-        if !go_on(done) {
+        if !go_on(count as u64) {
             return Ok(false);
         }
     }

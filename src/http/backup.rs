@@ -32,6 +32,8 @@ pub(super) async fn make(call: Call<'_>) -> Handled {
         return Ok(Reply::failed(501, &message, Failure::Nothing));
     };
     let engine = shared.engine.clone();
+    // Whoever reads it may stand elsewhere.
+    let parent = std::path::absolute(parent).unwrap_or_else(|_| parent.clone());
     let target = parent.join(name(SystemTime::now(), engine.stats().journal_head));
     let under_way = shared.backup.clone();
     let work = tokio::spawn(async move {

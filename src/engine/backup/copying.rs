@@ -134,15 +134,14 @@ impl Copy<'_> {
             Cold::Still(still) => still,
         };
         let total = still.entries()?;
-        let (mut told, mut most) = (Ok(()), 0);
+        let mut told = Ok(());
         let path: PathBuf = self.target.dir.join(name);
         let copied = still.copy_to(self.target.disk(), &path, &mut |done| {
-            most = done.max(most);
-            told = (self.tell)(Progress { stage, done: most, total: Some(total) });
+            told = (self.tell)(Progress { stage, done, total: Some(total) });
             told.is_ok()
         });
         told?;
         self.damaged.extend(copied?.damaged.into_iter().map(|what| format!("{name}: {what}")));
-        self.target.adopt(name, &mut |done| (self.tell)(Progress { stage: "reading it back", done, total: None }))
+        self.target.adopt(name, &mut |done| (self.tell)(Progress { stage: "reading back", done, total: None }))
     }
 }

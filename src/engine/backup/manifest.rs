@@ -89,9 +89,7 @@ impl Manifest {
             return no_backup("it was not finished: remove it and make another one");
         }
         if !names.iter().any(|name| name == MANIFEST) {
-            return no_backup(
-                "it has no backup.json; an unfinished backup has none, nor has a copy made by other means",
-            );
+            return no_backup("it has no backup.json");
         }
         let file = disk.open(&path, OpenMode::Read).map_err(BackupError::io("open", &path))?;
         let len = file.len().map_err(BackupError::io("measure", &path))?;
