@@ -69,7 +69,7 @@ impl HeldSegment {
     /// # Errors
     /// [`LogError::Corrupt`] if the frames are not there; [`LogError::OtherVersion`], [`LogError::Io`]; whatever `show`
     /// answers.
-    pub fn read<E: From<LogError>>(&self, show: &mut dyn FnMut(&[u8], Lsn) -> Result<(), E>) -> Result<(), E> {
+    pub fn read<E: From<LogError>>(&self, mut show: impl FnMut(&[u8], Lsn) -> Result<(), E>) -> Result<(), E> {
         let segment = Segment { file: &*self.file, path: &self.path, first_lsn: self.first_lsn, last: !self.whole };
         let len = self.file.len().map_err(LogError::io("measure", &self.path))?;
         if let Err(why) = segment.check_header(len)? {
@@ -131,7 +131,7 @@ mod tests {
         disk.create_dir_all(Path::new(DIR)).unwrap();
         for segment in held {
             let file = disk.open(&Path::new(DIR).join(segment.name()), OpenMode::CreateNew).unwrap();
-            segment.read(&mut |bytes, _| {
+            segment.read(|bytes, _| {
                 file.write_all_at(file.len().unwrap(), bytes).unwrap();
                 Ok::<_, LogError>(())
             })?;

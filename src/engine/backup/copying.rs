@@ -99,7 +99,7 @@ impl Copy<'_> {
     fn file(&mut self, name: &str, file: &dyn DiskFile, stage: &'static str) -> Result<(), BackupError> {
         let total = file.len().ok();
         let mut new = self.target.file(name)?;
-        each_piece(file, Path::new(name), &mut |piece, done| {
+        each_piece(file, Path::new(name), |piece, done| {
             new.put(piece)?;
             (self.tell)(Progress { stage, done, total })
         })?;
@@ -112,7 +112,7 @@ impl Copy<'_> {
         let mut untold = 0;
         for segment in segments {
             let mut new = self.target.file(&format!("journal/{}", segment.name()))?;
-            segment.read(&mut |bytes, lsn| {
+            segment.read(|bytes, lsn| {
                 let before = *first.get_or_insert(lsn);
                 new.put(bytes)?;
                 untold += bytes.len();

@@ -154,7 +154,7 @@ pub(crate) type Step<'a> = &'a mut dyn FnMut(u64) -> Result<(), BackupError>;
 /// Length and hash of a file.
 pub(crate) fn hash_of(file: &dyn DiskFile, path: &Path, step: Step<'_>) -> Result<(u64, blake3::Hash), BackupError> {
     let mut hasher = blake3::Hasher::new();
-    let bytes = each_piece(file, path, &mut |piece, done| {
+    let bytes = each_piece(file, path, |piece, done| {
         hasher.update(piece);
         step(done)
     })?;
@@ -165,7 +165,7 @@ pub(crate) fn hash_of(file: &dyn DiskFile, path: &Path, step: Step<'_>) -> Resul
 pub(crate) fn each_piece(
     file: &dyn DiskFile,
     path: &Path,
-    show: &mut dyn FnMut(&[u8], u64) -> Result<(), BackupError>,
+    mut show: impl FnMut(&[u8], u64) -> Result<(), BackupError>,
 ) -> Result<u64, BackupError> {
     let len = file.len().map_err(BackupError::io("measure", path))?;
     let mut piece = Vec::new();

@@ -162,7 +162,7 @@ pub fn restore(
             opened => opened.map_err(BackupError::io("open", &path))?,
         };
         let mut new = NewFile::create(&RealDisk, &building.dir, &file.name)?;
-        each_piece(&*opened, &path, &mut |piece, done| {
+        each_piece(&*opened, &path, |piece, done| {
             new.put(piece)?;
             match progress(Progress { stage: "restoring", done: before + done, total }) {
                 ControlFlow::Continue(()) => Ok(()),
