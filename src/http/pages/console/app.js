@@ -89,11 +89,11 @@ const token = {
 };
 
 /** Sends a request of the admin routes. Throws `Refused` for every answer but 200; what else is thrown is the network. */
-async function ask(route, body = {}, timeout = null) {
+async function ask(route, body = null, timeout = null) {
   const headers = { 'content-type': 'application/json' };
   if (token.get()) headers.authorization = `Bearer ${token.get()}`;
   const signal = timeout ? AbortSignal.timeout(timeout) : null;
-  const answer = await fetch(`/admin/${route}`, { method: 'POST', headers, body: JSON.stringify(body), signal, cache: 'no-store' });
+  const answer = await fetch(`/admin/${route}`, { method: 'POST', headers, body: body && JSON.stringify(body), signal, cache: 'no-store' });
   const told = await answer.json();
   if (answer.status !== 200) throw new Refused(answer.status, told.message);
   return told;
@@ -427,7 +427,7 @@ async function poll() {
   polling = true;
   clearTimeout(timer);
   try {
-    const status = await ask('status', {}, TIMEOUT_MS);
+    const status = await ask('status', null, TIMEOUT_MS);
     failures = 0;
     reached(status);
   } catch (error) {
