@@ -185,7 +185,7 @@ fn assert_only_unreachable(browser: &Browser) {
 }
 
 pub fn a_service_that_is_gone_is_told(stage: &Stage) {
-    let server = Server::start(&ADMIN);
+    let mut server = Server::start(&ADMIN);
     let browser = stage.browser("en-US");
     open(&browser, &server);
     browser.wait_text("#state", "serving");
@@ -197,6 +197,19 @@ pub fn a_service_that_is_gone_is_told(stage: &Stage) {
     server.sigcont();
     browser.wait_text("#state", "serving");
     wait_until("the banner is gone", || browser.text("#banner").is_empty());
+
+    // It crashes, is started again where it was, and the page goes on.
+    let parts = || {
+        let curve = browser.run("return document.querySelector('#chart-permits path').getAttribute('d')");
+        curve.as_str().unwrap().matches('M').count()
+    };
+    let before = parts();
+    let address = format!("127.0.0.1:{}", server.admin_port());
+    server.kill9();
+    browser.wait_text("#state", "not reachable");
+    server.restart_with(&["--admin-listen", &address]);
+    browser.wait_text("#state", "serving");
+    wait_until("the charts go on behind a gap", || parts() > before);
     assert_only_unreachable(&browser);
 }
 

@@ -247,6 +247,23 @@ function facts(list, pairs) {
   list.replaceChildren(...pairs.map(([name, value]) => el('div', {}, el('dt', {}, name), el('dd', {}, value))));
 }
 
+/** Columns of a table: names, and classes of their cells. The first names its row. */
+const columns = (...names) => names.map((name) => (Array.isArray(name) ? { name: name[0], kind: name[1] } : { name, kind: '' }));
+
+/** A row. Each cell has its column's name beside it, for screens on which a row is a block. */
+function row(cols, cells) {
+  return el('tr', {}, ...cells.map((cell, at) => {
+    const { name, kind } = cols[at];
+    return at === 0 ? el('th', { scope: 'row', class: kind }, cell) : el('td', { class: kind, 'data-name': name }, cell);
+  }));
+}
+
+function table(label, cols, rows) {
+  const head = el('thead', {}, el('tr', {}, ...cols.map(({ name, kind }) => el('th', { scope: 'col', class: kind === 'number' ? kind : '' }, name))));
+  const body = el('tbody', {}, ...rows.map((cells) => row(cols, cells)));
+  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': label }, el('table', {}, head, body));
+}
+
 function showRates(status, now) {
   const bounds = status.http.bounds_us;
   const last = seen.at(-1);
@@ -276,13 +293,15 @@ function showRates(status, now) {
   showRoutes(bounds, now, before(now, ROUTES_MS));
 }
 
+const ROUTES = columns(['Route', 'mono'], ...['per second', 'p50', 'p99', 'done', 'refused', 'turned away'].map((name) => [name, 'number']));
+
 function showRoutes(bounds, now, then) {
   const rows = [...now.routes].map(([path, { classes, us }]) => {
     const old = then.routes.get(path);
     const step = minus(us, old?.us);
     const lately = minus(classes, old?.classes).reduce((sum, count) => sum + count, 0) / seconds(now, then);
     const cells = [rate(lately), millis(quantile(bounds, step, 0.5)), millis(quantile(bounds, step, 0.99)), ...classes.map(whole)];
-    return el('tr', {}, el('th', { scope: 'row', class: 'mono' }, path), ...cells.map((text) => el('td', { class: 'number' }, text)));
+    return row(ROUTES, [path, ...cells]);
   });
   const nothing = el('tr', {}, el('td', { colspan: 7, class: 'quiet' }, 'nothing was asked yet'));
   $('routes').replaceChildren(...(rows.length > 0 ? rows : [nothing]));
@@ -296,9 +315,9 @@ function showOrders({ orders, net_put_in }) {
   if (orders.error) return;
   const states = Object.entries(orders.by_state);
   const all = states.reduce((sum, [, count]) => sum + count, 0);
-  const row = ([name, count]) => el('tr', {}, el('th', { scope: 'row' }, name), el('td', {}, bar(share(count, all))), el('td', { class: 'number' }, whole(count)));
+  const line = ([name, count]) => el('tr', {}, el('th', { scope: 'row' }, name), el('td', {}, bar(share(count, all))), el('td', { class: 'number' }, whole(count)));
   // Confirmation goes through `received` in one step: an order rests there only if it came from another system.
-  $('states').replaceChildren(...states.filter(([name, count]) => name !== 'received' || count > 0).map(row));
+  $('states').replaceChildren(...states.filter(([name, count]) => name !== 'received' || count > 0).map(line));
   show('orders-all', whole(all));
   show('escrow', yuan(orders.escrow));
   show('with-users', yuan(net_put_in - orders.escrow));
@@ -410,7 +429,11 @@ function unreached(error) {
     state('failed', 'refused');
     return banner(`The service refuses: ${error.message}`);
   }
-  lost ??= new Date();
+  if (!lost) {
+    lost = new Date();
+    // A gap in the charts, not a line across what nobody saw.
+    for (const chart of Object.values(charts)) chart.add(performance.now(), chart.paths.map(() => null));
+  }
   const since = lost.toLocaleTimeString('en-GB');
   state('lost', wasDraining ? 'drained' : 'not reachable');
   banner(wasDraining
@@ -497,8 +520,6 @@ $('drain-yes').addEventListener('click', () => {
 // --- Looking up -----------------------------------------------------------------------------------------------------
 
 const link = (text, on, name = text) => el('button', { type: 'button', class: 'link', on, 'aria-label': name }, text);
-const heads = (...names) => el('thead', {}, el('tr', {}, ...names.map(([name, kind]) => el('th', { scope: 'col', class: kind ?? '' }, name))));
-const scroll = (name, table) => el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': name }, table);
 
 function found(...nodes) {
   $('found').replaceChildren(...nodes);
@@ -528,9 +549,8 @@ function findOrder(id) {
     const steps = Object.entries(order.history).filter(([, step]) => step)
       .sort(([, one], [, other]) => one.time.localeCompare(other.time));
     const way = el('ol', { class: 'way' }, ...steps.map(([name, step]) => el('li', { class: 'done' }, el('b', {}, name), ` ${time(step.time)}, by the ${step.by}`)));
-    const rows = order.books.map((book) => el('tr', {}, el('th', { scope: 'row', class: 'mono' }, book.id), el('td', { class: 'number' }, whole(book.count)), el('td', { class: 'number' }, yuan(book.price))));
-    const lines = el('table', {}, heads(['Book'], ['Copies', 'number'], ['Price', 'number']), el('tbody', {}, ...rows));
-    found(el('h3', {}, `Order ${order.order_id}`), list, el('h3', {}, 'History'), way, el('h3', {}, 'Lines'), scroll('Lines', lines));
+    const lines = order.books.map((book) => [book.id, whole(book.count), yuan(book.price)]);
+    found(el('h3', {}, `Order ${order.order_id}`), list, el('h3', {}, 'History'), way, el('h3', {}, 'Lines'), table('Lines', columns(['Book', 'mono'], ['Copies', 'number'], ['Price', 'number']), lines));
   });
 }
 
@@ -550,14 +570,21 @@ function findUser(id) {
     ]);
     const parts = [el('h3', {}, `User ${user.user_id}`), list];
     if (user.stores.length > 0) {
-      const rows = user.stores.map((store) => el('tr', {}, el('th', { scope: 'row' }, store.store_id), el('td', { class: 'number' }, whole(store.books)), el('td', {}, store.is_closed ? 'closed' : 'open')));
-      parts.push(el('h3', {}, 'Stores'), scroll('Stores', el('table', {}, heads(['Store'], ['Books', 'number'], ['State']), el('tbody', {}, ...rows))));
+      const rows = user.stores.map((store) => [store.store_id, whole(store.books), store.is_closed ? 'closed' : 'open']);
+      parts.push(el('h3', {}, 'Stores'), table(`Stores of ${user.user_id}`, columns('Store', ['Books', 'number'], 'State'), rows));
     }
     if (newest === null) {
       parts.push(el('p', { class: 'quiet' }, 'There are too many orders to list the newest.'));
     } else if (newest.length > 0) {
-      const rows = newest.map((order) => el('tr', {}, el('td', {}, link(order.order_id, () => findOrder(order.order_id), `order ${order.order_id}`)), el('td', {}, order.store_id), el('td', {}, order.status), el('td', { class: 'number' }, yuan(order.total_price)), el('td', {}, time(order.created_time))));
-      parts.push(el('h3', {}, newest.length < user.orders ? `The newest ${newest.length} of ${whole(user.orders)} orders` : 'Orders'), scroll('Orders', el('table', {}, heads(['Order'], ['Store'], ['State'], ['Total', 'number'], ['Placed']), el('tbody', {}, ...rows))));
+      const rows = newest.map((order) => [
+        link(order.order_id, () => findOrder(order.order_id), `order ${order.order_id}`),
+        order.store_id,
+        order.status,
+        yuan(order.total_price),
+        time(order.created_time),
+      ]);
+      const title = newest.length < user.orders ? `The newest ${newest.length} of ${whole(user.orders)} orders` : 'Orders';
+      parts.push(el('h3', {}, title), table(`Orders of ${user.user_id}`, columns('Order', 'Store', 'State', ['Total', 'number'], 'Placed'), rows));
     }
     found(...parts);
   });
@@ -565,11 +592,12 @@ function findUser(id) {
 
 function findBooks(keyword, page = 1) {
   return find('search', { keyword, page, page_size: 20 }, (told) => {
-    const rows = told.books.map((book) => el('tr', {}, el('th', { scope: 'row' }, String(book.title ?? '–')), el('td', {}, String(book.author ?? '–')), el('td', { class: 'mono' }, book.id), el('td', {}, book.store_id), el('td', { class: 'number' }, yuan(book.price)), el('td', { class: 'number' }, whole(book.stock_level))));
-    const table = el('table', {}, heads(['Title'], ['Author'], ['Id'], ['Store'], ['Price', 'number'], ['Copies', 'number']), el('tbody', {}, ...rows));
+    const text = (value) => (value ? String(value) : '–');
+    const rows = told.books.map((book) => [text(book.title), text(book.author), book.id, book.store_id, yuan(book.price), whole(book.stock_level)]);
+    const cols = columns('Title', 'Author', ['Id', 'mono'], 'Store', ['Price', 'number'], ['Copies', 'number']);
     const pages = Math.max(1, Math.ceil(told.total / told.page_size));
     const turn = (text, to) => el('button', { type: 'button', on: () => findBooks(keyword, to), ...(to < 1 || to > pages ? { disabled: '' } : {}) }, text);
-    const parts = [el('h3', {}, `${whole(told.total)} ${told.total === 1 ? 'book' : 'books'} for “${keyword}”`), scroll('Books', table)];
+    const parts = [el('h3', {}, `${whole(told.total)} ${told.total === 1 ? 'book' : 'books'} for “${keyword}”`), table('Books', cols, rows)];
     if (pages > 1) parts.push(el('div', { class: 'actions' }, turn('Previous', page - 1), el('span', {}, `page ${page} of ${pages}`), turn('Next', page + 1)));
     found(...parts);
   });
