@@ -175,8 +175,13 @@ pub fn a_whole_purchase_by_clicks(stage: &Stage) {
     // Every request is there to be seen, but no secret.
     browser.click("#calls summary");
     browser.run("document.querySelectorAll('#calls-list details').forEach(call => { call.open = true })");
-    for shown in ["/buyer/confirm_receipt_and_pay_toseller", "Idempotency-Key", "\"password\": \"•••\"", "token: •••"]
-    {
+    for shown in [
+        "/buyer/confirm_receipt_and_pay_toseller",
+        "Idempotency-Key",
+        "\"password\": \"•••\"",
+        "token: •••",
+        "x-request-id: ",
+    ] {
         browser.wait_text("#calls", shown);
     }
     let shown = browser.text("#calls");
@@ -225,6 +230,17 @@ pub fn the_same_in_english(stage: &Stage) {
     browser.reload();
     browser.wait_text("#brand", "书店");
     browser.assert_content(&[("/seller/query_all_store_orders", 522)]);
+
+    // From a request to what its route does. Who goes elsewhere is not asked for the password any more.
+    browser.wait("#ask[open]");
+    browser.run("location.hash = '#/'");
+    browser.wait_gone("#ask[open]");
+    search(&browser, "双城记");
+    browser.wait_text("#found", "找到 1 本");
+    browser.click("#calls > summary");
+    browser.click("#calls-list li:first-child summary");
+    browser.click("#calls-list li:first-child a");
+    browser.wait_text("#buyer_search[open] .body", "Every word of the keyword must match.");
 }
 
 pub fn what_is_clicked_or_sent_twice_is_done_once(stage: &Stage) {

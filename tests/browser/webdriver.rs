@@ -21,6 +21,8 @@ const WITHIN: Duration = Duration::from_secs(30);
 /// A start of the browser on a busy machine.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(25);
+/// Of the text in which another one was not found.
+const SHOWN_MAX: usize = 1000;
 /// The name under which WebDriver hands out elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// What a test does again until its time is over: the page is about to draw itself anew.
@@ -184,7 +186,10 @@ impl<'a> Browser<'a> {
     pub fn wait_text(&self, css: &str, text: &str) {
         self.on(css, |element| match self.text_of(element)? {
             shown if shown.contains(text) => Ok(()),
-            shown => Err(("no such element".to_owned(), format!("{text:?} is not in {shown:?}"))),
+            shown => {
+                let some: String = shown.chars().take(SHOWN_MAX).collect();
+                Err(("no such element".to_owned(), format!("{text:?} is not in {some:?}")))
+            }
         });
     }
 

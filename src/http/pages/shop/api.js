@@ -14,7 +14,8 @@ export class Refusal extends Error {
   }
 }
 
-/// Told of each request when it leaves and when its answer is there: `(call)`, with `status` and `ms` once they are known.
+/// Told of each request when it leaves and when its answer is there: `(call)`, with `status`, `ms`, the `answer` and the headers
+/// `answered` that tell something, once they are known.
 const watchers = [];
 export const watch = (watcher) => watchers.push(watcher);
 const tell = (call) => watchers.forEach((watcher) => watcher(call));
@@ -54,7 +55,8 @@ export async function call(path, body, { token, key } = {}) {
     try {
       answer = read(text);
     } catch { /* Something between us and the service has answered. */ }
-    Object.assign(made, { status: response.status, ms: performance.now() - made.began, answer });
+    const told = ['x-request-id', 'retry-after'].map((name) => [name, response.headers.get(name)]).filter(([, value]) => value);
+    Object.assign(made, { status: response.status, ms: performance.now() - made.began, answer, answered: Object.fromEntries(told) });
     tell(made);
     if (response.status === 200) return answer;
     const retryAfter = Number(response.headers.get('retry-after')) || null;

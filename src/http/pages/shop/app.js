@@ -75,6 +75,8 @@ async function draw({ move = true } = {}) {
 }
 
 addEventListener('hashchange', () => {
+  // Who goes elsewhere does not answer.
+  byId('ask').close();
   arrived();
   draw();
 });

@@ -28,12 +28,14 @@ function outcome(call) {
 }
 
 function draw(call) {
-  const headers = Object.entries(call.headers).map(([name, value]) => `${name}: ${SECRET.has(name) ? '•••' : value}\n`).join('');
+  const lines = (headers) => Object.entries(headers).map(([name, value]) => `${name}: ${SECRET.has(name) ? '•••' : value}\n`);
   const item = drawn.get(call) ?? h('li', {}, h('details', {}));
   const details = item.firstChild;
   fill(details, h('summary', {}, h('code', {}, `POST ${call.path}`), ' ', outcome(call)),
-    h('h3', {}, t('calls.sent')), h('pre', { tabindex: '0' }, headers, shown(call.body)),
-    call.answer && [h('h3', {}, t('calls.answered')), h('pre', { tabindex: '0' }, shown(call.answer))]);
+    h('p', { class: 'part' }, t('calls.sent')), h('pre', { tabindex: '0' }, lines(call.headers), shown(call.body)),
+    call.answer && [h('p', { class: 'part' }, t('calls.answered')), h('pre', { tabindex: '0' }, lines(call.answered), shown(call.answer))],
+    // By the name that the route has there.
+    h('p', {}, h('a', { href: `/docs#${call.path.slice(1).replaceAll('/', '_')}` }, t('calls.about'))));
   if (!drawn.has(call)) {
     made += 1;
     drawn.set(call, item);

@@ -185,7 +185,7 @@ function managedBook(store, info, level, listed) {
   return h('details', { class: 'managed', 'data-book': info.id }, h('summary', {}, info.title, ' ', h('span', { class: 'price' }, money(info.price)), ' ',
     t('book.stock', { count: level }), !listed && h('strong', { class: 'warn' }, ` ${t('store.off')}`)),
   h('form', { class: 'row', onsubmit: act(price) }, h('label', { for: id('price') }, t('store.price')),
-    h('input', { id: id('price'), class: 'short', inputmode: 'decimal', autocomplete: 'off' }), h('button', { type: 'submit' }, t('store.price.set'))),
+    h('input', { id: id('price'), class: 'short', inputmode: 'decimal', autocomplete: 'off', value: money(info.price).replace(/[¥,]/g, '') }), h('button', { type: 'submit' }, t('store.price.set'))),
   h('form', { class: 'row', onsubmit: act(copies) }, h('label', { for: id('by') }, t('store.stock.by')),
     h('input', { id: id('by'), class: 'short', inputmode: 'numeric', autocomplete: 'off' }), h('button', { type: 'submit' }, t('store.stock.change'))),
   listed ? button(null, t('store.delist'), change('/seller/delist_book', () => ({}), 'store.delisted'), 'danger')

@@ -205,6 +205,7 @@ const WORDS = {
   'calls.none': ['还没有请求。', 'No requests yet.'],
   'calls.sent': ['发送', 'Sent'],
   'calls.answered': ['应答', 'Answered'],
+  'calls.about': ['这个接口的文档', 'What this route does'],
   'calls.waiting': ['等待应答', 'waiting'],
   'calls.lost': ['没有应答', 'no answer'],
   'calls.ms': ['{ms} 毫秒', '{ms} ms'],
