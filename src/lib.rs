@@ -322,10 +322,10 @@ pub use catalog::SearchFields;
 pub use domain::{Fen, Refusal};
 pub use engine::offline;
 pub use engine::{
-    AuditReport, BackupError, BackupReport, BookView, By, Config, Credential, Engine, Error, FoundBook, ID_BYTES_MAX, KEY_BYTES_MAX,
-    KEYWORD_BYTES_MAX, Keyed, Limits, LineView, NewBook, NewLine, OpenError, OrderDetails, OrderId, OrderStatus,
-    OrderStep, OrderTotals, OrderView, PAGE_SIZE_MAX, PASSWORD_BYTES_MAX, PayKind, Progress, Recovered, Result, Search,
-    SearchPage, SnapshotReport, Stats, Storage, StoreStanding, UserStanding,
+    AuditReport, BackupError, BackupReport, BookView, By, Config, Credential, Engine, Error, FoundBook, ID_BYTES_MAX,
+    KEY_BYTES_MAX, KEYWORD_BYTES_MAX, Keyed, Limits, LineView, NewBook, NewLine, OpenError, OrderDetails, OrderId,
+    OrderStatus, OrderStep, OrderTotals, OrderView, PAGE_SIZE_MAX, PASSWORD_BYTES_MAX, PayKind, Progress, Recovered,
+    Result, Search, SearchPage, SnapshotReport, Stats, Storage, StoreStanding, UserStanding,
 };
 pub use journal::Durability;
 pub use stats::HistogramSnapshot;

@@ -8,10 +8,10 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use bookstore::{
-    AuditReport, BackupError, BackupReport, BookView, By, Config, Credential, Durability, Engine, Error, FoundBook, HistogramSnapshot, Limits,
-    LineView, NewBook, NewLine, OpenError, OrderDetails, OrderId, OrderStatus, OrderStep, OrderTotals, OrderView,
-    PasswordError, PasswordHash, PasswordParams, PayKind, Progress, Recovered, Refusal, Search, SearchFields,
-    SearchPage, SnapshotReport, Stats, Storage, StoreStanding, UserStanding,
+    AuditReport, BackupError, BackupReport, BookView, By, Config, Credential, Durability, Engine, Error, FoundBook,
+    HistogramSnapshot, Limits, LineView, NewBook, NewLine, OpenError, OrderDetails, OrderId, OrderStatus, OrderStep,
+    OrderTotals, OrderView, PasswordError, PasswordHash, PasswordParams, PayKind, Progress, Recovered, Refusal, Search,
+    SearchFields, SearchPage, SnapshotReport, Stats, Storage, StoreStanding, UserStanding,
 };
 
 /// What the file's `pub` items and `pub use` lists name, without those that are for the crate only. A hidden module is
