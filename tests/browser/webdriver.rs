@@ -53,19 +53,23 @@ pub fn is_installed() -> Result<(), &'static str> {
 pub struct Driver {
     child: Child,
     port: u16,
+    /// What it and its browsers leave behind goes with it.
+    _files: TempDir,
 }
 
 impl Driver {
     /// Starts one on a free port.
     pub fn start() -> Driver {
+        let files = TempDir::new().unwrap();
         let mut command = Command::new("chromedriver");
+        command.env("TMPDIR", files.path());
         command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         // "ChromeDriver was started successfully on port 40001."
         let port =
             lines.find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
-        let driver = Driver { child, port: port.unwrap_or(0) };
+        let driver = Driver { child, port: port.unwrap_or(0), _files: files };
         assert!(driver.port > 0, "chromedriver did not say on which port it listens");
         thread::spawn(move || lines.for_each(drop));
         driver
