@@ -227,6 +227,8 @@ pub fn what_is_looked_up_is_shown(stage: &Stage) {
     look(&browser, "order");
     browser.click("#found button[aria-label='user buyer']");
     browser.wait_text("#found h3", "User buyer");
+    assert_eq!(browser.run("return document.activeElement.textContent"), "User buyer");
+    assert_eq!(browser.run("return document.querySelector('#found-said').textContent"), "User buyer");
     let (balance, _) = shop.balances();
     browser.wait_text("#found dl", &format!("¥{}", yuan(balance)));
     browser.wait_text("#found dl", "2, 1 open");

@@ -525,12 +525,31 @@ function found(...nodes) {
   $('found').replaceChildren(...nodes);
 }
 
+let looked = 0;
+
+/** Asks and shows; of several questions at once the last one counts. Who hears the page is told the heading alone. */
 async function find(route, body, shown) {
-  found(el('p', { class: 'quiet' }, 'looking …'));
+  looked += 1;
+  const mine = looked;
+  const stays = $('found').contains(document.activeElement);
+  $('found').setAttribute('aria-busy', 'true');
+  let told = null;
+  let why = null;
   try {
-    shown(await ask(route, body));
+    told = await ask(route, body);
   } catch (error) {
-    found(el('p', { class: 'bad' }, error instanceof Refused ? error.message : 'No answer came.'));
+    why = error instanceof Refused ? error.message : 'No answer came.';
+  }
+  if (mine !== looked) return;
+  $('found').removeAttribute('aria-busy');
+  if (told) shown(told);
+  else found(el('p', { class: 'bad' }, why));
+  const heading = $('found').firstElementChild;
+  $('found-said').textContent = heading.textContent;
+  if (stays) {
+    // What had the focus is gone.
+    heading.tabIndex = -1;
+    heading.focus();
   }
 }
 
