@@ -11,13 +11,15 @@ use common::shop::{CHEAP, CHEAP_PRICE, FUNDS, NO_ORDER, STORE};
 use common::{Client, Conn, Response, Shop, User, request, wait_until};
 use serde_json::{Value, json};
 
-const ROUTES: [&str; 7] = [
+const ROUTES: [&str; 9] = [
     "/admin/status",
     "/admin/order",
     "/admin/user",
     "/admin/search",
     "/admin/snapshot",
     "/admin/audit",
+    "/admin/backup",
+    "/admin/backup_progress",
     "/admin/drain",
 ];
 const ADMIN: [&str; 2] = ["--admin-listen", "127.0.0.1:0"];
