@@ -171,6 +171,32 @@ mod tests {
         assert!(loaded > 10, "{loaded}");
     }
 
+    /// Each text of the shop stands in its dictionary, once, in both languages.
+    #[test]
+    fn the_shop_has_words_for_all_it_says() {
+        let text = |asset: &Asset| String::from_utf8(asset.bytes.to_vec()).unwrap();
+        let words = text(asset("/shop/words.js").unwrap()).replace("\n    ", " ").replace("',\n  ],", "'],");
+        let mut names = std::collections::BTreeSet::new();
+        for line in words.lines().skip_while(|line| !line.starts_with("const WORDS")).take_while(|line| *line != "};") {
+            let Some((name, texts)) = line.split_once(": [") else { continue };
+            assert!(names.insert(name.trim().trim_matches('\'').to_owned()), "{name} is there twice");
+            let texts: Vec<&str> = texts.trim().trim_end_matches("],").split("', '").collect();
+            assert!(texts.len() == 2 && texts.iter().all(|text| !text.trim_matches('\'').is_empty()), "{line}");
+        }
+        let mut said = 0;
+        for script in ASSETS[1].iter().filter(|asset| asset.content_type == SCRIPT) {
+            let code = text(script);
+            for (at, _) in code.match_indices("t('") {
+                if code[..at].ends_with([' ', '(', '[', ',', '{']) {
+                    let name = code[at + 3..].split('\'').next().unwrap_or_default();
+                    assert!(names.contains(name), "{name} in {}", script.path);
+                    said += 1;
+                }
+            }
+        }
+        assert!(names.len() > 200 && said > 100, "{} names, {said} said", names.len());
+    }
+
     #[test]
     fn a_known_file_is_known_by_its_tag() {
         let asset = asset("/shop/app.js").unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Where one of the two is missing it says that it was skipped; with `BOOKSTORE_BROWSER=required` that is a failure.
 //! `cargo test --test browser -- NAME` runs the tests whose names contain NAME. A test that fails leaves a picture, and
-//! `BOOKSTORE_SCREENSHOTS=DIR` says where pictures go.
+//! `BOOKSTORE_SCREENSHOTS=DIR` says where pictures go. (Who wants to read the Chinese in them needs a font that has it, such
+//! as fonts-wqy-microhei.)
 
 #![allow(
     clippy::unwrap_used,
