@@ -24,14 +24,12 @@ use std::hint::black_box;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use bodies::{new_order_body, payment_body};
+use bodies::{headers, new_order_body, payment_body};
 use bookstore::internals::domain::{
     Account, AccountNo, EVENT_VERSION, Order, OrderId, Persistent, Store, decode, decode_row, encode_row,
 };
 use bookstore::internals::engine::IdSource;
-use bookstore::internals::http::{
-    answer_new_order, answer_new_order_with_id, answer_payment, parse_new_order, parse_payment,
-};
+use bookstore::internals::http::{answer_new_order, answer_payment, parse_new_order, parse_payment};
 use bookstore::internals::journal::{Frame, decode_frames, encode_frame};
 use world::{NOW, World, encode_record, order_id};
 
@@ -147,14 +145,9 @@ fn wire(meter: &mut Meter) {
     }
     let body = payment_body(order_id(1));
     meter.count("parse/payment", 100, || parse_payment(black_box(body.as_bytes())));
-    meter.count("answer/new_order", 100, || answer_new_order(black_box(order_id(1))));
-    let headers = [("host", "127.0.0.1:5000"), ("content-type", "application/json"), ("token", "x")];
-    let headers = headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-    let headers: hyper::HeaderMap = headers.into_iter().collect();
-    meter.count("answer/new_order_with_id", 100, || {
-        answer_new_order_with_id(black_box(&headers), black_box(order_id(1)))
-    });
-    meter.count("answer/payment", 100, answer_payment);
+    let headers = headers();
+    meter.count("answer/new_order", 100, || answer_new_order(black_box(&headers), black_box(order_id(1))));
+    meter.count("answer/payment", 100, || answer_payment(black_box(&headers)));
 }
 
 fn ids_and_frames(meter: &mut Meter) {

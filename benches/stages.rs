@@ -35,7 +35,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bodies::{new_order_body, payment_body};
+use bodies::{headers, new_order_body, payment_body};
 use bookstore::disk::RealDisk;
 use bookstore::http::{HttpConfig, HttpService, Mode};
 use bookstore::internals::actors::Answers;
@@ -87,8 +87,9 @@ fn answer(criterion: &mut Criterion) {
     let mut group = group(criterion, "answer");
     group.throughput(Throughput::Elements(1));
     let order = order_id(1);
-    group.bench_function("new_order", |bencher| bencher.iter(|| answer_new_order(black_box(order))));
-    group.bench_function("payment", |bencher| bencher.iter(answer_payment));
+    let headers = headers();
+    group.bench_function("new_order", |bencher| bencher.iter(|| answer_new_order(&headers, black_box(order))));
+    group.bench_function("payment", |bencher| bencher.iter(|| answer_payment(&headers)));
     group.finish();
 }
 

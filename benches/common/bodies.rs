@@ -12,3 +12,9 @@ pub fn new_order_body(lines: u64) -> String {
 pub fn payment_body(order: OrderId) -> String {
     format!(r#"{{"user_id":"buyer-00001","order_id":"{order}","password":"secret"}}"#)
 }
+
+/// What stands above such a body.
+pub fn headers() -> hyper::HeaderMap {
+    let headers = [("host", "127.0.0.1:5000"), ("content-type", "application/json"), ("token", "x")];
+    headers.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).into_iter().collect()
+}

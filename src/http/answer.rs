@@ -20,8 +20,8 @@ use super::routes::ROUTES;
 use super::{request_id, told};
 use crate::domain::OrderId;
 use crate::engine::{Error, OrderDetails};
+use crate::trace;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
@@ -294,23 +294,27 @@ impl Reply {
         }
     }
 
-    /// The answer as hyper takes it.
-    pub(super) fn into_response(self) -> Response<ResponseBody> {
+    /// The answer to a request as hyper takes it.
+    pub(super) fn into_response(self, request: &trace::Request) -> Response<ResponseBody> {
         let mut asset = None;
-        let (content_type, body) = match self.body {
+        // Most are JSON, as their headers say already.
+        let (other_type, body) = match self.body {
+            ReplyBody::Json(bytes) | ReplyBody::Document(bytes) => (None, Content::Whole(Some(bytes))),
             ReplyBody::Asset(file, bytes) => {
                 asset = Some(file);
-                (HeaderValue::from_static(file.content_type), Content::Whole(bytes))
+                (Some(HeaderValue::from_static(file.content_type)), Content::Whole(bytes))
             }
-            ReplyBody::Json(bytes) | ReplyBody::Document(bytes) => (JSON, Content::Whole(Some(bytes))),
-            ReplyBody::Metrics(bytes) => (OPEN_METRICS, Content::Whole(Some(bytes))),
-            ReplyBody::Orders(list, share) => (JSON, Content::Orders(list, share)),
+            ReplyBody::Metrics(bytes) => (Some(OPEN_METRICS), Content::Whole(Some(bytes))),
+            ReplyBody::Orders(list, share) => (None, Content::Orders(list, share)),
         };
         let mut response = Response::new(ResponseBody(body));
         // Every code of ours is a valid status; the fallback is never taken.
         *response.status_mut() = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, content_type);
+        *headers = request_id::json_headers(request);
+        if let Some(other) = other_type {
+            headers.insert(CONTENT_TYPE, other);
+        }
         if self.code == 401 {
             headers.insert(WWW_AUTHENTICATE, if self.wants_bearer { BEARER } else { TOKEN });
         }

@@ -26,7 +26,7 @@ use super::io::Io;
 use super::routes::Door;
 use super::shared::{Gate, Phase, Shared};
 use super::socket::{Outflow, Socket};
-use super::{answer, request_id, routes, service, tls};
+use super::{answer, routes, service, tls};
 
 /// hyper's buffer is at least this large, so that bodies are read in few pieces.
 const READ_BUFFER_BYTES_MIN: usize = 400 << 10;
@@ -207,9 +207,7 @@ async fn handle(conn: Arc<Conn>, request: Request<Incoming>) -> Result<Response<
         conn.linger.store(true, Ordering::Relaxed);
     }
     reply.close |= conn.shared.is_ending();
-    let mut response = reply.into_response();
-    request_id::put(response.headers_mut(), &working);
-    Ok(response)
+    Ok(reply.into_response(&working))
 }
 
 /// Serves a connection to its end.

@@ -323,7 +323,7 @@ mod tests {
             let list = std::sync::Mutex::new(Some(OrderList::list(list)));
             let service = hyper::service::service_fn(move |_| {
                 let reply = Reply::ok_orders(list.lock().unwrap().take().unwrap());
-                async move { Ok::<_, std::convert::Infallible>(reply.into_response()) }
+                async move { Ok::<_, std::convert::Infallible>(reply.into_response(&crate::trace::Request::None)) }
             });
             hyper::server::conn::http1::Builder::new().serve_connection(Io::new(stream), service).await.unwrap();
         });

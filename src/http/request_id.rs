@@ -1,6 +1,8 @@
 //! The id of a request: taken from it or made, returned, and in each line of the log that the request causes.
 
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use std::sync::LazyLock;
+
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
 use super::routes::{Route, UNROUTED};
 use crate::trace::{Id, Request, digits};
@@ -13,7 +15,9 @@ const ID_BYTES_MAX: usize = 128;
 
 /// The request that begins with these headers. Of several ids the first is looked at.
 pub(super) fn begin(headers: &HeaderMap, route: Option<&'static Route>) -> Request {
-    let taken = headers.get(&REQUEST_ID).and_then(|value| sound(value.as_bytes()));
+    // There are few, and to compare each costs less than to look one up.
+    let brought = headers.iter().find(|(name, _)| **name == REQUEST_ID);
+    let taken = brought.and_then(|(_, value)| sound(value.as_bytes()));
     let request = Request::begin(taken, route.map_or(UNROUTED, |route| route.path));
     #[cfg(feature = "otlp")]
     continue_trace(headers, &request);
@@ -45,17 +49,26 @@ pub(super) fn sound(id: &[u8]) -> Option<&str> {
     is_sound.then(|| std::str::from_utf8(id).ok()).flatten()
 }
 
-/// Puts the id into an answer's headers.
-pub(super) fn put(headers: &mut HeaderMap, request: &Request) {
+/// The headers of an answer in JSON: that it is that, and the request's id. A copy costs less than to put in one after the
+/// other.
+pub(super) fn json_headers(request: &Request) -> HeaderMap {
+    static COMMON: LazyLock<HeaderMap> = LazyLock::new(|| {
+        let json = HeaderValue::from_static("application/json");
+        let no_id = HeaderValue::from_static("");
+        HeaderMap::from_iter([(CONTENT_TYPE, json), (REQUEST_ID.clone(), no_id)])
+    });
+    let mut headers = COMMON.clone();
     let value = match request {
-        Request::None => return,
-        Request::Made(number) => HeaderValue::from_bytes(&digits(*number)),
-        Request::Shared(_) => HeaderValue::from_str(&request.id().map(|id| id.to_string()).unwrap_or_default()),
+        Request::None => None,
+        // Digits, or what has come as a header.
+        Request::Made(number) => HeaderValue::from_bytes(&digits(*number)).ok(),
+        Request::Shared(_) => request.id().and_then(|id| HeaderValue::from_str(&id.to_string()).ok()),
     };
-    // Digits, or what has come as a header.
-    if let Ok(value) = value {
-        headers.insert(&REQUEST_ID, value);
+    match (value, headers.values_mut().find(|value| value.is_empty())) {
+        (Some(value), Some(place)) => *place = value,
+        _ => drop(headers.remove(&REQUEST_ID)),
     }
+    headers
 }
 
 /// The id as a line of a head that is written by hand, with its end.
@@ -100,11 +113,12 @@ mod tests {
     #[test]
     fn header_and_line_say_the_same() {
         for request in [begin_unrouted(), Request::begin(Some("from-afar"), "/x")] {
-            let (mut headers, mut line) = (HeaderMap::new(), Vec::new());
-            put(&mut headers, &request);
+            let (headers, mut line) = (json_headers(&request), Vec::new());
             put_line(&mut line, &request);
             let expected = format!("x-request-id: {}\r\n", headers[&REQUEST_ID].to_str().unwrap());
             assert_eq!(String::from_utf8(line).unwrap(), expected);
+            assert_eq!((headers.len(), headers[CONTENT_TYPE].as_bytes()), (2, &b"application/json"[..]));
         }
+        assert_eq!(json_headers(&Request::None).len(), 1);
     }
 }

@@ -21,21 +21,19 @@ pub fn parse_payment(body: &[u8]) -> Option<usize> {
     order_fields(body).ok().map(|fields| fields.order_id.len())
 }
 
-/// The answer to a `new_order`.
-pub fn answer_new_order(id: OrderId) -> Response<ResponseBody> {
-    Reply::ok_order(id).into_response()
+/// The answer to a `new_order` with these headers, from the request's id to headers and body; told to a log that does not
+/// listen.
+pub fn answer_new_order(headers: &HeaderMap, id: OrderId) -> Response<ResponseBody> {
+    answer(headers, Reply::ok_order(id))
 }
 
-/// The same for a request with these headers: with the request's id, and told to a log that does not listen.
-pub fn answer_new_order_with_id(headers: &HeaderMap, id: OrderId) -> Response<ResponseBody> {
+/// The same for a `payment`.
+pub fn answer_payment(headers: &HeaderMap) -> Response<ResponseBody> {
+    answer(headers, Reply::ok())
+}
+
+fn answer(headers: &HeaderMap, reply: Reply) -> Response<ResponseBody> {
     let request = request_id::begin(headers, ROUTES.first());
-    let mut response = answer_new_order(id);
     told::answered(&request, 0, 200, Duration::ZERO);
-    request_id::put(response.headers_mut(), &request);
-    response
-}
-
-/// The answer to a `payment`.
-pub fn answer_payment() -> Response<ResponseBody> {
-    Reply::ok().into_response()
+    reply.into_response(&request)
 }

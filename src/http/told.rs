@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, debug, enabled, warn};
 
 use super::routes::{ROUTES, UNROUTED};
@@ -15,13 +16,16 @@ const TARGET: &str = "bookstore::http";
 /// An answer leaves. `route` is the index in the table, or the table's length. One relaxed load if nobody listens.
 #[inline]
 pub(super) fn answered(request: &Request, route: usize, code: u16, took: Duration) {
-    if enabled!(target: TARGET, Level::DEBUG) || trace::is_on() {
+    if LevelFilter::current() >= LevelFilter::DEBUG {
         tell(request, route, code, took);
     }
 }
 
 #[cold]
 fn tell(request: &Request, route: usize, code: u16, took: Duration) {
+    if !enabled!(target: TARGET, Level::DEBUG) && !trace::is_on() {
+        return;
+    }
     let route = ROUTES.get(route).map_or(UNROUTED, |route| route.path);
     let took_us = took.as_micros() as u64;
     let About { user_id, store_id, order_id } = request.about();

@@ -14,7 +14,7 @@ use super::answer::ResponseBody;
 use super::call::Caller;
 use super::routes::Door;
 use super::shared::{Phase, Shared};
-use super::{HttpConfig, request_id, service};
+use super::{HttpConfig, service};
 use crate::engine::Engine;
 
 /// The address that a client's wrong passwords are counted by, as an extension of its request.
@@ -138,9 +138,7 @@ where
             let (mut reply, working) =
                 service::answer(&shared, Caller { peer, door: Door::Only }, false, request).await;
             reply.close = may_close && (reply.close || shared.is_ending());
-            let mut response = reply.into_response();
-            request_id::put(response.headers_mut(), &working);
-            Ok(response)
+            Ok(reply.into_response(&working))
         }))
     }
 }
