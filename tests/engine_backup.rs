@@ -114,7 +114,7 @@ async fn what_was_acknowledged_before_is_in_it_while_orders_move_and_snapshots_c
                 others.snapshot().await.unwrap();
             }
         }));
-        for round in 0..3 {
+        for round in 0..2 {
             let at_least = 30 * (round + 1);
             while known.lock().unwrap().len() < at_least {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -301,6 +301,7 @@ async fn whatever_fails_the_service_goes_on_and_no_half_backup_is_taken_for_one(
         order(&engine, "u0").await;
     }
     assert!(failed > 15, "{failed}");
+    assert_eq!((engine.stats().backups, engine.stats().backup_failures), (1, failed));
     assert!(engine.audit().await.unwrap().is_conserved());
 }
 
@@ -336,6 +337,7 @@ async fn a_dropped_future_and_the_end_of_the_engine_end_it_and_there_is_one_at_a
     };
     assert_eq!(made.dir, target);
     fs::remove_dir_all(&target).unwrap();
+    assert_eq!((engine.stats().backups, engine.stats().backup_failures), (1, 0));
     let last = begun(true);
     is_under_way().await;
     let closing = tokio::spawn({

@@ -158,8 +158,7 @@ pub(super) struct Core {
     /// Free bytes as of the last look; `u64::MAX` before it.
     disk_free: AtomicU64,
     overflow: overflow::Overflow,
-    /// One backup at a time.
-    backing_up: Arc<tokio::sync::Mutex<()>>,
+    backups: backup::Backups,
     snapshots: snapshots::Snapshots,
     times: load::Times,
     recovered: Recovered,
@@ -249,6 +248,8 @@ impl Engine {
             snapshot_took: core.snapshots.took(),
             snapshots: core.snapshots.published(),
             snapshot_failures: core.snapshots.failures(),
+            backups: core.backups.made(),
+            backup_failures: core.backups.failed(),
             disk_low: core.disk_low.load(Ordering::Relaxed),
             disk_free: Some(core.disk_free.load(Ordering::Relaxed)).filter(|free| *free != u64::MAX),
             accounts: (accounts.live() + accounts.dormant()) as u64,

@@ -229,7 +229,7 @@ fn prepare(mut config: Config, runtime: tokio::runtime::Handle, report: &Report)
         disk_low: AtomicBool::new(false),
         disk_free: AtomicU64::new(u64::MAX),
         overflow: Overflow::default(),
-        backing_up: Arc::default(),
+        backups: Default::default(),
         snapshots,
         times: Times::default(),
         recovered,

@@ -426,6 +426,10 @@ pub struct Stats {
     pub snapshots: u64,
     /// Snapshots that failed since open.
     pub snapshot_failures: u64,
+    /// Backups made since open.
+    pub backups: u64,
+    /// Backups that failed since open; one that was ended on purpose did not.
+    pub backup_failures: u64,
     /// Free bytes on the data directory's disk are below the limit, so changes are refused.
     pub disk_low: bool,
     /// Free bytes on the data directory's disk, as of the last second; `None` if nobody looked: an engine in memory.

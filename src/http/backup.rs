@@ -65,6 +65,9 @@ pub(super) async fn make(call: Call<'_>) -> Handled {
     match made {
         Ok(made) => Ok(Reply::ok_body(body(&made))),
         Err(BackupError::Engine(error)) => Err(error),
+        Err(BackupError::CutShort) => {
+            Ok(Reply::failed(503, &"the service ends; what was made of the backup is removed", Failure::Nothing))
+        }
         Err(error) => Ok(Reply::failed(code(&error), &error, Failure::Nothing)),
     }
 }
@@ -109,7 +112,6 @@ fn code(error: &BackupError) -> u16 {
         BackupError::Running => 409,
         BackupError::InMemory => 501,
         BackupError::NoRoom(_) => 507,
-        BackupError::CutShort => 503,
         _ => 500,
     }
 }

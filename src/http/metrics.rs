@@ -224,6 +224,8 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     gauge(encoder, "bookstore_snapshot_duration_seconds", help, stats.snapshot_took.as_secs_f64())?;
     counter(encoder, "bookstore_snapshots", "Snapshots published", stats.snapshots)?;
     counter(encoder, "bookstore_snapshot_failures", "Snapshots that failed", stats.snapshot_failures)?;
+    counter(encoder, "bookstore_backups", "Backups made", stats.backups)?;
+    counter(encoder, "bookstore_backup_failures", "Backups that failed", stats.backup_failures)?;
     gauge(encoder, "bookstore_permits_in_use", "Commands admitted and not answered", stats.permits_in_use as f64)?;
     gauge(encoder, "bookstore_permits_max", "The most commands that are admitted", stats.permits_max as f64)?;
     let help = "1 when the disk is too full for changes";
@@ -316,6 +318,8 @@ mod tests {
             snapshot_took: second,
             snapshots: 8,
             snapshot_failures: 9,
+            backups: 23,
+            backup_failures: 24,
             disk_low: true,
             disk_free: Some(17),
             accounts: 18,
@@ -366,6 +370,8 @@ mod tests {
             "bookstore_snapshot_duration_seconds 1.0",
             "bookstore_snapshots_total 8",
             "bookstore_snapshot_failures_total 9",
+            "bookstore_backups_total 23",
+            "bookstore_backup_failures_total 24",
             "bookstore_permits_in_use 6.0",
             "bookstore_permits_max 7.0",
             "bookstore_disk_low 1.0",

@@ -25,7 +25,7 @@ mod target;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::background::{Urgency, in_background};
@@ -167,6 +167,34 @@ impl From<ColdError> for BackupError {
     }
 }
 
+/// What is known of backups in this process.
+#[derive(Debug, Default)]
+pub(super) struct Backups {
+    /// One at a time.
+    alone: Arc<tokio::sync::Mutex<()>>,
+    made: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Backups {
+    pub(super) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, ended: &Result<BackupReport, BackupError>) {
+        let counter = match ended {
+            Ok(_) => &self.made,
+            Err(BackupError::CutShort | BackupError::Engine(Error::Draining)) => return,
+            Err(_) => &self.failed,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// Ends a backup whose caller went away.
 struct StopOnDrop(Arc<AtomicBool>);
 
@@ -226,13 +254,14 @@ impl Engine {
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Result<BackupReport, BackupError> {
         let (core, dir) = (self.core.clone(), dir.as_ref().to_path_buf());
-        let alone = core.backing_up.clone().try_lock_owned().map_err(|_| BackupError::Running)?;
+        let alone = core.backups.alone.clone().try_lock_owned().map_err(|_| BackupError::Running)?;
         let stop = Arc::new(AtomicBool::new(false));
         let _stop_on_drop = StopOnDrop(stop.clone());
         // In a task of its own: what was made is removed there, whether or not the caller waits.
         let runtime = self.core.system.runtime.clone();
         let task = runtime.spawn(async move {
-            let ended = core.back_up(dir, stop, progress).await;
+            let ended = core.clone().back_up(dir, stop, progress).await;
+            core.backups.count(&ended);
             drop(alone);
             ended
         });
