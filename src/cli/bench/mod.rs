@@ -35,10 +35,10 @@ const BLOCKS: usize = 4_096;
 /// What is done with time that is given: the rest goes to opening, filling and reading again.
 const DISK_SHARE: f64 = 0.08;
 const PASSWORDS_SHARE: f64 = 0.06;
-const MEMORY_SHARE: f64 = 0.12;
+const MEMORY_SHARE: f64 = 0.10;
 const ALONE_SHARE: f64 = 0.06;
-const SYNC_SHARE: f64 = 0.14;
-const HTTP_SHARE: f64 = 0.14;
+const SYNC_SHARE: f64 = 0.12;
+const HTTP_SHARE: f64 = 0.12;
 const LIST_SHARE: f64 = 0.08;
 const SEARCH_SHARE: f64 = 0.05;
 /// Time that the runtime's threads get at the end.

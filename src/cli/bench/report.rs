@@ -226,10 +226,13 @@ impl Report {
         let (sync, memory) = (&self.orders.sync, &self.orders.memory);
         let share = sync.orders_per_second / memory.orders_per_second.max(1e-6);
         let of_memory = format!("durable orders come at {:.0} % of the rate without a disk", share * 100.0);
+        let others =
+            self.others().map_or_else(String::new, |others| format!(", {others:.1} of them with other programs"));
         match sync.cores_busy_with_others {
-            Some(busy) if busy >= ALL_BUSY * self.cores as f64 => {
-                (Limit::Processor, format!("{busy:.1} of {} cores are busy under load; {of_memory}", self.cores))
-            }
+            Some(busy) if busy >= ALL_BUSY * self.cores as f64 => (
+                Limit::Processor,
+                format!("{busy:.1} of {} cores are busy under load{others}; {of_memory}", self.cores),
+            ),
             _ if share >= AS_IN_MEMORY => (Limit::Processor, of_memory),
             busy => {
                 let busy =
@@ -237,6 +240,13 @@ impl Report {
                 (Limit::Disk, format!("{of_memory}{busy}"))
             }
         }
+    }
+
+    /// Cores that others took under load, if that is too many for the figures to be ours.
+    fn others(&self) -> Option<f64> {
+        let sync = &self.orders.sync;
+        let others = sync.cores_busy_with_others? - sync.cores_busy?;
+        (others > OTHERS * self.cores as f64).then_some(others)
     }
 
     fn warnings(&self) -> Vec<String> {
@@ -268,12 +278,9 @@ impl Report {
             warnings
                 .push(format!("the disk is uneven: one write in a hundred takes {}; look who else uses it", ms(p99)));
         }
-        if let (Some(own), Some(all)) = (self.orders.sync.cores_busy, self.orders.sync.cores_busy_with_others)
-            && all - own > OTHERS * self.cores as f64
-        {
+        if let Some(others) = self.others() {
             warnings.push(format!(
-                "other programs took {:.1} of {} cores meanwhile: measure again when the machine is quiet",
-                all - own,
+                "other programs took {others:.1} of {} cores meanwhile: measure again when the machine is quiet",
                 self.cores
             ));
         }
@@ -458,6 +465,11 @@ mod tests {
     fn a_machine_that_others_use_is_told() {
         let report = report(100, 300, "ext4", load(50_000.0, 2.0, 3.5));
         assert!(warned(&report)[0].starts_with("other programs took 1.5 of 4 cores"), "{:?}", report.warnings);
+        assert!(
+            report.limit_why.contains("3.5 of 4 cores are busy under load, 1.5 of them with other programs"),
+            "{}",
+            report.limit_why
+        );
     }
 
     #[test]
