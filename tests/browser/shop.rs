@@ -357,13 +357,14 @@ pub fn a_busy_shop_is_asked_again(stage: &Stage) {
         window.fetch = async () => {
             window.fetch = real;
             const body = '{\"code\":503,\"message\":\"overloaded: too much to do; nothing was done\"}';
-            return new Response(body, {status: 503, headers: {'retry-after': '1'}});
+            return new Response(body, {status: 503, headers: {'retry-after': '3'}});
         }",
     );
     search(&browser, "心灵");
-    browser.wait_text("#notice", "1 秒后自动再试");
+    browser.wait_text("#notice", "3 秒后自动再试");
     browser.wait_text("#found", "没有找到“心灵”");
     assert_eq!(browser.count("#calls-list li"), 2);
+    assert_eq!(browser.count("#notice *"), 0, "it is not busy any more");
     browser.assert_content(&[("/buyer/search", 523)]);
 }
 

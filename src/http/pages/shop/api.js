@@ -20,7 +20,7 @@ const watchers = [];
 export const watch = (watcher) => watchers.push(watcher);
 const tell = (call) => watchers.forEach((watcher) => watcher(call));
 
-/// Told when the service is busy and how many seconds are waited.
+/// Told when the service is busy and how many seconds are waited, and 0 when that is over.
 let busy = () => {};
 export const onBusy = (told) => { busy = told; };
 
@@ -63,6 +63,7 @@ export async function call(path, body, { token, key } = {}) {
     if (response.status === 503 && retryAfter && retryAfter <= WAIT_MAX_S && attempt < TRIES) {
       busy(retryAfter);
       await pause(retryAfter * 1000);
+      busy(0);
       continue;
     }
     throw new Refusal(path, response.status, String(answer.message ?? response.statusText), retryAfter);

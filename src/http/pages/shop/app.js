@@ -97,6 +97,6 @@ byId('skip').addEventListener('click', (event) => {
   event.preventDefault();
   byId('main').focus();
 });
-onBusy((seconds) => notice('warn', t('error.busy', { seconds })));
+onBusy((seconds) => (seconds ? notice('warn', t('error.busy', { seconds })) : clearNotice()));
 startPanel();
 draw({ move: false });
