@@ -228,6 +228,7 @@ fn instance(arg: &Arg) -> &'static str {
     match arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str()) {
         Some("ADDRESS") => "127.0.0.1:5001",
         Some("FILE") => "file.pem",
+        Some("DIR") => "/var/lib/bookstore-backups",
         Some("TIME") => "10d",
         Some("URL") => "http://127.0.0.1:4318",
         Some("N" | "BYTES") => "4",
