@@ -334,7 +334,7 @@ mod tests {
             format!("{:?}", <ServeArgs as clap::FromArgMatches>::from_arg_matches(&matches).unwrap())
         };
         let defaults = arguments_of(&in_use(true));
-        assert!(defaults.len() + 5 + usize::from(cfg!(feature = "otlp")) == all.len(), "{defaults:?}");
+        assert!(defaults.len() + 6 + usize::from(cfg!(feature = "otlp")) == all.len(), "{defaults:?}");
         assert_eq!(parsed(defaults), parsed(Vec::new()));
     }
 }
