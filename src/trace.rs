@@ -32,6 +32,11 @@ pub(crate) const MADE_ID_DIGITS: usize = 24;
 /// The first digits of each id made by this process.
 static PREFIX: LazyLock<[u8; 8]> = LazyLock::new(|| hexadecimal(RandomState::new().build_hasher().finish() as u32));
 static MADE: AtomicU64 = AtomicU64::new(0);
+/// What this process mixes its numbers with.
+static MIX: LazyLock<[u64; 3]> = LazyLock::new(|| {
+    let random = || RandomState::new().build_hasher().finish();
+    [random(), random() | 1, random() | 1]
+});
 
 thread_local! {
     static CURRENT: RefCell<Request> = const { RefCell::new(Request::None) };
@@ -89,13 +94,22 @@ impl Display for Id {
     }
 }
 
-/// The digits of an id that was made here: the process, then the number.
+/// The digits of an id that was made here: the process, then the number, mixed: two answers do not tell everybody how many
+/// requests there were between them.
 pub(crate) fn digits(number: u64) -> [u8; MADE_ID_DIGITS] {
     let mut digits = [0; MADE_ID_DIGITS];
+    let number = mixed(number, &MIX);
     digits[..8].copy_from_slice(&*PREFIX);
     digits[8..16].copy_from_slice(&hexadecimal((number >> 32) as u32));
     digits[16..].copy_from_slice(&hexadecimal(number as u32));
     digits
+}
+
+/// Another number for each; an odd factor and a shift can be undone, so no two become the same.
+fn mixed(number: u64, [key, first, second]: &[u64; 3]) -> u64 {
+    let number = (number ^ key).wrapping_mul(*first);
+    let number = (number ^ number >> 32).wrapping_mul(*second);
+    number ^ number >> 29
 }
 
 /// Eight digits at once: each answer has such an id.
@@ -347,8 +361,16 @@ mod tests {
         for number in [0, 1, 9, 10, 15, 16, 0x1234_5678, 0x9abc_def0, 0xa9f0_0fa9, u32::MAX] {
             assert_eq!(hexadecimal(number), *format!("{number:08x}").as_bytes());
         }
-        let digits = digits(0x0123_4567_89ab_cdef);
-        assert_eq!((&digits[..8], &digits[8..]), (&PREFIX[..], &b"0123456789abcdef"[..]));
+        assert_eq!(digits(7)[..8], PREFIX[..]);
+    }
+
+    #[test]
+    fn numbers_are_mixed_and_stay_different() {
+        let keys = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3211, 0x9e37_79b9_7f4a_7c15];
+        let some: std::collections::HashSet<u64> = (0..10_000).map(|number| mixed(number, &keys)).collect();
+        assert_eq!(some.len(), 10_000);
+        // The next number is not the next digit.
+        assert!((0..1_000).all(|number| mixed(number + 1, &keys).abs_diff(mixed(number, &keys)) > 1 << 20));
     }
 
     #[test]

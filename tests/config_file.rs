@@ -156,3 +156,36 @@ fn a_directory_in_use_says_what_to_do() {
         .ends_with_status(1)
         .says("choose another --data-dir");
 }
+
+/// Both READMEs have a row for each flag of `serve`, and the same headings.
+#[test]
+fn the_readmes_tell_of_every_flag() {
+    let example = bookstore(&[&"example-config"]).ok().stdout;
+    let keys = example.lines().filter_map(|line| line.trim_start_matches('#').split_once(" = "));
+    let mut flags: Vec<String> = keys
+        .map(|(key, _)| key.trim().to_owned())
+        .filter(|key| key.starts_with(|sign: char| sign.is_ascii_lowercase()))
+        .collect();
+    // It cannot stand in the file, and it is there with a feature only.
+    flags.extend(["config".to_owned(), "otlp-endpoint".to_owned()]);
+    flags.sort();
+    flags.dedup();
+    let headings = |text: &str| -> Vec<usize> {
+        let mut in_code = false;
+        let levels = text.lines().filter_map(|line| {
+            in_code ^= line.starts_with("```");
+            (!in_code && line.starts_with('#')).then(|| line.chars().take_while(|sign| *sign == '#').count())
+        });
+        levels.collect()
+    };
+    let mut shapes = Vec::new();
+    for name in ["README.md", "README.zh-CN.md"] {
+        let text = fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `--")?.split_once('`'));
+        let mut told: Vec<String> = rows.map(|(flag, _)| flag.to_owned()).collect();
+        told.sort();
+        assert_eq!(told, flags, "{name}");
+        shapes.push(headings(&text));
+    }
+    assert_eq!(shapes[0], shapes[1]);
+}

@@ -254,3 +254,11 @@ fn a_terminal_gets_a_bar_that_goes_and_a_pipe_gets_lines() {
     let told = on_a_terminal(&line, place.path()).unwrap();
     assert!(!told.contains('\u{1b}') && told.contains("sound"), "{told:?}");
 }
+
+#[test]
+fn a_backup_is_not_served_but_restored() {
+    let (_parent, backup) = backup_of_a_killed_shop();
+    let served = bookstore(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &backup]);
+    served.ends_with_status(1).says("is a backup").says("bookstore restore");
+    bookstore(&[&"verify", &backup]).ok().says("sound");
+}

@@ -134,7 +134,7 @@ struct DataArgs {
     /// Where `bookstore backup --url` makes backups
     ///
     /// Each in a directory of its own below this one, which must not be in the data directory; best on another disk.
-    #[arg(long, env = "BOOKSTORE_BACKUP_DIR", value_name = "DIR")]
+    #[arg(long, env = "BOOKSTORE_BACKUP_DIR", value_name = "DIR", requires = "admin_listen")]
     backup_dir: Option<PathBuf>,
     /// What an answer promises
     ///
@@ -402,6 +402,11 @@ impl ServeArgs {
     /// The data directory, for messages.
     pub(super) fn data_dir(&self) -> std::path::Display<'_> {
         self.data.data_dir.display()
+    }
+
+    /// Whether the data directory is a backup.
+    pub(super) fn is_backup(&self) -> bool {
+        crate::offline::is_backup(&self.data.data_dir)
     }
 
     /// The durability's name.

@@ -121,7 +121,7 @@ async fn ask(args: &BackupArgs, service: Service, token: Option<String>) -> Resu
     };
     let answered: Answered = tokio::select! {
         made = made => made.map_err(|why| {
-            let advice = match why.starts_with("cannot connect") {
+            let advice = match ["cannot connect", "no TLS"].iter().any(|before| why.starts_with(before)) {
                 true => "--url wants the admin port (`--admin-listen`) of the service",
                 false => "the service may go on with it: look into its log and its --backup-dir",
             };

@@ -227,6 +227,7 @@ pub(super) fn example() -> String {
 fn instance(arg: &Arg) -> &'static str {
     match arg.get_value_names().and_then(|names| names.first()).map(|name| name.as_str()) {
         Some("ADDRESS") => "127.0.0.1:5001",
+        Some("FILE") if arg.get_long() == Some("admin-token-file") => "operators.token",
         Some("FILE") => "file.pem",
         Some("DIR") => "/var/lib/bookstore-backups",
         Some("TIME") => "10d",

@@ -111,7 +111,11 @@ fn bar(stage: &str, done: u64, total: Option<u64>, rate: f64, columns: usize) ->
                     humantime::format_duration(Duration::from_secs(left.as_secs() + 1))
                 ));
             }
-            text.push_str(&format!("  ({} of {})", short(done as f64), short(total as f64)));
+            let counted = format!("  ({} of {})", short(done as f64), short(total as f64));
+            // Whole or not at all.
+            if text.chars().count() + counted.chars().count() < columns {
+                text.push_str(&counted);
+            }
         }
         None => text.push_str(&format!("{} done  {}/s", short(done as f64), short(rate))),
     }
@@ -204,6 +208,8 @@ mod tests {
         assert!(bar("x", 0, Some(4), 0.0, 80).contains("]   0 %  0/s  ("));
         assert_eq!(bar("x", 0, Some(0), 0.0, 80), format!("{:<16} 0 done  0/s", "x"));
         assert!(bar("x", u64::MAX, Some(u64::MAX), 1e-300, 80).contains("100 %"));
+        let narrow = bar("orders at rest", 71_000, Some(147_000), 97_000.0, 66);
+        assert!(narrow.ends_with(" left"), "{narrow}");
         for columns in 0..90 {
             assert!(bar("journal", 450, Some(1_000), 50.0, columns).chars().count() < columns.max(1));
         }

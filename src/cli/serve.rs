@@ -86,6 +86,7 @@ async fn serve(args: &ServeArgs, log: Log) -> Result<(), Exit> {
     let no_signals = |error| Exit::failure(scarce("cannot listen for signals", &error));
     let (mut signals, hangups) = (Signals::new().map_err(no_signals)?, Hangups::new().map_err(no_signals)?);
     let mut config = args.http().map_err(Exit::failure)?;
+    refuse_backup(args)?;
     let reload = Reload { args: args.clone(), log, tls: config.tls.clone() };
     tokio::spawn(reload.watch(hangups));
     // Then the ports, before any data is touched. Clients wait in the backlog while the engine recovers.
@@ -103,7 +104,7 @@ async fn serve(args: &ServeArgs, log: Log) -> Result<(), Exit> {
             return Err(Exit { status: signal.status(), why });
         }
     };
-    say(&recovered(&engine.recovered()));
+    say(&recovered(&engine.recovered(), &args.data_dir()));
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     let (admin, admin_address) = admin.unzip();
     if let Some(address) = admin_address {
@@ -232,6 +233,18 @@ fn connections_within(allowed: Option<u64>, wanted: usize) -> usize {
     wanted.min(usize::try_from(room).unwrap_or(usize::MAX))
 }
 
+/// A service that is started on a backup makes another shop of it, and the backup is none any more.
+fn refuse_backup(args: &ServeArgs) -> Result<(), Exit> {
+    let dir = args.data_dir();
+    if !args.is_backup() {
+        return Ok(());
+    }
+    Err(Exit::failure(format!(
+        "{dir} is a backup, which a service would change: make a data directory of it with \
+         `bookstore restore {dir} --data-dir NEW`, and serve that"
+    )))
+}
+
 fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
     let advice = match error {
         OpenError::Config { .. } => "run `bookstore serve --help` for the flags".to_owned(),
@@ -252,9 +265,12 @@ fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
     Exit::failure(format!("{error}; {advice}"))
 }
 
-fn recovered(found: &Recovered) -> String {
+fn recovered(found: &Recovered, dir: &dyn Display) -> String {
     for damaged in &found.damaged_snapshots {
         warn!(snapshot = damaged, "a damaged snapshot was passed over");
+    }
+    if found.accounts == 0 && found.replayed_events == 0 && found.snapshot.is_none() {
+        return format!("a new, empty shop in {dir}, {} ms", found.took.as_millis());
     }
     let snapshot = found.snapshot.as_ref().and_then(|path| path.file_name());
     format!(

@@ -176,7 +176,16 @@ async fn connect(service: &Service) -> Result<SendRequest<Full<Bytes>>, String> 
     let _ = stream.set_nodelay(true);
     let Some(tls) = &service.tls else { return speak(stream).await };
     let stream = tls.connector.connect(tls.name.clone(), stream).await;
-    speak(stream.map_err(|error| format!("no TLS with {}: {error}", service.authority))?).await
+    speak(stream.map_err(|error| no_tls(service, &error))?).await
+}
+
+fn no_tls(service: &Service, error: &std::io::Error) -> String {
+    let why = error.to_string();
+    let advice = match why.contains("CaUsedAsEndEntity") {
+        true => "; its certificate is one of an authority: make one with `-addext basicConstraints=critical,CA:FALSE`",
+        false => "",
+    };
+    format!("no TLS with {}: {why}{advice}", service.authority)
 }
 
 async fn speak<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>

@@ -50,6 +50,15 @@ impl Counted {
     }
 }
 
+/// Somebody counts; nobody does when it is dropped, however it came to that.
+struct Counting<'a>(&'a Totals);
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        self.0.is_counting.store(false, Ordering::Release);
+    }
+}
+
 impl Console {
     pub(super) fn new() -> Self {
         Console {
@@ -97,11 +106,11 @@ impl Console {
         if is_old && !self.totals.is_counting.swap(true, Ordering::AcqRel) {
             let (totals, engine) = (self.totals.clone(), engine.clone());
             tokio::spawn(async move {
+                let _counting = Counting(&totals);
                 let began = Instant::now();
                 let counted =
                     Counted { totals: engine.order_totals().await, at: Instant::now(), took: began.elapsed() };
                 *totals.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
-                totals.is_counting.store(false, Ordering::Release);
             });
         }
         told

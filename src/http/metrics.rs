@@ -16,7 +16,8 @@ use crate::engine::Stats;
 use crate::stats::{Histogram, HistogramSnapshot};
 
 /// Codes below the business answers, in the order of their slots.
-const PLAIN_CODES: [u16; 14] = [200, 304, 400, 401, 403, 404, 405, 408, 413, 414, 422, 429, 431, 503];
+const PLAIN_CODES: [u16; 18] =
+    [200, 304, 400, 401, 403, 404, 405, 408, 409, 413, 414, 422, 429, 431, 500, 501, 503, 507];
 const FIRST_BUSINESS_CODE: u16 = 511;
 const LAST_BUSINESS_CODE: u16 = 530;
 const BUSINESS_CODES: usize = (LAST_BUSINESS_CODE - FIRST_BUSINESS_CODE) as usize + 1;

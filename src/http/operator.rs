@@ -2,7 +2,8 @@
 //!
 //! Those routes stand on the admin listener only. With a token whoever shows it may use them. Without one only programs of
 //! this machine may: the connection must come from a loopback address and must not have been passed on by a proxy, for
-//! which all the world comes from there; and the request must name a loopback host, so that a name of somebody else's that
+//! which all the world comes from there (many proxies say so, and not all: with any proxy or forwarded port before the admin
+//! port a token is a must); and the request must name a loopback host, so that a name of somebody else's that
 //! is made to point here (DNS rebinding) is of no use. Either way a browser must say that the request comes from a page of
 //! this very service.
 
@@ -10,9 +11,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use hyper::HeaderMap;
-use hyper::header::{AUTHORIZATION, FORWARDED, HOST, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, ORIGIN};
 use hyper::http::request::Parts;
+use hyper::{HeaderMap, Version};
 
 use super::answer::{Failure, Reply};
 
@@ -21,7 +22,8 @@ const TOKEN_BYTES_MIN: usize = 16;
 /// A browser says with this where the page is that makes it ask. `none`: a person typed the address.
 const FETCH_SITE: &str = "sec-fetch-site";
 /// What proxies add.
-const PASSED_ON: &str = "x-forwarded-for";
+const PASSED_ON: [&str; 7] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "x-client-ip"];
 
 /// The token of the routes for operators; see [`HttpConfig::admin_token`](super::HttpConfig::admin_token).
 ///
@@ -93,7 +95,8 @@ pub(super) fn refusal(token: Option<&AdminToken>, peer: Option<IpAddr>, head: &P
     if !peer.is_some_and(|peer| peer.is_loopback()) {
         return refused("from another machine only with a token (--admin-token-file)");
     }
-    if head.headers.contains_key(FORWARDED) || head.headers.contains_key(PASSED_ON) {
+    // HTTP/1.0 is what proxies speak, and hardly any program of today.
+    if head.version < Version::HTTP_11 || PASSED_ON.iter().any(|name| head.headers.contains_key(*name)) {
         return refused("through a proxy only with a token (--admin-token-file)");
     }
     if !text(&head.headers, HOST).is_some_and(is_loopback_host) {
@@ -166,7 +169,7 @@ mod tests {
         assert_eq!(code(None, "10.0.0.2", &host("127.0.0.1:5001")), 403);
         assert_eq!(code(None, "unknown", &host("127.0.0.1:5001")), 403);
         assert_eq!(code(None, "127.0.0.1", &[]), 403);
-        for by in ["x-forwarded-for", "forwarded"] {
+        for by in PASSED_ON {
             assert_eq!(code(None, "127.0.0.1", &[("host", "localhost"), (by, "for=10.0.0.2")]), 403, "{by}");
         }
     }

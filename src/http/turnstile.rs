@@ -46,8 +46,8 @@ pub(super) fn turn_away(conn: &Conn, bytes: &[u8], out: &mut Vec<u8>) -> Option<
     }
     let took = began.elapsed();
     shared.metrics.record(index, 503, took);
-    told::not_served(route.path, &"too much to do");
     let request = Request::begin(plain.id, route.path);
+    request.clone().run(|| told::not_served(route.path, &"too much to do"));
     told::answered(&request, index, 503, took);
     conn.await_head();
     put_answer(out, route.failure, &request);

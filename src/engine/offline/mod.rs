@@ -23,8 +23,9 @@ mod repair;
 mod restore;
 mod rows;
 
-#[cfg(feature = "server")]
 pub(crate) use inspect::{InspectError, Inspected, Item, inspect};
+#[cfg(feature = "server")]
+pub(crate) use restore::is_backup;
 
 pub use backup::backup;
 pub use check::{CheckError, CheckReport, Finding, check};

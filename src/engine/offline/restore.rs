@@ -12,6 +12,11 @@ use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::engine::Progress;
 use crate::engine::backup::{BackupError, BackupReport, MANIFEST, Manifest, NewFile, each_piece, hash_of};
 
+/// Whether the directory is a finished backup, which is not to be served.
+pub(crate) fn is_backup(dir: &Path) -> bool {
+    dir.join(MANIFEST).is_file()
+}
+
 /// What was found of a backup.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
