@@ -162,7 +162,10 @@ fn the_unit_of_backups_makes_one_and_looks_at_it() {
         std::fs::create_dir(dir).unwrap();
         assert!(run("touch", &["-d", "2020-01-01", dir.to_str().unwrap()]).status.success());
     }
-    let find = line("ExecStartPost=/usr/bin/find ").replace("/var/lib/bookstore-backups", backups.to_str().unwrap());
+    // DynamicUser makes a link of it, to /var/lib/private.
+    let link = place.path().join("link");
+    std::os::unix::fs::symlink(&backups, &link).unwrap();
+    let find = line("ExecStartPost=/usr/bin/find ").replace("/var/lib/bookstore-backups", link.to_str().unwrap());
     let done = run("find", &find.split_whitespace().collect::<Vec<_>>());
     assert!(done.status.success(), "{done:?}");
     assert!(!old.exists() && other.exists() && std::path::Path::new(made.trim()).exists());
