@@ -394,6 +394,62 @@ async fn a_restore_that_is_ended_or_finds_damage_leaves_nothing() {
     assert!(told.contains("not empty"), "{told}");
 }
 
+/// It may be the top of a disk, or all that a container may write to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_empty_directory_is_filled_where_it_is_and_what_a_dead_process_left_does_not_block() {
+    use std::os::unix::fs::MetadataExt;
+    let parent = TempDir::new().unwrap();
+    let [data, backup, target, new] = ["data", "backup", "disk", "new"].map(|name| parent.path().join(name));
+    let engine = shop(config(&data), 1).await;
+    engine.backup(&backup).await.unwrap();
+    fs::create_dir_all(target.join("lost+found")).unwrap();
+    let inode = fs::metadata(&target).unwrap().ino();
+    let mut mark = Vec::new();
+    for place in [&target, &new] {
+        // While it is made nobody opens it, nor makes it as well.
+        let mut looked = false;
+        let mut during = |_| {
+            let made_in = if *place == target { target.clone() } else { parent.path().join(".new.unfinished") };
+            mark = fs::read(made_in.join("backup.unfinished")).unwrap();
+            if !std::mem::replace(&mut looked, true) {
+                let told = restore(&backup, place, &mut GO_ON.clone()).unwrap_err().to_string();
+                assert!(told.contains("another process is making it"), "{told}");
+                let told = offline::Loader::begin(place, offline::LoadOptions::default()).unwrap_err().to_string();
+                assert!(told.contains("another process is making it"), "{told}");
+            }
+            ControlFlow::Break(())
+        };
+        restore(&backup, place, &mut during).unwrap_err();
+        assert!(looked && new.exists() == parent.path().join(".new.unfinished").exists());
+        let left = fs::read_dir(&target).unwrap().count();
+        assert_eq!(left, 1, "what was there before stays, and nothing else");
+    }
+    // Of a process that was killed.
+    for left in [&target, &parent.path().join(".new.unfinished")] {
+        fs::create_dir_all(left.join("journal")).unwrap();
+        fs::write(left.join("journal/00000000000000000001.seg"), "half").unwrap();
+        fs::write(left.join("orders.redb"), "half").unwrap();
+        fs::write(left.join("backup.unfinished"), &mark).unwrap();
+        let told = Engine::open(config(left)).await.unwrap_err();
+        assert!(matches!(&told, OpenError::Damaged(why) if why.contains("not finished")), "{told}");
+    }
+    for place in [&target, &new] {
+        restore(&backup, place, &mut GO_ON.clone()).unwrap();
+        assert!(!place.join("backup.unfinished").exists() && !place.join("lock").exists());
+        let copy = Engine::open(config(place)).await.unwrap();
+        assert_eq!(copy.balance("u0", TRUSTED).await.unwrap(), 1_000_000);
+    }
+    assert_eq!(fs::metadata(&target).unwrap().ino(), inode, "it is another directory");
+    assert!(target.join("lost+found").exists() && !parent.path().join(".new.unfinished").exists());
+    // What is no left-over of ours stays, whatever its name.
+    let half = parent.path().join("half");
+    fs::create_dir(&half).unwrap();
+    fs::write(half.join("backup.unfinished"), "").unwrap();
+    fs::write(half.join("orders.redb"), "mine").unwrap();
+    let told = restore(&backup, &half, &mut GO_ON.clone()).unwrap_err().to_string();
+    assert!(told.contains("not empty") && fs::read_dir(&half).unwrap().count() == 2, "{told}");
+}
+
 /// An engine on a simulated disk, which does nothing by itself.
 async fn simulated(disk: &SimDisk, dir: &str) -> Result<Engine, OpenError> {
     let mut config = config(Path::new(dir));

@@ -140,8 +140,9 @@ fn others(dir: &Path, manifest: &Manifest) -> Result<BTreeSet<String>, BackupErr
 }
 
 /// Makes the data directory `target`, which must not exist or be empty, from the backup in `dir`. Each file is compared
-/// with the hash that it was written with while it is copied. Nothing has the name of `target` before all of it is there
-/// and synced. `progress` is called often and may end it. Blocks on the disk.
+/// with the hash that it was written with while it is copied. If `target` is not there, nothing has its name before all of
+/// it is there and synced; an empty one is filled where it is. Until it is whole it has a file `backup.unfinished`, which
+/// keeps engines off, and what a process left of it that died is cleared away by the next. `progress` is called often and may end it. Blocks on the disk.
 ///
 /// The shop goes back to what it was when the backup was made: what came later is gone, old passwords hold again, and so
 /// do logins that are not expired.
