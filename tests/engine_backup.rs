@@ -232,6 +232,8 @@ struct Failing {
     left: AtomicI64,
     seen: AtomicU64,
     hold: AtomicBool,
+    /// Free bytes, if not 0.
+    free: AtomicU64,
 }
 
 impl Failing {
@@ -258,12 +260,16 @@ impl Watch for Failing {
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.count(path)
     }
+
+    fn free_bytes(&self) -> Option<u64> {
+        Some(self.free.load(Ordering::SeqCst)).filter(|free| *free > 0)
+    }
 }
 
 async fn watched_shop(parent: &Path) -> (Engine, Arc<Failing>, PathBuf) {
     let target = parent.join("backup");
-    let (left, seen, hold) = Default::default();
-    let watch = Arc::new(Failing { dir: target.clone(), left, seen, hold });
+    let (left, seen, hold, free) = Default::default();
+    let watch = Arc::new(Failing { dir: target.clone(), left, seen, hold, free });
     let data = parent.join("data");
     fs::create_dir(&data).unwrap();
     let mut config = config(&data);
@@ -392,6 +398,62 @@ async fn a_restore_that_is_ended_or_finds_damage_leaves_nothing() {
     fs::write(target.join("x"), "").unwrap();
     let told = restore(&backup, &target, &mut GO_ON.clone()).unwrap_err().to_string();
     assert!(told.contains("not empty"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_does_not_take_the_room_that_changes_need() {
+    let parent = TempDir::new().unwrap();
+    let (engine, watch, target) = watched_shop(parent.path()).await;
+    let needed_by_changes = config(parent.path()).limits.free_disk_min_bytes + (16 << 20);
+    let told = |free| {
+        watch.free.store(free, Ordering::SeqCst);
+        engine.backup(&target)
+    };
+    let error = told(needed_by_changes + 4_096).await.unwrap_err();
+    assert!(matches!(&error, BackupError::NoRoom(why) if why.contains("stay free")), "{error}");
+    // While changes are refused already, it is for the same reason, and no snapshot is tried.
+    watch.free.store(1 << 20, Ordering::SeqCst);
+    while !engine.stats().disk_low {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let failures = engine.stats().snapshot_failures;
+    let error = told(1 << 20).await.unwrap_err();
+    assert!(matches!(&error, BackupError::NoRoom(why) if why.contains("nearly full")), "{error}");
+    assert_eq!(engine.stats().snapshot_failures, failures);
+    assert!(!target.exists());
+    watch.free.store(needed_by_changes * 2, Ordering::SeqCst);
+    while engine.stats().disk_low {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    engine.backup(&target).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_no_engine_opens_gives_no_backup() {
+    let parent = TempDir::new().unwrap();
+    let [data, target] = ["data", "target"].map(|name| parent.path().join(name));
+    drop(shop(config(&data), 1).await);
+    for name in ["orders.redb", "documents.redb"] {
+        let aside = parent.path().join(name);
+        fs::rename(data.join(name), &aside).unwrap();
+        let error = offline::backup(&data, &target, &mut GO_ON.clone()).unwrap_err();
+        assert!(matches!(&error, BackupError::Damaged(why) if why.contains(name)), "{error}");
+        fs::rename(&aside, data.join(name)).unwrap();
+    }
+    fs::write(data.join("backup.unfinished"), "").unwrap();
+    let error = offline::backup(&data, &target, &mut GO_ON.clone()).unwrap_err();
+    assert!(matches!(&error, BackupError::Damaged(why) if why.contains("not finished")), "{error}");
+    fs::remove_file(data.join("backup.unfinished")).unwrap();
+    // No lock, as in a copy: so an engine may come.
+    fs::remove_file(data.join("lock")).unwrap();
+    let mut come = |_| {
+        fs::write(data.join("lock"), "").unwrap();
+        ControlFlow::Continue(())
+    };
+    let error = offline::backup(&data, &target, &mut come).unwrap_err();
+    assert!(matches!(error, BackupError::Locked { .. }), "{error}");
+    assert!(!target.exists());
+    offline::backup(&data, &target, &mut GO_ON.clone()).unwrap();
 }
 
 /// It may be the top of a disk, or all that a container may write to.

@@ -96,10 +96,13 @@ async fn recover(config: Config, progress: impl Fn(Progress) + Send + Sync + 'st
 
 /// A snapshot or a journal rests on documents and orders in files of their own, which are made before either. Empty
 /// ones in their place would be a shop whose books and old orders are gone, and nobody told.
-fn refuse_if_files_are_missing(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
+pub(super) fn refuse_if_files_are_missing(disk: &dyn Disk, dir: &Path) -> Result<(), OpenError> {
     let names = disk.list(dir).map_err(|source| io(format!("list {}", dir.display()), source))?;
     if names.iter().any(|name| name == super::backup::UNFINISHED) {
-        return Err(OpenError::Damaged(format!("{}: the backup, or the directory that is made of one, was not finished", dir.display())));
+        return Err(OpenError::Damaged(format!(
+            "{}: the backup, or the directory that is made of one, was not finished",
+            dir.display()
+        )));
     }
     let journal = disk.list(&dir.join("journal")).unwrap_or_default();
     if !names.iter().any(|name| name.ends_with(".snap")) && !journal.iter().any(|name| name.ends_with(".seg")) {

@@ -51,12 +51,19 @@ pub(crate) fn open_if_there(disk: &dyn Disk, path: &Path) -> Result<Option<Arc<d
 }
 
 impl Source {
-    /// Copies everything, and says at the end that it is whole.
-    pub(crate) fn copy(self, target: Target, tell: Tell<'_>) -> Result<BackupReport, BackupError> {
+    /// Copies everything, and says at the end that it is whole. So many bytes have to stay free at the target; `last` is
+    /// asked when everything is copied.
+    pub(crate) fn copy(
+        self,
+        target: Target,
+        stay_free: u64,
+        tell: Tell<'_>,
+        last: impl FnOnce() -> Result<(), BackupError>,
+    ) -> Result<BackupReport, BackupError> {
         let began = Instant::now();
         let made_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis();
         let mut copy = Copy { target, tell, damaged: Vec::new() };
-        copy.refuse_if_it_does_not_fit(self.bytes)?;
+        copy.refuse_if_it_does_not_fit(self.bytes, stay_free)?;
         if let Some((lsn, file)) = &self.snapshot {
             let path = snapshot_path(Path::new(""), *lsn);
             copy.file(&path.to_string_lossy(), &**file, "snapshot")?;
@@ -71,6 +78,7 @@ impl Source {
         copy.cold("orders.redb", &self.orders, "orders at rest")?;
         copy.cold("documents.redb", &self.documents, "documents")?;
         let Copy { target, damaged, .. } = copy;
+        last()?;
         let dir = target.dir.clone();
         let manifest = target.finish(self.lsn, made_ms as u64)?;
         let (lsn, files, bytes) = (manifest.lsn, manifest.files.len() as u64, manifest.bytes());
@@ -85,15 +93,17 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn refuse_if_it_does_not_fit(&self, needed: u64) -> Result<(), BackupError> {
+    fn refuse_if_it_does_not_fit(&self, needed: u64, stay_free: u64) -> Result<(), BackupError> {
         let dir = &self.target.dir;
         let free = self.target.disk().free_bytes(dir).map_err(BackupError::io("measure", dir))?;
-        match free < needed {
-            true => {
-                Err(BackupError::NoRoom(format!("{needed} bytes are needed at {}, {free} are free", dir.display())))
-            }
-            false => Ok(()),
+        if free >= needed.saturating_add(stay_free) {
+            return Ok(());
         }
+        let rest = match stay_free {
+            0 => String::new(),
+            _ => format!(", and {stay_free} have to stay free there for changes"),
+        };
+        Err(BackupError::NoRoom(format!("{needed} bytes are needed at {}, {free} are free{rest}", dir.display())))
     }
 
     fn file(&mut self, name: &str, file: &dyn DiskFile, stage: &'static str) -> Result<(), BackupError> {

@@ -23,6 +23,7 @@ mod manifest;
 mod target;
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -283,6 +284,7 @@ impl Core {
             return Err(Error::Draining.into());
         }
         let core = self.clone();
+        self.refuse_if_disk_is_low()?;
         // The place first, so that no snapshot is taken for nothing.
         let begin = move || Target::begin(core.disk.clone(), &core.dir, &dir);
         let target = in_background(Urgency::Idle, begin).await.ok_or(BackupError::CutShort)??;
@@ -291,11 +293,13 @@ impl Core {
         let copy = move || {
             // Dropped here, and not by a thread of the runtime, if there is nothing to copy.
             let (target, source) = (target, held?);
-            source.copy(target, &mut |at| {
+            let stay_free = core.stay_free_at(&target.dir);
+            let tell = &mut |at| {
                 progress(at);
                 std::thread::sleep(PACE);
                 core.goes_on(&stop)
-            })
+            };
+            source.copy(target, stay_free, tell, || Ok(()))
         };
         in_background(Urgency::Idle, copy).await.unwrap_or(Err(BackupError::CutShort))
     }
@@ -309,9 +313,26 @@ impl Core {
             return Err(BackupError::CutShort);
         }
         // The space comes back when what was made goes.
+        self.refuse_if_disk_is_low()
+    }
+
+    fn refuse_if_disk_is_low(&self) -> Result<(), BackupError> {
         match self.disk_low.load(Ordering::Relaxed) {
             true => Err(BackupError::NoRoom("the disk of the data directory is nearly full".into())),
             false => Ok(()),
+        }
+    }
+
+    /// Bytes that have to stay free where `target` is, so that changes are not refused: those that the watch of the disk
+    /// wants, if it is the disk of the data directory.
+    fn stay_free_at(&self, target: &Path) -> u64 {
+        let device = |dir: &Path| std::fs::metadata(dir).ok().map(|found| found.dev());
+        let elsewhere = device(target).zip(device(&self.dir)).is_some_and(|(target, data)| target != data);
+        match (self.config.limits.free_disk_min_bytes, self.config.durability) {
+            (0, _) => 0,
+            _ if elsewhere => 0,
+            (least, Durability::Snapshot) => least,
+            (least, _) => least.saturating_add(self.config.segment_bytes),
         }
     }
 

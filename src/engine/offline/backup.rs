@@ -1,5 +1,6 @@
 //! A backup of a data directory that no engine has open. The directory stays as it is.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::sync::Arc;
 use super::check;
 use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::engine::backup::{BackupError, BackupReport, Cold, Source, Target, open_if_there};
-use crate::engine::{Progress, versions};
+use crate::engine::open::refuse_if_files_are_missing;
+use crate::engine::{OpenError, Progress, versions};
 use crate::journal::{self, HeldSegment, hold_segments};
 use crate::snapshot::list_snapshots;
 
@@ -25,18 +27,30 @@ pub fn backup(
     target: &Path,
     progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<BackupReport, BackupError> {
-    let lock = check::lock(dir).map_err(|error| match error {
-        check::CheckError::Locked { dir, holder } => BackupError::Locked { dir, holder },
-        error => BackupError::Io { what: "the lock".into(), source: std::io::Error::other(error.to_string()) },
-    })?;
+    let lock = lock_of(dir)?;
     let source = hold(dir)?;
     let target = Target::begin(Arc::new(RealDisk), dir, target)?;
-    let report = source.copy(target, &mut |at| match progress(at) {
+    let tell = &mut |at| match progress(at) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(BackupError::CutShort),
+    };
+    let report = source.copy(target, 0, tell, || match &lock {
+        Some(_) => Ok(()),
+        // Nothing kept an engine off. If one came, the files are not of one moment.
+        None => match lock_of(dir)? {
+            None => Ok(()),
+            Some(_) => Err(BackupError::Locked { dir: dir.display().to_string(), holder: "unknown".into() }),
+        },
     });
     drop(lock);
     report
+}
+
+fn lock_of(dir: &Path) -> Result<Option<File>, BackupError> {
+    check::lock(dir).map_err(|error| match error {
+        check::CheckError::Locked { dir, holder } => BackupError::Locked { dir, holder },
+        error => BackupError::Io { what: "the lock".into(), source: std::io::Error::other(error.to_string()) },
+    })
 }
 
 fn hold(dir: &Path) -> Result<Source, BackupError> {
@@ -49,6 +63,11 @@ fn hold(dir: &Path) -> Result<Source, BackupError> {
             return Err(BackupError::Io { what: "the snapshots".into(), source });
         }
     };
+    // What no engine opens is no backup either.
+    refuse_if_files_are_missing(&RealDisk, dir).map_err(|error| match error {
+        OpenError::Damaged(what) => BackupError::Damaged(what),
+        error => BackupError::Io { what: "the files".into(), source: std::io::Error::other(error.to_string()) },
+    })?;
     let journal = dir.join("journal");
     let segments = if journal.exists() { journal::list_segments(&RealDisk, &journal)? } else { Vec::new() };
     if snapshots.is_empty() && segments.is_empty() {
