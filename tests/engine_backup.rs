@@ -429,6 +429,21 @@ async fn a_backup_does_not_take_the_room_that_changes_need() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_is_a_failure_and_is_told_as_one() {
+    let parent = TempDir::new().unwrap();
+    let target = parent.path().join("backup");
+    let engine = shop(config(&parent.path().join("data")), 0).await;
+    let error = engine.backup_with_progress(&target, |_| panic!("on purpose")).await.unwrap_err();
+    assert!(matches!(&error, BackupError::Io { source, .. } if source.to_string().contains("panicked")), "{error}");
+    let stats = engine.stats();
+    assert_eq!((stats.backups, stats.backup_failures, stats.last_backup), (0, 1, None));
+    assert!(!target.exists());
+    let before = std::time::SystemTime::now() - Duration::from_secs(1);
+    engine.backup(&target).await.unwrap();
+    assert!(engine.stats().last_backup.is_some_and(|last| last > before));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_no_engine_opens_gives_no_backup() {
     let parent = TempDir::new().unwrap();
     let [data, target] = ["data", "target"].map(|name| parent.path().join(name));

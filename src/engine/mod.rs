@@ -250,6 +250,7 @@ impl Engine {
             snapshot_failures: core.snapshots.failures(),
             backups: core.backups.made(),
             backup_failures: core.backups.failed(),
+            last_backup: core.backups.last(),
             disk_low: core.disk_low.load(Ordering::Relaxed),
             disk_free: Some(core.disk_free.load(Ordering::Relaxed)).filter(|free| *free != u64::MAX),
             accounts: (accounts.live() + accounts.dormant()) as u64,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::catalog::SearchFields;
 pub use crate::domain::{By, OrderId, OrderStatus, PayKind};
@@ -430,6 +430,8 @@ pub struct Stats {
     pub backups: u64,
     /// Backups that failed since open; one that was ended on purpose did not.
     pub backup_failures: u64,
+    /// When the newest backup since open was whole, by the clock of the system, in whole seconds; `None` before it.
+    pub last_backup: Option<SystemTime>,
     /// Free bytes on the data directory's disk are below the limit, so changes are refused.
     pub disk_low: bool,
     /// Free bytes on the data directory's disk, as of the last second; `None` if nobody looked: an engine in memory.

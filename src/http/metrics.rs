@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -227,6 +227,9 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     counter(encoder, "bookstore_snapshot_failures", "Snapshots that failed", stats.snapshot_failures)?;
     counter(encoder, "bookstore_backups", "Backups made", stats.backups)?;
     counter(encoder, "bookstore_backup_failures", "Backups that failed", stats.backup_failures)?;
+    let help = "When the newest backup of this process was whole, in seconds since the Unix epoch, 0 before it";
+    let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    gauge(encoder, "bookstore_backup_last_timestamp_seconds", help, stats.last_backup.map_or(0.0, since))?;
     gauge(encoder, "bookstore_permits_in_use", "Commands admitted and not answered", stats.permits_in_use as f64)?;
     gauge(encoder, "bookstore_permits_max", "The most commands that are admitted", stats.permits_max as f64)?;
     let help = "1 when the disk is too full for changes";
@@ -321,6 +324,7 @@ mod tests {
             snapshot_failures: 9,
             backups: 23,
             backup_failures: 24,
+            last_backup: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(25)),
             disk_low: true,
             disk_free: Some(17),
             accounts: 18,
@@ -373,6 +377,7 @@ mod tests {
             "bookstore_snapshot_failures_total 9",
             "bookstore_backups_total 23",
             "bookstore_backup_failures_total 24",
+            "bookstore_backup_last_timestamp_seconds 25.0",
             "bookstore_permits_in_use 6.0",
             "bookstore_permits_max 7.0",
             "bookstore_disk_low 1.0",

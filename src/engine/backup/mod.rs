@@ -27,7 +27,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::background::{Urgency, in_background};
 use super::{Core, Engine, Error, Progress, Storage};
@@ -175,6 +175,8 @@ pub(super) struct Backups {
     alone: Arc<tokio::sync::Mutex<()>>,
     made: AtomicU64,
     failed: AtomicU64,
+    /// When the newest was whole, in seconds since the Unix epoch; 0 if there was none.
+    last_s: AtomicU64,
 }
 
 impl Backups {
@@ -186,14 +188,30 @@ impl Backups {
         self.failed.load(Ordering::Relaxed)
     }
 
+    /// When the newest of this process was whole.
+    pub(super) fn last(&self) -> Option<SystemTime> {
+        let last_s = Some(self.last_s.load(Ordering::Relaxed)).filter(|last_s| *last_s > 0)?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(last_s))
+    }
+
     fn count(&self, ended: &Result<BackupReport, BackupError>) {
         let counter = match ended {
-            Ok(_) => &self.made,
+            Ok(_) => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                self.last_s.store(now.as_secs(), Ordering::Relaxed);
+                &self.made
+            }
             Err(BackupError::CutShort | BackupError::Engine(Error::Draining)) => return,
             Err(_) => &self.failed,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// The work did not come to an end of its own.
+fn no_thread() -> BackupError {
+    let source = io::Error::other("its thread panicked or could not be started; the log says which");
+    BackupError::Io { what: "the backup".into(), source }
 }
 
 /// Ends a backup whose caller went away.
@@ -266,7 +284,13 @@ impl Engine {
             drop(alone);
             ended
         });
-        task.await.unwrap_or(Err(BackupError::CutShort))
+        task.await.unwrap_or_else(|error| {
+            if error.is_panic() {
+                self.core.backups.failed.fetch_add(1, Ordering::Relaxed);
+                return Err(no_thread());
+            }
+            Err(BackupError::CutShort)
+        })
     }
 }
 
@@ -287,7 +311,7 @@ impl Core {
         self.refuse_if_disk_is_low()?;
         // The place first, so that no snapshot is taken for nothing.
         let begin = move || Target::begin(core.disk.clone(), &core.dir, &dir);
-        let target = in_background(Urgency::Idle, begin).await.ok_or(BackupError::CutShort)??;
+        let target = in_background(Urgency::Idle, begin).await.ok_or_else(no_thread)??;
         let held = self.hold_still().await;
         let core = self.clone();
         let copy = move || {
@@ -301,7 +325,7 @@ impl Core {
             };
             source.copy(target, stay_free, tell, || Ok(()))
         };
-        in_background(Urgency::Idle, copy).await.unwrap_or(Err(BackupError::CutShort))
+        in_background(Urgency::Idle, copy).await.unwrap_or_else(|| Err(no_thread()))
     }
 
     /// Whether a backup may go on.
@@ -344,7 +368,8 @@ impl Core {
         let lsn = newest.ok_or(Error::Overloaded("the snapshot could not be written"))?;
         let core = self.clone();
         let held = tokio::task::spawn_blocking(move || core.hold_files(lsn)).await;
-        held.unwrap_or(Err(BackupError::CutShort))
+        // Not run at all is what the end of the runtime does to it.
+        held.unwrap_or_else(|error| Err(if error.is_panic() { no_thread() } else { BackupError::CutShort }))
     }
 
     fn hold_files(&self, snapshot: Lsn) -> Result<Source, BackupError> {
