@@ -203,7 +203,9 @@ async fn a_place_that_cannot_be_one_is_refused_and_nothing_is_done() {
     let full = parent.path().join("full");
     fs::create_dir_all(full.join("only a directory")).unwrap();
     std::os::unix::fs::symlink(&data, parent.path().join("link")).unwrap();
+    let made_on_the_way = ["new/../data/x", "new/../link/x"].map(|name| parent.path().join(name));
     let inside = [data.join("backup"), data.clone(), parent.path().join("link/backup"), data.join("../data/x")];
+    let inside = [inside.as_slice(), &made_on_the_way].concat();
     for place in inside.iter().chain([&full]) {
         let error = engine.backup(place).await.unwrap_err();
         assert!(matches!(error, BackupError::Target { .. }), "{}: {error}", place.display());

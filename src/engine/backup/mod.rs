@@ -38,7 +38,7 @@ use crate::snapshot::snapshot_path;
 
 pub(super) use copying::{Cold, Source, open_if_there};
 pub(super) use manifest::{MANIFEST, Manifest, UNFINISHED};
-pub(super) use target::{NewFile, Target, each_piece, hash_of};
+pub(super) use target::{NewFile, Target, each_piece, hash_of, make_dirs};
 
 /// Rest after each piece, so that the traffic goes first.
 const PACE: Duration = Duration::from_millis(1);

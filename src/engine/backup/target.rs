@@ -1,6 +1,6 @@
 //! The directory that a backup is written to, and its files.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::BackupError;
@@ -28,15 +28,33 @@ pub(crate) struct Target {
     finished: bool,
 }
 
-/// Where a name lies, with what exists of its path taken as what it is, and `..` resolved.
+/// Where a name lies, or will: with what exists of its path taken as what it is, and `..` resolved, also behind what is
+/// still to be made.
 fn place(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-    for there in absolute.ancestors() {
-        if let (Ok(real), Ok(rest)) = (there.canonicalize(), absolute.strip_prefix(there)) {
-            return real.join(rest);
+    let mut place = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => drop(place.pop()),
+            part => place.push(part),
+        }
+        if let Ok(real) = place.canonicalize() {
+            place = real;
         }
     }
-    absolute
+    place
+}
+
+/// Makes a directory with its missing parents, whose names then survive a power loss.
+pub(crate) fn make_dirs(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
+    let is_missing = |dir: &&Path| {
+        let listed = disk.list(dir);
+        !dir.as_os_str().is_empty() && listed.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    let missing: Vec<&Path> = dir.ancestors().take_while(is_missing).collect();
+    disk.create_dir_all(dir)?;
+    let parent = |dir: &Path| dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_path_buf);
+    missing.iter().rev().try_for_each(|made| disk.sync_dir(&parent(made).unwrap_or_else(|| PathBuf::from("."))))
 }
 
 impl Target {
@@ -50,11 +68,19 @@ impl Target {
             return refuse("there is something in it; name a directory that is to be made");
         }
         let made = disk.list(dir).is_err();
+        make_dirs(&*disk, dir).map_err(BackupError::io("create", dir))?;
+        let mut mark = NewFile::create(&*disk, dir, UNFINISHED).inspect_err(|_| {
+            // Only if it is empty: somebody else may have begun in it meanwhile.
+            if made {
+                let _ = disk.remove_dir(dir);
+            }
+        })?;
+        // From here on it is ours, and goes with this.
         let target = Target { disk, dir: dir.to_path_buf(), made, files: Vec::new(), finished: false };
-        target.disk.create_dir_all(&dir.join("journal")).map_err(BackupError::io("create", dir))?;
-        let mut mark = NewFile::create(&*target.disk, &target.dir, UNFINISHED)?;
         mark.put(MARK)?;
         mark.finish()?;
+        let journal = dir.join("journal");
+        target.disk.create_dir_all(&journal).map_err(BackupError::io("create", &journal))?;
         target.sync_dir(&target.dir)?;
         Ok(target)
     }
@@ -100,9 +126,6 @@ impl Target {
         self.disk.remove(&mark).map_err(BackupError::io("remove", &mark))?;
         self.finished = true;
         self.sync_dir(&self.dir)?;
-        if self.made {
-            self.sync_dir(self.dir.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
-        }
         Ok(manifest)
     }
 
@@ -115,7 +138,7 @@ impl Target {
         let journal = self.dir.join("journal");
         let names = match self.disk.list(&journal) {
             // It never came so far.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             listed => listed?,
         };
         for name in names {
@@ -129,7 +152,10 @@ impl Target {
                 self.disk.remove(&self.dir.join(name))?;
             }
         }
-        self.disk.remove_dir(&journal)?;
+        match self.disk.remove_dir(&journal) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         match self.disk.remove(&self.dir.join(UNFINISHED)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -11,7 +11,8 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::engine::backup::UNFINISHED;
+use crate::disk::RealDisk;
+use crate::engine::backup::{UNFINISHED, make_dirs};
 
 const MARK: &[u8] =
     b"This data directory is being made, or was not finished: it is of no use. Make it again, which clears it first.\n";
@@ -58,7 +59,7 @@ impl Building {
                 name.push(target.file_name().ok_or_else(no_name)?);
                 name.push(".unfinished");
                 let dir = target.with_file_name(name);
-                fs::create_dir_all(&dir).map_err(failed("create", &dir))?;
+                make_dirs(&RealDisk, &dir).map_err(failed("create", &dir))?;
                 dir
             }
         };
