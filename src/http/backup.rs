@@ -89,7 +89,7 @@ pub(super) fn progress(call: Call<'_>) -> Reply {
 /// The directory of a backup: they sort by time. The number is the newest event when it was begun; what came meanwhile is in
 /// it as well.
 fn name(now: SystemTime, lsn: u64) -> PathBuf {
-    let time = humantime::format_rfc3339_seconds(now).to_string().replace(['-', ':'], "");
+    let time = humantime::format_rfc3339_millis(now).to_string().replace(['-', ':'], "");
     PathBuf::from(format!("backup-{time}-{lsn:012}"))
 }
 
@@ -125,7 +125,10 @@ mod tests {
     #[test]
     fn names_sort_by_time() {
         let at = |seconds| name(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds), 42);
-        assert_eq!(at(1_700_000_000), PathBuf::from("backup-20231114T221320Z-000000000042"));
+        assert_eq!(at(1_700_000_000), PathBuf::from("backup-20231114T221320.000Z-000000000042"));
         assert!(at(1_700_000_000) < at(1_800_000_000));
+        // Nor have two in one second of an idle shop the same name.
+        let later = |millis| name(SystemTime::UNIX_EPOCH + Duration::from_millis(millis), 42);
+        assert!(later(5_001) < later(5_002) && later(5_999) < later(6_000));
     }
 }
