@@ -358,10 +358,10 @@ async fn a_dropped_future_and_the_end_of_the_engine_end_it_and_there_is_one_at_a
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     watch.hold.store(false, Ordering::SeqCst);
+    closing.await.unwrap().unwrap();
+    assert!(!target.exists(), "the end waits until it is removed");
     let ended = last.await.unwrap();
     assert!(matches!(ended, Err(BackupError::CutShort | BackupError::Engine(_))), "{ended:?}");
-    closing.await.unwrap().unwrap();
-    assert!(!target.exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,9 @@ use super::background::Urgency;
 use super::{Core, Engine, Result, Storage};
 use crate::journal::Durability;
 
+/// How long the end waits for a backup to be removed.
+const BACKUP_ENDS_WITHIN: Duration = Duration::from_secs(5);
+
 /// Ends everything when the last handle of the engine goes. It is not part of `Core`, because the background's tasks
 /// hold that.
 pub(super) struct Guard {
@@ -105,6 +108,8 @@ impl Core {
         while self.system.answers.in_flight() > 0 && !self.system.answers.is_failed() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
+        // A backup that is under way gives up by itself, and removes what it made. Not on a disk that hangs.
+        let _ = tokio::time::timeout(BACKUP_ENDS_WITHIN, self.backups.ended()).await;
         self.system.pause_deadlines();
         let mut ended = self.quiesce().await;
         if ended.is_ok() && !matches!(self.config.storage, Storage::Memory) {

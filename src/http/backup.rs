@@ -66,7 +66,7 @@ pub(super) async fn make(call: Call<'_>) -> Handled {
         Ok(made) => Ok(Reply::ok_body(body(&made))),
         Err(BackupError::Engine(error)) => Err(error),
         Err(BackupError::CutShort) => {
-            Ok(Reply::failed(503, &"the service ends; what was made of the backup is removed", Failure::Nothing))
+            Ok(Reply::failed(503, &"the service ends; what was made of the backup is being removed", Failure::Nothing))
         }
         Err(error) => Ok(Reply::failed(code(&error), &error, Failure::Nothing)),
     }

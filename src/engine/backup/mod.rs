@@ -194,6 +194,11 @@ impl Backups {
         SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(last_s))
     }
 
+    /// Waits until none is under way.
+    pub(super) async fn ended(&self) {
+        drop(self.alone.lock().await);
+    }
+
     fn count(&self, ended: &Result<BackupReport, BackupError>) {
         let counter = match ended {
             Ok(_) => {
