@@ -23,6 +23,7 @@ mod repair;
 mod restore;
 mod rows;
 
+#[cfg(feature = "server")]
 pub(crate) use inspect::{InspectError, Inspected, Item, inspect};
 #[cfg(feature = "server")]
 pub(crate) use restore::is_backup;

@@ -13,6 +13,7 @@ use crate::engine::Progress;
 use crate::engine::backup::{BackupError, BackupReport, MANIFEST, Manifest, NewFile, each_piece, hash_of};
 
 /// Whether the directory is a finished backup, which is not to be served.
+#[cfg(feature = "server")]
 pub(crate) fn is_backup(dir: &Path) -> bool {
     dir.join(MANIFEST).is_file()
 }
