@@ -189,3 +189,26 @@ fn the_readmes_tell_of_every_flag() {
     }
     assert_eq!(shapes[0], shapes[1]);
 }
+
+/// What only the engine judges is wrong usage, too, and names the flag.
+#[test]
+fn a_value_that_the_engine_refuses_names_its_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    for (flag, value) in [
+        ("--order-lines-max", "0"),
+        ("--segment-bytes", "1"),
+        ("--journal-buffer", "1"),
+        ("--in-flight-max", "1"),
+        ("--live-actors-max", "0"),
+        ("--password-hashes-max", "0"),
+        ("--token-ttl", "1ms"),
+    ] {
+        let told = bookstore(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &data, &flag, &value]);
+        told.ends_with_status(2).says(flag);
+        assert!(!data.exists(), "{flag}");
+    }
+    // What a password hash may cost is judged by the first one.
+    let told = bookstore(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &data, &"--argon2-lanes", &"0"]);
+    told.ends_with_status(2).says("--argon2-lanes");
+}

@@ -245,9 +245,17 @@ fn refuse_backup(args: &ServeArgs) -> Result<(), Exit> {
     )))
 }
 
+/// The flag that sets this field of the engine's settings.
+fn flag_of(setting: &str) -> String {
+    match setting {
+        "password_params" => "argon2-memory-kib, --argon2-iterations, --argon2-lanes".into(),
+        setting => setting.replace('_', "-").replace("journal-buffer-bytes", "journal-buffer"),
+    }
+}
+
 fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
     let advice = match error {
-        OpenError::Config { .. } => "run `bookstore serve --help` for the flags".to_owned(),
+        OpenError::Config { name, why } => return Exit::usage(format!("--{}: {why}", flag_of(name))),
         OpenError::Locked { .. } => "wait for its end, or end it, or choose another --data-dir".to_owned(),
         OpenError::Damaged(_) => {
             format!(
