@@ -262,3 +262,38 @@ fn a_backup_is_not_served_but_restored() {
     served.ends_with_status(1).says("is a backup").says("bookstore restore");
     bookstore(&[&"verify", &backup]).ok().says("sound");
 }
+
+#[test]
+fn the_time_of_the_newest_backup_outlives_a_restart() {
+    const NAME: &str = "bookstore_backup_last_timestamp_seconds";
+    let time = |server: &Server| {
+        let admin = Client::new(server.admin_port());
+        let metrics = String::from_utf8(admin.get("/metrics").body).unwrap();
+        assert!(metrics.contains(&format!("# TYPE {NAME} gauge")));
+        let told = metrics.lines().find_map(|line| line.strip_prefix(NAME)).map(str::trim);
+        told.map(|told| told.parse::<f64>().unwrap())
+    };
+    let none = Server::start(&["--admin-listen", "127.0.0.1:0"]);
+    assert_eq!(time(&none), None);
+    let place = TempDir::new().unwrap();
+    let mut server = Server::start(&["--admin-listen", "127.0.0.1:0", "--backup-dir", place.path().to_str().unwrap()]);
+    assert_eq!(time(&server), Some(0.0));
+    let backup = |server: &Server| bookstore(&[&"backup", &"--url", &admin_url(server)]).ok().stdout.trim().to_owned();
+    let first = backup(&server);
+    let second = backup(&server);
+    let made = time(&server).unwrap();
+    // What is no backup, or not a whole one, is none.
+    fs::write(place.path().join("backup-note"), "later").unwrap();
+    fs::create_dir(place.path().join("backup-29990101T000000.000Z-000000000001")).unwrap();
+    fs::write(Path::new(&second).join("backup.unfinished"), "").unwrap();
+    let begun = |dir: &str| {
+        let manifest = fs::read(Path::new(dir).join("backup.json")).unwrap();
+        serde_json::from_slice::<Value>(&manifest).unwrap()["made_ms"].as_f64().unwrap() / 1_000.0
+    };
+    assert!(made.round() >= begun(&second).floor());
+    server.kill9();
+    server.restart();
+    wait_until("the backups are looked through", || time(&server) != Some(0.0));
+    assert_eq!(time(&server), Some(begun(&first)));
+    assert!(begun(&first) < begun(&second));
+}

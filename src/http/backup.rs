@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::answer::{Failure, Reply};
 use super::call::{Call, Handled};
-use super::shared::Phase;
+use super::shared::{Phase, Shared};
 use crate::engine::{BackupError, BackupReport, Progress};
+use crate::offline::{BACKUP_NAME_PREFIX, newest_backup};
 
 /// How far the backup under way is; none if there is none.
 pub(super) type UnderWay = Arc<Mutex<Option<Progress>>>;
@@ -72,6 +73,18 @@ pub(super) async fn make(call: Call<'_>) -> Handled {
     }
 }
 
+/// Looks for the newest backup that is there at the start, in the background: until then none is told.
+pub(super) fn look(shared: &Shared) {
+    let Some(parent) = shared.config.backup_dir.clone() else { return };
+    let found = shared.found_backup.clone();
+    tokio::task::spawn_blocking(move || {
+        if let Some(begun) = newest_backup(&parent) {
+            // Nobody else sets it.
+            let _ = found.set(begun);
+        }
+    });
+}
+
 /// How far the backup under way is.
 pub(super) fn progress(call: Call<'_>) -> Reply {
     let at = *call.shared.backup.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,7 +103,7 @@ pub(super) fn progress(call: Call<'_>) -> Reply {
 /// it as well.
 fn name(now: SystemTime, lsn: u64) -> PathBuf {
     let time = humantime::format_rfc3339_millis(now).to_string().replace(['-', ':'], "");
-    PathBuf::from(format!("backup-{time}-{lsn:012}"))
+    PathBuf::from(format!("{BACKUP_NAME_PREFIX}{time}-{lsn:012}"))
 }
 
 fn body(made: &BackupReport) -> String {

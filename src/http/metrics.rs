@@ -134,6 +134,10 @@ pub(super) struct Now {
     pub(super) shed: u64,
     /// Commands that may be in the engine; `None` if it is not crowded.
     pub(super) commands_limit: Option<usize>,
+    /// There is a place for backups.
+    pub(super) has_backup_dir: bool,
+    /// When the newest backup was begun that was there at the start.
+    pub(super) found_backup: Option<SystemTime>,
 }
 
 /// Everything at one moment.
@@ -162,7 +166,8 @@ impl RowSnapshot {
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         self.encode_http(&mut encoder)?;
-        encode_engine(&mut encoder, &self.engine)
+        encode_engine(&mut encoder, &self.engine)?;
+        self.encode_backups(&mut encoder)
     }
 }
 
@@ -198,6 +203,21 @@ impl Snapshot {
         let help = "Commands that may be in the engine while it is crowded, 0 when it is not";
         gauge(encoder, "bookstore_commands_limit", help, now.commands_limit.unwrap_or(0) as f64)
     }
+
+    fn encode_backups(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        counter(encoder, "bookstore_backups", "Backups made", self.engine.backups)?;
+        counter(encoder, "bookstore_backup_failures", "Backups that failed", self.engine.backup_failures)?;
+        let help =
+            "When the newest backup was made that is in --backup-dir, in seconds since the Unix epoch, 0 if none is";
+        let name = "bookstore_backup_last_timestamp_seconds";
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        if self.now.has_backup_dir {
+            let since =
+                |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+            metric.encode_gauge(&self.engine.last_backup.or(self.now.found_backup).map_or(0.0, since))?;
+        }
+        Ok(())
+    }
 }
 
 fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Result {
@@ -216,6 +236,8 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     gauge(encoder, "bookstore_watermark_lag", "Events journaled and not durable yet", lag as f64)?;
     gauge(encoder, "bookstore_actors_live", "Actors alive", stats.live_actors as f64)?;
     gauge(encoder, "bookstore_actors_dormant", "Actors asleep", stats.dormant_actors as f64)?;
+    gauge(encoder, "bookstore_accounts", "Accounts, closed ones included", stats.accounts as f64)?;
+    gauge(encoder, "bookstore_stores", "Stores, closed ones included", stats.stores as f64)?;
     gauge(encoder, "bookstore_orders_in_memory", "Orders in memory", stats.orders_in_memory as f64)?;
     gauge(encoder, "bookstore_orders_resting", "Orders at rest on disk", stats.orders_resting as f64)?;
     counter(encoder, "bookstore_orders_left", "Orders that left memory for the disk", stats.orders_left)?;
@@ -225,15 +247,15 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
     gauge(encoder, "bookstore_snapshot_duration_seconds", help, stats.snapshot_took.as_secs_f64())?;
     counter(encoder, "bookstore_snapshots", "Snapshots published", stats.snapshots)?;
     counter(encoder, "bookstore_snapshot_failures", "Snapshots that failed", stats.snapshot_failures)?;
-    counter(encoder, "bookstore_backups", "Backups made", stats.backups)?;
-    counter(encoder, "bookstore_backup_failures", "Backups that failed", stats.backup_failures)?;
-    let help = "When the newest backup of this process was whole, in seconds since the Unix epoch, 0 before it";
-    let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    gauge(encoder, "bookstore_backup_last_timestamp_seconds", help, stats.last_backup.map_or(0.0, since))?;
     gauge(encoder, "bookstore_permits_in_use", "Commands admitted and not answered", stats.permits_in_use as f64)?;
     gauge(encoder, "bookstore_permits_max", "The most commands that are admitted", stats.permits_max as f64)?;
     let help = "1 when the disk is too full for changes";
     gauge(encoder, "bookstore_disk_low", help, f64::from(u8::from(stats.disk_low)))?;
+    let help = "Free bytes on the disk of the data directory";
+    let mut metric = encoder.encode_descriptor("bookstore_disk_free_bytes", help, None, MetricType::Gauge)?;
+    if let Some(free) = stats.disk_free {
+        metric.encode_gauge(&(free as f64))?;
+    }
     gauge(encoder, "bookstore_search_books", "Books that a search can find", stats.search_books as f64)?;
     let help = "Bytes of the search index, estimated";
     gauge(encoder, "bookstore_search_index_bytes", help, stats.search_index_bytes as f64)?;
@@ -347,7 +369,14 @@ mod tests {
         rows[0].micros = micros;
         let text = text(Snapshot {
             rows,
-            now: Now { connections: 10, body_bytes: 11, shed: 16, commands_limit: Some(17) },
+            now: Now {
+                connections: 10,
+                body_bytes: 11,
+                shed: 16,
+                commands_limit: Some(17),
+                has_backup_dir: true,
+                found_backup: Some(SystemTime::UNIX_EPOCH),
+            },
             engine,
         });
         for line in [
@@ -378,6 +407,9 @@ mod tests {
             "bookstore_backups_total 23",
             "bookstore_backup_failures_total 24",
             "bookstore_backup_last_timestamp_seconds 25.0",
+            "bookstore_accounts 18.0",
+            "bookstore_stores 19.0",
+            "bookstore_disk_free_bytes 17.0",
             "bookstore_permits_in_use 6.0",
             "bookstore_permits_max 7.0",
             "bookstore_disk_low 1.0",

@@ -1,8 +1,9 @@
 //! What all connections and requests of one service share.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     pub(super) connections_max: usize,
     /// The backup that is being made.
     pub(super) backup: UnderWay,
+    /// When the newest backup was begun that was there at the start.
+    pub(super) found_backup: Arc<OnceLock<SystemTime>>,
     /// The hint about `--mode compat` was logged.
     pub(super) compat_hinted: AtomicBool,
 }
@@ -58,6 +61,7 @@ impl Shared {
             admin_connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX as usize)),
             connections_max,
             backup: UnderWay::default(),
+            found_backup: Arc::default(),
             compat_hinted: AtomicBool::new(false),
             config,
         }
@@ -82,6 +86,8 @@ impl Shared {
             body_bytes: self.budget.used() as u64,
             shed: self.shed.refused(),
             commands_limit: self.shed.limit(),
+            has_backup_dir: self.config.backup_dir.is_some(),
+            found_backup: self.found_backup.get().copied(),
         }
     }
 

@@ -26,7 +26,7 @@ mod rows;
 #[cfg(feature = "server")]
 pub(crate) use inspect::{InspectError, Inspected, Item, inspect};
 #[cfg(feature = "server")]
-pub(crate) use restore::is_backup;
+pub(crate) use restore::{BACKUP_NAME_PREFIX, is_backup, newest_backup};
 
 pub use backup::backup;
 pub use check::{CheckError, CheckReport, Finding, check};

@@ -18,6 +18,23 @@ pub(crate) fn is_backup(dir: &Path) -> bool {
     dir.join(MANIFEST).is_file()
 }
 
+/// How the name of each backup begins that a service makes of itself.
+#[cfg(feature = "server")]
+pub(crate) const BACKUP_NAME_PREFIX: &str = "backup-";
+
+/// When the newest finished backup below this directory was begun, of those that the service named: their names sort by
+/// time. `None` if there is none, or nobody can tell. Blocks on the disk.
+#[cfg(feature = "server")]
+pub(crate) fn newest_backup(parent: &Path) -> Option<std::time::SystemTime> {
+    let entries = std::fs::read_dir(parent).ok()?;
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.retain(|name| name.starts_with(BACKUP_NAME_PREFIX));
+    names.sort_unstable();
+    let made_ms = |name: &String| Manifest::read(&RealDisk, &parent.join(name)).ok().map(|manifest| manifest.made_ms);
+    let made_ms = names.iter().rev().find_map(made_ms)?;
+    std::time::SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(made_ms))
+}
+
 /// What was found of a backup.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
