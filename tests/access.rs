@@ -691,7 +691,11 @@ fn the_token_key_is_for_its_owner_only() {
         std::fs::write(data.join("token.key"), [7; 32]).unwrap();
         std::fs::set_permissions(data.join("token.key"), PermissionsExt::from_mode(mode)).unwrap();
         let opened = world.service.run(bookstore::Engine::open(Config::directory(&data)));
-        let refused = opened.map(drop).unwrap_err().to_string();
-        assert!(refused.contains("token.key"), "{mode:o}: {refused}");
+        let refused = opened.map(drop).unwrap_err();
+        assert!(matches!(refused, bookstore::OpenError::TokenKey(_)), "{refused}");
+        assert!(refused.to_string().contains("token.key"), "{mode:o}: {refused}");
+        let told =
+            common::bookstore(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &data]).ends_with_status(1);
+        told.says("chmod 600").says("everybody has to log in again");
     }
 }

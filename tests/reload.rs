@@ -153,3 +153,38 @@ fn the_level_of_a_flag_is_above_the_file() {
         answered() > 3
     });
 }
+
+#[test]
+fn what_waits_for_a_restart_is_named() {
+    const WAITS: &str = "SIGHUP: what else has changed waits for a restart";
+    let files = Files::new();
+    files.write("shop.toml", "log-level = 'info'\norder-ttl = '30m'\n");
+    let server = Server::start(&["--config", &files.text("shop.toml"), "--store-books-max", "7"]);
+    files.write("shop.toml", "log-level = 'warn'\norder-ttl = '1h'\ntoken-ttl = '2h'\nstore-books-max = 9\n");
+    hang_up(&server, WAITS);
+    let said = server.output();
+    let line = said.lines().find(|line| line.contains(WAITS)).unwrap();
+    // The flag is above the file, so its key changes nothing; the levels are taken at once.
+    assert!(line.ends_with(r#"settings="order-ttl token-ttl""#), "{line}");
+    // As at the start: nothing waits.
+    files.write("shop.toml", "log-level = 'info'\norder-ttl = '30m'\n");
+    hang_up(&server, "SIGHUP: the log has other levels");
+    assert_eq!(server.output().matches(WAITS).count(), 1);
+}
+
+#[test]
+fn secrets_that_everybody_may_read_are_told() {
+    use std::os::unix::fs::PermissionsExt;
+    const TOLD: &str = "everybody on this machine may read or change it";
+    let files = Files::new();
+    files.write("token", "0123456789abcdef0123\n");
+    let (path, text) = (files.path("token"), files.text("token"));
+    let flags = ["--admin-listen", "127.0.0.1:0", "--admin-token-file", &text];
+    for (mode, told) in [(0o600, 0), (0o640, 0), (0o644, 1), (0o602, 1)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let server = Server::start(&flags);
+        let said = server.output();
+        assert_eq!(said.matches(TOLD).count(), told, "{mode:o}: {said}");
+        assert!(told == 0 || said.contains(&format!("{mode:03o}")) && said.contains("--admin-token-file"), "{said}");
+    }
+}

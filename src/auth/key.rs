@@ -73,7 +73,7 @@ impl TokenKey {
         let mode = metadata.mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(unusable(format!(
-                "mode {mode:03o} lets others at the key; set it to 600 if nobody had the key"
+                "mode {mode:03o} lets others at the key; set it to 600 (chmod 600) if nobody had the key"
             )));
         }
         if metadata.len() != TOKEN_KEY_BYTES as u64 {

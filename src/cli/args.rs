@@ -1,9 +1,11 @@
 //! Every flag of `bookstore serve`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, Args, Command, ValueEnum};
+use tracing::warn;
 
 use crate::PasswordParams;
 use crate::engine::{Config, Limits};
@@ -465,6 +467,21 @@ impl ServeArgs {
             AdminTokenError::Read { .. } => format!("--admin-token-file: {error}"),
             _ => format!("--admin-token-file {}: {error}", file.display()),
         })
+    }
+
+    /// Others of this machine should not read what only operators and the service are to know. It is no error: where files
+    /// are mounted for one container alone, their mode says little.
+    pub(super) fn warn_of_open_secrets(&self) {
+        let secrets =
+            [("--admin-token-file", self.admin_token_file.as_deref()), ("--tls-key", self.tls.tls_key.as_deref())];
+        for (flag, file) in secrets {
+            let Some(file) = file else { continue };
+            let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode() & 0o7777);
+            if mode & 0o007 != 0 {
+                let mode = format!("{mode:03o}");
+                warn!(flag, file = %file.display(), mode, "everybody on this machine may read or change it: chmod o= it");
+            }
+        }
     }
 
     /// What the service runs with; reads the certificate, its key and the token, and says what is wrong with them.

@@ -51,6 +51,7 @@ use self::import::ImportArgs;
 use self::inspect::InspectArgs;
 use self::load::LoadArgs;
 use self::manual::{CompletionsArgs, ManArgs};
+use self::reload::Settings;
 use self::repair::RepairArgs;
 
 /// A bookstore engine with a durable journal, served over HTTP.
@@ -155,7 +156,7 @@ impl Unread {
 }
 
 /// Reads arguments, environment and the file of `--config`.
-fn read(mut words: Vec<OsString>) -> Result<Cli, Unread> {
+fn read(mut words: Vec<OsString>) -> Result<(Cli, Settings), Unread> {
     let mut from_file = None;
     // What a flag requires may stand in the file, so the first look does not ask for it.
     let look =
@@ -174,7 +175,10 @@ fn read(mut words: Vec<OsString>) -> Result<Cli, Unread> {
         from_file = Some((path.display().to_string(), more.join(" ")));
         words.splice(at..at, more.into_iter().map(OsString::from));
     }
-    let parsed = command().try_get_matches_from(words).and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = command().try_get_matches_from(words).and_then(|matches| {
+        let serve = matches.subcommand_matches("serve").unwrap_or(&matches);
+        Ok((Cli::from_arg_matches(&matches)?, Settings::of(serve)))
+    });
     parsed.map_err(|error| match from_file {
         Some((file, flags)) if error.use_stderr() => {
             Unread::Together(error, Exit::usage(format!("what {file} says counts as these flags: {flags}")))
@@ -188,12 +192,12 @@ fn read(mut words: Vec<OsString>) -> Result<Cli, Unread> {
 /// # Errors
 ///
 /// What is wrong with the file, in a line.
-fn reread() -> Result<ServeArgs, String> {
-    let cli = read(std::env::args_os().collect()).map_err(|unread| unread.told())?;
+fn reread() -> Result<(ServeArgs, Settings), String> {
+    let (cli, settings) = read(std::env::args_os().collect()).map_err(|unread| unread.told())?;
     Ok(match cli.command {
-        Some(Command::Serve(args)) => *args,
+        Some(Command::Serve(args)) => (*args, settings),
         // Of another command nobody asks.
-        _ => cli.serve,
+        _ => (cli.serve, settings),
     })
 }
 
@@ -204,13 +208,13 @@ fn reread() -> Result<ServeArgs, String> {
 /// `verify` or `restore` could not read what it was to look at, and 130 or 143 when a
 /// signal cut the work short (of `serve`: the second one).
 pub fn main() -> ExitCode {
-    let cli = match read(std::env::args_os().collect()) {
-        Ok(cli) => cli,
+    let (cli, settings) = match read(std::env::args_os().collect()) {
+        Ok(read) => read,
         Err(unread) => return unread.end(),
     };
     let ended = match cli.command {
-        Some(Command::Serve(args)) => return serve::run(&args),
-        None => return serve::run(&cli.serve),
+        Some(Command::Serve(args)) => return serve::run(&args, settings),
+        None => return serve::run(&cli.serve, settings),
         Some(Command::Load(args)) => load::run(&args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Backup(args)) => backup::run(&args),

@@ -1,7 +1,10 @@
 //! SIGHUP: what a service takes anew without an end.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::sync::Arc;
 
+use clap::{ArgMatches, Args, Command};
 use tracing::{error, info, warn};
 
 use super::args::ServeArgs;
@@ -9,10 +12,38 @@ use super::log::Log;
 use super::signals::Hangups;
 use crate::http::TlsIdentity;
 
+/// What SIGHUP takes anew; the rest waits for a restart.
+const TAKEN: [&str; 3] = ["log-level", "tls-cert", "tls-key"];
+
+/// The flags of `serve` as they were written, wherever that was, by their names without the dashes.
+pub(super) struct Settings(BTreeMap<String, Vec<OsString>>);
+
+impl Settings {
+    pub(super) fn of(matches: &ArgMatches) -> Self {
+        let flags = ServeArgs::augment_args(Command::new("serve"));
+        let written = flags.get_arguments().filter_map(|flag| {
+            let values = matches.try_get_raw(flag.get_id().as_str()).ok().flatten()?;
+            Some((flag.get_long()?.to_owned(), values.map(OsString::from).collect()))
+        });
+        Settings(written.collect())
+    }
+
+    /// The names of those that are other ones now and that only a restart takes.
+    fn waiting<'a>(&'a self, now: &'a Settings) -> Vec<&'a str> {
+        let names = self.0.keys().chain(now.0.keys().filter(|name| !self.0.contains_key(*name)));
+        names
+            .map(String::as_str)
+            .filter(|name| !TAKEN.contains(name) && self.0.get(*name) != now.0.get(*name))
+            .collect()
+    }
+}
+
 /// What can be taken anew: the levels of the log, and certificate and key.
 pub(super) struct Reload {
     /// As of the start.
     pub(super) args: ServeArgs,
+    /// The same, as they were written.
+    pub(super) settings: Settings,
     pub(super) log: Log,
     pub(super) tls: Option<TlsIdentity>,
 }
@@ -33,7 +64,13 @@ impl Reload {
     fn now(&self) {
         let read = super::reread();
         let args = match &read {
-            Ok(args) => args,
+            Ok((args, settings)) => {
+                let waiting = self.settings.waiting(settings);
+                if !waiting.is_empty() {
+                    warn!(settings = waiting.join(" "), "SIGHUP: what else has changed waits for a restart");
+                }
+                args
+            }
             Err(why) => {
                 error!(%why, "SIGHUP: the settings cannot be read: they stay");
                 &self.args

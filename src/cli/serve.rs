@@ -17,7 +17,7 @@ use super::log::Log;
 #[cfg(feature = "otlp")]
 use super::otlp::Export;
 use super::progress::{self, ProgressLines};
-use super::reload::Reload;
+use super::reload::{Reload, Settings};
 use super::signals::{Hangups, Signals};
 use crate::engine::{Engine, OpenError, Recovered};
 use crate::http::{self, HttpConfig};
@@ -37,7 +37,7 @@ const EVENT_INTERVAL: u32 = 1_024;
 const RUNTIME_END: Duration = Duration::from_millis(500);
 
 /// Serves until a signal or a failure and gives the exit status.
-pub(super) fn run(args: &ServeArgs) -> ExitCode {
+pub(super) fn run(args: &ServeArgs, settings: Settings) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
@@ -59,7 +59,7 @@ pub(super) fn run(args: &ServeArgs) -> ExitCode {
     if !args.huge_pages {
         small_pages();
     }
-    let served = runtime.block_on(serve(args, log));
+    let served = runtime.block_on(serve(args, settings, log));
     #[cfg(feature = "otlp")]
     if let Some(export) = export {
         export.end();
@@ -81,13 +81,14 @@ fn small_pages() {
     }
 }
 
-async fn serve(args: &ServeArgs, log: Log) -> Result<(), Exit> {
+async fn serve(args: &ServeArgs, settings: Settings, log: Log) -> Result<(), Exit> {
     // Signals first: one that comes during recovery must not find the default handler and a half-made state.
     let no_signals = |error| Exit::failure(scarce("cannot listen for signals", &error));
     let (mut signals, hangups) = (Signals::new().map_err(no_signals)?, Hangups::new().map_err(no_signals)?);
     let mut config = args.http().map_err(Exit::failure)?;
     refuse_backup(args)?;
-    let reload = Reload { args: args.clone(), log, tls: config.tls.clone() };
+    args.warn_of_open_secrets();
+    let reload = Reload { args: args.clone(), settings, log, tls: config.tls.clone() };
     tokio::spawn(reload.watch(hangups));
     // Then the ports, before any data is touched. Clients wait in the backlog while the engine recovers.
     let (listener, address) = bind("--listen", &args.listen).await?;
@@ -266,6 +267,7 @@ fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
         OpenError::OtherVersion(_) => {
             format!("nothing is wrong with it, nothing was changed; open {} with that version", args.data_dir())
         }
+        OpenError::TokenKey(_) => "or remove it: a new one is made then, and everybody has to log in again".to_owned(),
         OpenError::Io { .. } => {
             format!("look at owner, mode and disk of {}, or choose another --data-dir", args.data_dir())
         }

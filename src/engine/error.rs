@@ -94,6 +94,10 @@ pub enum OpenError {
     /// backup; trying again does not help.
     #[error("the data is damaged: {0}")]
     Damaged(String),
+    /// The file of the key that signs tokens cannot be used as it is: others may read it, or it has another length. Correct
+    /// what the text says, or remove the file: a new key is made then, and every token given so far is invalid.
+    #[error("{0}")]
+    TokenKey(String),
     /// Another version of the program made the data. Nothing is wrong with it and nothing was changed: open it with
     /// the version that made it.
     #[error("the data was made by another version of the program: {0}")]
