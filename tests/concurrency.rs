@@ -547,3 +547,31 @@ async fn a_drop_while_tasks_call_loses_nothing_acknowledged() {
         }
     }
 }
+
+/// Nobody looks at the orders: that they expire is seen by their copies, which come back. Deadlines come in every
+/// millisecond, while others are being looked for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_deadline_is_slept_through() {
+    const STOCK: i64 = 1_000_000;
+    for round in 1..=10 {
+        let ttl = Duration::from_millis(1 + round as u64 % 5);
+        let shop = Shop::open(STOCK, 4, 1_000_000, |config| config.order_ttl = ttl).await;
+        race(4, |buyer| {
+            let engine = shop.engine.clone();
+            async move {
+                let mut dice = Dice::new(round * 4 + buyer);
+                for _ in 0..100 {
+                    order(&engine, buyer, 1).await.unwrap();
+                    tokio::time::sleep(Duration::from_micros(dice.roll(2_000))).await;
+                }
+            }
+        })
+        .await;
+        let all_back = async {
+            while shop.engine.stock_level("store", "book").await.unwrap() < STOCK {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), all_back).await.expect("an order never expired");
+    }
+}

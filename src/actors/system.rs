@@ -190,12 +190,15 @@ impl System {
     pub(crate) async fn watch_deadlines(self: Arc<Self>) {
         loop {
             let earliest = self.earliest.load(Ordering::Acquire);
-            if earliest <= self.clock.now() && self.send_due() {
+            // The clock is read once. One that came to its deadline between two looks would be taken for one that is
+            // paused, and nobody would wake this again.
+            let is_due = earliest <= self.clock.now();
+            if is_due && self.send_due() {
                 continue;
             }
             let earlier = self.earlier.notified();
-            if earliest == u64::MAX || earliest <= self.clock.now() {
-                // None is known, or they are paused.
+            if is_due || earliest == u64::MAX {
+                // They are paused, or none is known.
                 earlier.await;
             } else {
                 // A millisecond more, so that it is past and not just about to be.
