@@ -22,7 +22,8 @@ VOLUME /data
 EXPOSE 5000
 # Drains, takes a last snapshot and ends.
 STOPSIGNAL SIGTERM
-# Ready is what counts: recovery done, journal sound, not draining. With TLS it needs --url and --tls-ca: give a check of your own.
+# Ready is what counts: recovery done, journal sound, not draining. With another port, or with TLS, it needs --url and --tls-ca: give a
+# check of your own.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --retries=3 \
     CMD ["/usr/local/bin/bookstore", "health"]
 ENTRYPOINT ["/usr/local/bin/bookstore"]

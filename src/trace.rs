@@ -224,6 +224,12 @@ pub(crate) fn within<'a, F: Future>(request: &'a mut Request, work: Pin<&'a mut 
     Within { request, work }
 }
 
+/// `work` for the request of who calls this, wherever it is polled: for a task that does a part of it.
+pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let mut request = current();
+    async move { within(&mut request, std::pin::pin!(work)).await }
+}
+
 impl<F: Future> Future for Within<'_, F> {
     type Output = F::Output;
 

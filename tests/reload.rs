@@ -160,16 +160,25 @@ fn what_waits_for_a_restart_is_named() {
     let files = Files::new();
     files.write("shop.toml", "log-level = 'info'\norder-ttl = '30m'\n");
     let server = Server::start(&["--config", &files.text("shop.toml"), "--store-books-max", "7"]);
-    files.write("shop.toml", "log-level = 'warn'\norder-ttl = '1h'\ntoken-ttl = '2h'\nstore-books-max = 9\n");
+    files.write("shop.toml", "log-level = 'info'\norder-ttl = '1h'\ntoken-ttl = '2h'\nstore-books-max = 9\n");
     hang_up(&server, WAITS);
     let said = server.output();
     let line = said.lines().find(|line| line.contains(WAITS)).unwrap();
     // The flag is above the file, so its key changes nothing; the levels are taken at once.
     assert!(line.ends_with(r#"settings="order-ttl token-ttl""#), "{line}");
+    // What the next start would refuse is told before it comes to that.
+    const REFUSED: &str = "SIGHUP: a restart would not start with these settings";
+    files.write("shop.toml", "segment-bytes = 1\n");
+    hang_up(&server, REFUSED);
+    assert!(server.output().contains("--segment-bytes: must be"), "{}", server.output());
+    let waited = server.output().matches(WAITS).count();
     // As at the start: nothing waits.
     files.write("shop.toml", "log-level = 'info'\norder-ttl = '30m'\n");
-    hang_up(&server, "SIGHUP: the log has other levels");
-    assert_eq!(server.output().matches(WAITS).count(), 1);
+    server.sighup();
+    // The signals are taken one after the other.
+    files.write("shop.toml", "order-ttl = 'soon'\n");
+    hang_up(&server, "SIGHUP: the settings cannot be read: they stay");
+    assert_eq!(server.output().matches(WAITS).count(), waited);
 }
 
 #[test]
@@ -187,4 +196,9 @@ fn secrets_that_everybody_may_read_are_told() {
         assert_eq!(said.matches(TOLD).count(), told, "{mode:o}: {said}");
         assert!(told == 0 || said.contains(&format!("{mode:03o}")) && said.contains("--admin-token-file"), "{said}");
     }
+    // A key that came with a renewal is looked at as well.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let server = Server::start(&flags);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    hang_up(&server, TOLD);
 }

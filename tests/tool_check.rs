@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -149,7 +150,13 @@ fn what_is_missing_is_found() {
     let (_parent, copied) = copy(&dir);
     let key = copied.join("token.key");
     fs::write(&key, b"short").unwrap();
-    check(&copied).ends_with_status(1).says("token.key");
+    check(&copied).ends_with_status(1).says("token.key").says("put the right file in its place");
+
+    // A start refuses it, but nothing is damaged.
+    let (_parent, copied) = copy(&dir);
+    fs::set_permissions(copied.join("token.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    check(&copied).ok().says("note: ").says("chmod 600").says("sound");
+    bookstore(&[&"check", &copied.join("nowhere")]).ends_with_status(75).says("has as --data-dir");
 }
 
 #[test]

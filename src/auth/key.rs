@@ -38,7 +38,7 @@ impl TokenKey {
     ///
     /// # Errors
     /// [`AuthError::KeyFile`] when the system refuses, [`AuthError::KeyUnusable`] when the file
-    /// has another length, is not a file, or may be read by others; [`AuthError::Password`].
+    /// has another length or is not a file, [`AuthError::KeyOpen`] when others may read it; [`AuthError::Password`].
     pub fn load_or_create(path: &Path) -> Result<Self, AuthError> {
         match File::open(path) {
             Ok(file) => Self::read(file, path),
@@ -70,15 +70,15 @@ impl TokenKey {
         if !metadata.is_file() {
             return Err(unusable("not a regular file".to_owned()));
         }
-        let mode = metadata.mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(unusable(format!(
-                "mode {mode:03o} lets others at the key; set it to 600 (chmod 600) if nobody had the key"
-            )));
-        }
         if metadata.len() != TOKEN_KEY_BYTES as u64 {
             let bytes = metadata.len();
-            return Err(unusable(format!("{bytes} bytes long, not {TOKEN_KEY_BYTES}")));
+            return Err(unusable(format!(
+                "{bytes} bytes long, not {TOKEN_KEY_BYTES}; put the right file in its place"
+            )));
+        }
+        let mode = metadata.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(AuthError::KeyOpen { path: path.to_owned(), mode });
         }
         let mut key = [0; TOKEN_KEY_BYTES];
         file.read_exact(&mut key).map_err(failed)?;
@@ -147,7 +147,7 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o601] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let error = TokenKey::load_or_create(&path).unwrap_err();
-            assert!(matches!(error, AuthError::KeyUnusable { .. }), "{error}");
+            assert!(matches!(error, AuthError::KeyOpen { .. }), "{error}");
             assert!(error.to_string().contains(&format!("{mode:03o}")), "{error}");
         }
     }

@@ -83,6 +83,16 @@ pub enum AuthError {
         /// What the system said.
         source: io::Error,
     },
+    /// Others than the owner of the token key file may read or change it.
+    #[error(
+        "token key {path}: mode {mode:03o} lets others at the key; set it to 600 (chmod 600) if nobody had the key"
+    )]
+    KeyOpen {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
     /// The token key file is not usable as it is. Correct it, or remove it: a new key is then
     /// made and every token given so far becomes invalid.
     #[error("token key {path}: {why}")]

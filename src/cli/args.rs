@@ -7,8 +7,9 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, Args, Command, ValueEnum};
 use tracing::warn;
 
+use super::serve::flag_of;
 use crate::PasswordParams;
-use crate::engine::{Config, Limits};
+use crate::engine::{Config, Limits, OpenError};
 use crate::http::{self, AdminToken, AdminTokenError, HttpConfig, TlsError, TlsIdentity};
 
 /// Flags of `serve`. Every one can also be set as `BOOKSTORE_…` in the environment, and in the file of `--config`; the flag
@@ -71,7 +72,7 @@ pub(super) struct ServeArgs {
     ///
     /// Fewer misses in a very large shop, but a stall of up to some milliseconds for each 2 MiB of memory that is first
     /// used.
-    #[arg(long, env = "BOOKSTORE_HUGE_PAGES", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_HUGE_PAGES", value_name = "true|false", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", default_value_t = false)]
     pub(super) huge_pages: bool,
     #[command(flatten)]
@@ -105,7 +106,7 @@ pub(super) struct TlsArgs {
     /// Time for the TLS handshake
     ///
     /// Then the connection is dropped.
-    #[arg(long, env = "BOOKSTORE_TLS_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_TLS_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = duration)]
     tls_handshake_timeout: Duration,
 }
 
@@ -146,12 +147,12 @@ struct DataArgs {
     /// Longest time between two syncs
     ///
     /// With `--durability buffered`.
-    #[arg(long, env = "BOOKSTORE_SYNC_INTERVAL", value_name = "TIME", default_value = "50ms", value_parser = duration)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_SYNC_INTERVAL", value_name = "TIME", default_value = "50ms", value_parser = duration)]
     sync_interval: Duration,
     /// Under load: time before a sync
     ///
     /// To gather for it, so that there are fewer. A lone caller never waits.
-    #[arg(long, env = "BOOKSTORE_COMMIT_DELAY", value_name = "TIME", default_value = "50us", value_parser = duration)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_COMMIT_DELAY", value_name = "TIME", default_value = "50us", value_parser = duration)]
     commit_delay: Duration,
     /// Time between two snapshots
     #[arg(long, env = "BOOKSTORE_SNAPSHOT_INTERVAL", value_name = "TIME", default_value = "60s", value_parser = duration)]
@@ -159,10 +160,10 @@ struct DataArgs {
     /// Bytes of journal between snapshots
     ///
     /// A snapshot is taken as well when this many bytes were journaled since the last one.
-    #[arg(long, env = "BOOKSTORE_SNAPSHOT_JOURNAL_BYTES", value_name = "BYTES", default_value_t = 512 << 20)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_SNAPSHOT_JOURNAL_BYTES", value_name = "BYTES", default_value_t = 512 << 20)]
     snapshot_journal_bytes: u64,
     /// Size of one journal segment
-    #[arg(long, env = "BOOKSTORE_SEGMENT_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_SEGMENT_BYTES", value_name = "BYTES", default_value_t = 64 << 20)]
     segment_bytes: u64,
     /// No changes below these free bytes
     ///
@@ -189,27 +190,51 @@ struct RuleArgs {
     /// Lines of one order
     ///
     /// A longer one is a 530.
-    #[arg(long, env = "BOOKSTORE_ORDER_LINES_MAX", value_name = "N", default_value_t = 1_000)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_ORDER_LINES_MAX", value_name = "N", default_value_t = 1_000)]
     order_lines_max: usize,
     /// Pending orders of one user
     ///
     /// One more is a 429.
-    #[arg(long, env = "BOOKSTORE_PENDING_ORDERS_MAX", value_name = "N", default_value_t = 100_000)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "BOOKSTORE_PENDING_ORDERS_MAX",
+        value_name = "N",
+        default_value_t = 100_000
+    )]
     pending_orders_max: usize,
     /// Kept idempotency keys of one user
     ///
     /// Of deposits and withdrawals; one more with a key is a 429.
-    #[arg(long, env = "BOOKSTORE_DEPOSIT_KEYS_MAX", value_name = "N", default_value_t = 10_000)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "BOOKSTORE_DEPOSIT_KEYS_MAX",
+        value_name = "N",
+        default_value_t = 10_000
+    )]
     deposit_keys_max: usize,
     /// Books in one store, at most 100000
     ///
     /// One more is a 530.
-    #[arg(long, env = "BOOKSTORE_STORE_BOOKS_MAX", value_name = "N", default_value_t = 100_000)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "BOOKSTORE_STORE_BOOKS_MAX",
+        value_name = "N",
+        default_value_t = 100_000
+    )]
     store_books_max: usize,
     /// Orders in one list
     ///
     /// A longer list is a 530, never cut.
-    #[arg(long, env = "BOOKSTORE_ORDERS_LISTED_MAX", value_name = "N", default_value_t = 100_000)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "BOOKSTORE_ORDERS_LISTED_MAX",
+        value_name = "N",
+        default_value_t = 100_000
+    )]
     orders_listed_max: usize,
 }
 
@@ -230,37 +255,37 @@ struct TransportArgs {
     /// Size of an add_book body, with pictures
     ///
     /// More is a 413.
-    #[arg(long, env = "BOOKSTORE_BOOK_BODY_LIMIT", value_name = "BYTES", default_value_t = 16 << 20)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_BOOK_BODY_LIMIT", value_name = "BYTES", default_value_t = 16 << 20)]
     book_body_limit: usize,
     /// Size of all bodies in flight
     ///
     /// Together, and, counted apart, of all long answers in flight; more is a 503.
-    #[arg(long, env = "BOOKSTORE_BODIES_IN_FLIGHT", value_name = "BYTES", default_value_t = 256 << 20)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_BODIES_IN_FLIGHT", value_name = "BYTES", default_value_t = 256 << 20)]
     bodies_in_flight: usize,
     /// Size of a request's target and headers
     ///
     /// More is a 431.
-    #[arg(long, env = "BOOKSTORE_HEADER_LIMIT", value_name = "BYTES", default_value_t = 64 << 10)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_HEADER_LIMIT", value_name = "BYTES", default_value_t = 64 << 10)]
     header_limit: usize,
     /// Time for a request's headers
     ///
     /// Then 408; idle connections are closed after it.
-    #[arg(long, env = "BOOKSTORE_HEADER_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_HEADER_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
     header_timeout: Duration,
     /// Time for a request's body
     ///
     /// Then 408.
-    #[arg(long, env = "BOOKSTORE_BODY_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_BODY_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
     body_timeout: Duration,
     /// Time for a client to take something
     ///
     /// Of its answer; who takes nothing for so long is cut.
-    #[arg(long, env = "BOOKSTORE_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_WRITE_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = duration)]
     write_timeout: Duration,
     /// Average time of a command in the engine
     ///
     /// Beyond the disk's; what would make it longer gets 503 at once. 0s = never.
-    #[arg(long, env = "BOOKSTORE_ENGINE_DELAY_MAX", value_name = "TIME", default_value = "50ms", value_parser = duration)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_ENGINE_DELAY_MAX", value_name = "TIME", default_value = "50ms", value_parser = duration)]
     engine_delay_max: Duration,
 }
 
@@ -271,27 +296,33 @@ struct CapacityArgs {
     /// Commands admitted and not answered
     ///
     /// More is a 503.
-    #[arg(long, env = "BOOKSTORE_IN_FLIGHT_MAX", value_name = "N", default_value_t = 65_536)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_IN_FLIGHT_MAX", value_name = "N", default_value_t = 65_536)]
     in_flight_max: usize,
     /// Size of the journal's buffer
     ///
     /// Changes that find it full get 503.
-    #[arg(long, env = "BOOKSTORE_JOURNAL_BUFFER", value_name = "BYTES", default_value_t = 256 << 20)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_JOURNAL_BUFFER", value_name = "BYTES", default_value_t = 256 << 20)]
     journal_buffer: usize,
     /// Account and store actors alive at once
     ///
     /// Beyond it the longest idle ones go to sleep.
-    #[arg(long, env = "BOOKSTORE_LIVE_ACTORS_MAX", value_name = "N", default_value_t = 50_000)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_LIVE_ACTORS_MAX", value_name = "N", default_value_t = 50_000)]
     live_actors_max: usize,
     /// Orders at rest (not pending) in memory
     ///
     /// Beyond it the longest unchanged ones go to disk.
-    #[arg(long, env = "BOOKSTORE_RESTING_ORDERS_MAX", value_name = "N", default_value_t = 200_000)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "BOOKSTORE_RESTING_ORDERS_MAX",
+        value_name = "N",
+        default_value_t = 200_000
+    )]
     resting_orders_max: usize,
     /// What is idle for this long leaves
     ///
     /// An actor without work goes to sleep, an order at rest to disk.
-    #[arg(long, env = "BOOKSTORE_IDLE_AFTER", value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_IDLE_AFTER", value_name = "TIME", default_value = "60s", value_parser = duration)]
     idle_after: Duration,
 }
 
@@ -312,12 +343,18 @@ struct PasswordArgs {
     #[command(flatten)]
     hash: HashArgs,
     /// Password hashes computed at once [default: the number of cores]
-    #[arg(long, env = "BOOKSTORE_PASSWORD_HASHES_MAX", value_name = "N")]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_PASSWORD_HASHES_MAX", value_name = "N")]
     password_hashes_max: Option<usize>,
     /// Users whose password is remembered
     ///
     /// Once it was verified, and their tokens, so that they are not hashed again.
-    #[arg(long, env = "BOOKSTORE_PASSWORD_MEMORY_MAX", value_name = "N", default_value_t = 1_000_000)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "BOOKSTORE_PASSWORD_MEMORY_MAX",
+        value_name = "N",
+        default_value_t = 1_000_000
+    )]
     password_memory_max: usize,
 }
 
@@ -327,13 +364,19 @@ pub(super) struct HashArgs {
     /// Memory of one password hash
     ///
     /// Of argon2id, in KiB; existing hashes keep theirs.
-    #[arg(long, env = "BOOKSTORE_ARGON2_MEMORY_KIB", value_name = "KIB", default_value_t = 19_456)]
+    #[arg(
+        long,
+        hide_short_help = true,
+        env = "BOOKSTORE_ARGON2_MEMORY_KIB",
+        value_name = "KIB",
+        default_value_t = 19_456
+    )]
     argon2_memory_kib: u32,
     /// Passes of one password hash
-    #[arg(long, env = "BOOKSTORE_ARGON2_ITERATIONS", value_name = "N", default_value_t = 2)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_ARGON2_ITERATIONS", value_name = "N", default_value_t = 2)]
     argon2_iterations: u32,
     /// Lanes of one password hash
-    #[arg(long, env = "BOOKSTORE_ARGON2_LANES", value_name = "N", default_value_t = 1)]
+    #[arg(long, hide_short_help = true, env = "BOOKSTORE_ARGON2_LANES", value_name = "N", default_value_t = 1)]
     argon2_lanes: u32,
 }
 
@@ -376,8 +419,9 @@ enum Durability {
     Snapshot,
 }
 
-pub(super) fn duration(text: &str) -> Result<Duration, humantime::DurationError> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; a time is a number with a unit, as in 50ms, 30m, 1h"))
 }
 
 /// Brings the flags of `serve` into the form of their help: what can be chosen stands in the value's place, which says it in
@@ -467,6 +511,14 @@ impl ServeArgs {
             AdminTokenError::Read { .. } => format!("--admin-token-file: {error}"),
             _ => format!("--admin-token-file {}: {error}", file.display()),
         })
+    }
+
+    /// What the engine would refuse of this, and why.
+    pub(super) fn refused(&self) -> Option<String> {
+        match self.engine().check() {
+            Err(OpenError::Config { name, why }) => Some(format!("--{}: {why}", flag_of(name))),
+            _ => None,
+        }
     }
 
     /// Others of this machine should not read what only operators and the service are to know. It is no error: where files

@@ -343,7 +343,9 @@ impl Import {
             });
         }
         if let Some(why) = self.over.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            return Err(Exit::failure(format!("{why}; {counts}, and the rest was not tried; run it again to go on")));
+            return Err(Exit::failure(format!(
+                "{why}; {counts}, and the rest was not tried; put that right and run it again: it goes on where it ended"
+            )));
         }
         unread.map_err(|why| Exit::failure(format!("{why}; {counts}; run it again to go on")))?;
         if wrong > 0 {

@@ -69,6 +69,10 @@ impl Reload {
                 if !waiting.is_empty() {
                     warn!(settings = waiting.join(" "), "SIGHUP: what else has changed waits for a restart");
                 }
+                if let Some(why) = args.refused() {
+                    error!(%why, "SIGHUP: a restart would not start with these settings");
+                }
+                args.warn_of_open_secrets();
                 args
             }
             Err(why) => {

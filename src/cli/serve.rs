@@ -198,7 +198,8 @@ async fn bind(flag: &str, listen: &str) -> Result<(TcpListener, SocketAddr), Exi
             ErrorKind::PermissionDenied => format!("choose a port above 1023 with {flag}"),
             _ => format!("check {flag}: it wants ADDRESS:PORT of this machine, as in 127.0.0.1:5000"),
         };
-        Exit::failure(format!("cannot listen on {listen}: {error}; {advice}"))
+        let told = format!("cannot listen on {listen}: {error}; {advice}");
+        if error.kind() == ErrorKind::InvalidInput { Exit::usage(told) } else { Exit::failure(told) }
     })?;
     let address =
         listener.local_addr().map_err(|error| Exit::failure(scarce("cannot read the bound address", &error)))?;
@@ -247,7 +248,7 @@ fn refuse_backup(args: &ServeArgs) -> Result<(), Exit> {
 }
 
 /// The flag that sets this field of the engine's settings.
-fn flag_of(setting: &str) -> String {
+pub(super) fn flag_of(setting: &str) -> String {
     match setting {
         "password_params" => "argon2-memory-kib, --argon2-iterations, --argon2-lanes".into(),
         setting => setting.replace('_', "-").replace("journal-buffer-bytes", "journal-buffer"),

@@ -379,7 +379,7 @@ fn auth(error: AuthError) -> OpenError {
     match error {
         AuthError::KeyFile { path, source } => io(format!("token key {}", path.display()), source),
         AuthError::Password(PasswordError::Parameters(why)) => OpenError::Config { name: "password_params", why },
-        error @ AuthError::KeyUnusable { .. } => OpenError::TokenKey(error.to_string()),
+        error @ (AuthError::KeyUnusable { .. } | AuthError::KeyOpen { .. }) => OpenError::TokenKey(error.to_string()),
         error => io("passwords and tokens".into(), std::io::Error::other(error.to_string())),
     }
 }

@@ -19,6 +19,7 @@ use crate::cold::Orders;
 use crate::disk::{Disk, OpenMode};
 use crate::journal::{Lsn, decode_frames};
 use crate::snapshot::{SnapshotError, SnapshotSummary, read_snapshot};
+use crate::trace;
 
 /// Rest after each chunk, so that the walk takes about half of a core at most.
 const PACE: Duration = Duration::from_millis(1);
@@ -118,7 +119,10 @@ impl Core {
         urgency: Urgency,
     ) -> Result<Option<SnapshotReport>> {
         let core = self.clone();
-        let task = self.system.runtime.spawn(async move { core.take_snapshot_alone(only_if_changed, urgency).await });
+        let task = self
+            .system
+            .runtime
+            .spawn(trace::carried(async move { core.take_snapshot_alone(only_if_changed, urgency).await }));
         task.await.unwrap_or_else(|_| Err(self.unknown()))
     }
 

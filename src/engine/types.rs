@@ -430,7 +430,7 @@ pub struct Stats {
     pub backups: u64,
     /// Backups that failed since open; one that was ended on purpose did not.
     pub backup_failures: u64,
-    /// When the newest backup since open was whole, by the clock of the system, in whole seconds; `None` before it.
+    /// When the newest backup since open was begun, by the clock of the system; `None` before it is whole.
     pub last_backup: Option<SystemTime>,
     /// Free bytes on the data directory's disk are below the limit, so changes are refused.
     pub disk_low: bool,

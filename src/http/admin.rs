@@ -80,7 +80,7 @@ fn glance(order: &OrderView) -> Value {
 /// Takes a snapshot now. Answers when it is on the disk.
 pub(super) async fn snapshot(call: Call<'_>) -> Handled {
     let report = call.engine().snapshot().await?;
-    info!(peer = ?call.peer, bytes = report.bytes, "a snapshot was taken as an operator wished");
+    info!(peer = call.peer.map(display), bytes = report.bytes, "a snapshot was taken as an operator wished");
     let body = json!({
         "code": 200,
         "message": "ok",
@@ -98,7 +98,7 @@ pub(super) async fn audit(call: Call<'_>) -> Handled {
     let report = call.engine().audit().await?;
     let took = began.elapsed();
     info!(
-        peer = ?call.peer,
+        peer = call.peer.map(display),
         is_conserved = report.is_conserved(),
         contradictions = report.contradictions,
         took_ms = millis(took),
@@ -110,7 +110,7 @@ pub(super) async fn audit(call: Call<'_>) -> Handled {
 
 /// Ends the service as a SIGTERM does: what was read is answered, nothing else is taken.
 pub(super) fn drain(call: Call<'_>) -> Reply {
-    info!(peer = ?call.peer, "draining, as an operator wished");
+    info!(peer = call.peer.map(display), "draining, as an operator wished");
     call.shared.console.drain();
     Reply::ok()
 }

@@ -2,16 +2,17 @@
 //! is.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::json;
 
 use super::answer::{Failure, Reply};
 use super::call::{Call, Handled};
-use super::shared::{Phase, Shared};
+use super::shared::Phase;
 use crate::engine::{BackupError, BackupReport, Progress};
 use crate::offline::{BACKUP_NAME_PREFIX, newest_backup};
+use crate::trace;
 
 /// How far the backup under way is; none if there is none.
 pub(super) type UnderWay = Arc<Mutex<Option<Progress>>>;
@@ -37,7 +38,7 @@ pub(super) async fn make(call: Call<'_>) -> Handled {
     let parent = std::path::absolute(parent).unwrap_or_else(|_| parent.clone());
     let target = parent.join(name(SystemTime::now(), engine.stats().journal_head));
     let under_way = shared.backup.clone();
-    let work = tokio::spawn(async move {
+    let work = tokio::spawn(trace::carried(async move {
         let shown = under_way.clone();
         let progress = move |at| *shown.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
         let made = engine.backup_with_progress(&target, progress).await;
@@ -54,7 +55,7 @@ pub(super) async fn make(call: Call<'_>) -> Handled {
             }
         }
         made
-    });
+    }));
     let cut = work.abort_handle();
     let made = tokio::select! {
         made = work => made.unwrap_or(Err(BackupError::CutShort)),
@@ -73,16 +74,14 @@ pub(super) async fn make(call: Call<'_>) -> Handled {
     }
 }
 
-/// Looks for the newest backup that is there at the start, in the background: until then none is told.
-pub(super) fn look(shared: &Shared) {
-    let Some(parent) = shared.config.backup_dir.clone() else { return };
-    let found = shared.found_backup.clone();
-    tokio::task::spawn_blocking(move || {
-        if let Some(begun) = newest_backup(&parent) {
-            // Nobody else sets it.
-            let _ = found.set(begun);
-        }
-    });
+/// Looks for the newest backup that is in this directory, on a thread of its own: until it is found none is told.
+pub(super) fn look(parent: PathBuf) -> Arc<OnceLock<SystemTime>> {
+    let found = Arc::new(OnceLock::new());
+    let sought = found.clone();
+    let look = move || newest_backup(&parent).map(|begun| sought.set(begun));
+    // Without a thread nothing is found, and the alert about old backups says so.
+    let _ = std::thread::Builder::new().name("backups".to_owned()).spawn(look);
+    found
 }
 
 /// How far the backup under way is.

@@ -207,8 +207,7 @@ impl Snapshot {
     fn encode_backups(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         counter(encoder, "bookstore_backups", "Backups made", self.engine.backups)?;
         counter(encoder, "bookstore_backup_failures", "Backups that failed", self.engine.backup_failures)?;
-        let help =
-            "When the newest backup was made that is in --backup-dir, in seconds since the Unix epoch, 0 if none is";
+        let help = "When the newest backup was begun, here or before in --backup-dir, in seconds since the Unix epoch, 0 if none was";
         let name = "bookstore_backup_last_timestamp_seconds";
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         if self.now.has_backup_dir {

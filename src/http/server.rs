@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 use super::call::Caller;
 use super::routes::Door;
 use super::shared::{ADMIN_CONNECTIONS_MAX, Phase, Shared};
-use super::{HttpConfig, backup, connection};
+use super::{HttpConfig, connection};
 use crate::engine::Engine;
 
 /// Connections over the limit that are told so at once; more are dropped without a word.
@@ -32,7 +32,6 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     listener.local_addr()?;
     let shared = Arc::new(Shared::new(engine, config));
-    backup::look(&shared);
     let rejections = Arc::new(Semaphore::new(REJECTIONS_MAX));
     let entrance = |listener, door| Entrance { listener, door, shared: shared.clone(), rejections: rejections.clone() };
     let public = entrance(listener, if admin.is_some() { Door::Public } else { Door::Only });

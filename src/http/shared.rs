@@ -9,7 +9,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 
 use super::HttpConfig;
-use super::backup::UnderWay;
+use super::backup::{self, UnderWay};
 use super::body::Budget;
 use super::console::Console;
 use super::metrics::{Metrics, Now};
@@ -61,7 +61,7 @@ impl Shared {
             admin_connections: Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX as usize)),
             connections_max,
             backup: UnderWay::default(),
-            found_backup: Arc::default(),
+            found_backup: config.backup_dir.clone().map(backup::look).unwrap_or_default(),
             compat_hinted: AtomicBool::new(false),
             config,
         }

@@ -35,6 +35,7 @@ use crate::cold::ColdError;
 use crate::disk::OpenMode;
 use crate::journal::{Durability, HeldSegment, LogError, Lsn, hold_segments};
 use crate::snapshot::snapshot_path;
+use crate::trace;
 
 pub(super) use copying::{Cold, Source, open_if_there};
 pub(super) use manifest::{MANIFEST, Manifest, UNFINISHED};
@@ -175,8 +176,8 @@ pub(super) struct Backups {
     alone: Arc<tokio::sync::Mutex<()>>,
     made: AtomicU64,
     failed: AtomicU64,
-    /// When the newest was whole, in seconds since the Unix epoch; 0 if there was none.
-    last_s: AtomicU64,
+    /// When the newest was begun, in ms since the Unix epoch; 0 if there was none.
+    last_ms: AtomicU64,
 }
 
 impl Backups {
@@ -188,10 +189,10 @@ impl Backups {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// When the newest of this process was whole.
+    /// When the newest of this process was begun.
     pub(super) fn last(&self) -> Option<SystemTime> {
-        let last_s = Some(self.last_s.load(Ordering::Relaxed)).filter(|last_s| *last_s > 0)?;
-        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(last_s))
+        let last_ms = Some(self.last_ms.load(Ordering::Relaxed)).filter(|last_ms| *last_ms > 0)?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(last_ms))
     }
 
     /// Waits until none is under way.
@@ -201,9 +202,9 @@ impl Backups {
 
     fn count(&self, ended: &Result<BackupReport, BackupError>) {
         let counter = match ended {
-            Ok(_) => {
+            Ok(report) => {
                 let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                self.last_s.store(now.as_secs(), Ordering::Relaxed);
+                self.last_ms.store(now.saturating_sub(report.took).as_millis() as u64, Ordering::Relaxed);
                 &self.made
             }
             Err(BackupError::CutShort | BackupError::Engine(Error::Draining)) => return,
@@ -283,12 +284,12 @@ impl Engine {
         let _stop_on_drop = StopOnDrop(stop.clone());
         // In a task of its own: what was made is removed there, whether or not the caller waits.
         let runtime = self.core.system.runtime.clone();
-        let task = runtime.spawn(async move {
+        let task = runtime.spawn(trace::carried(async move {
             let ended = core.clone().back_up(dir, stop, progress).await;
             core.backups.count(&ended);
             drop(alone);
             ended
-        });
+        }));
         task.await.unwrap_or_else(|error| {
             if error.is_panic() {
                 self.core.backups.failed.fetch_add(1, Ordering::Relaxed);

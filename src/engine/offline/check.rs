@@ -147,6 +147,9 @@ pub(super) fn lock(dir: &Path) -> Result<Option<File>, CheckError> {
     let path = dir.join("lock");
     let mut file = match File::open(&path) {
         Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound && !dir.exists() => {
+            return Err(CheckError::NoData(dir.display().to_string()));
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return unreadable(&path.display().to_string(), &error),
     };
@@ -393,6 +396,11 @@ impl Files {
             Ok(()) => Ok(()),
             Err(error @ crate::auth::AuthError::KeyUnusable { .. }) => {
                 self.report.find(&path, None, error.to_string());
+                Ok(())
+            }
+            // Nothing is wrong with the data. The start refuses it, and says the same.
+            Err(error @ crate::auth::AuthError::KeyOpen { .. }) => {
+                self.report.notes.push(error.to_string());
                 Ok(())
             }
             Err(error) => unreadable("the token key", &error),
