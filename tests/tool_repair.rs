@@ -188,6 +188,25 @@ fn what_is_in_use_or_no_shop_is_left_alone() {
     bookstore(&[&"repair", &"--force"]).ends_with_status(2);
 }
 
+/// Its snapshot has everything, and the journal's one segment holds no event yet.
+#[test]
+fn a_shop_in_which_nothing_happened_since_its_snapshot_is_sound() {
+    let data = "users=3,stores=1,books=2,orders=2";
+    let mut server = Server::start_on(&[], |dir| {
+        bookstore(&[&"load", &"--generate", &data, &"--argon2-memory-kib", &"8", &dir]).ok();
+        shown(dir).ok().says("nothing to repair");
+    });
+    assert!(server.sigterm().success());
+    let loaded = server.data_dir();
+    shown(&loaded).ok().says("nothing to repair");
+    let parent = TempDir::new().unwrap();
+    // As it comes out of a backup, of which the journal begins behind the snapshot.
+    let [backup, restored] = ["backup", "restored"].map(|name| parent.path().join(name));
+    bookstore(&[&"backup", &"--data-dir", &loaded, &"--to", &backup]).ok();
+    bookstore(&[&"restore", &backup, &"--data-dir", &restored]).ok();
+    shown(&restored).ok().says("nothing to repair");
+}
+
 /// A restored backup has no lock file, so a service may come and go between the plan and its doing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_changed_since_the_plan_is_not_cut() {

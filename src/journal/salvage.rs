@@ -169,9 +169,9 @@ impl Survey {
         chains
     }
 
-    /// What has to be done so that the log is this chain and nothing else, in this order. It may be cut short after
-    /// any operation and planned anew.
-    pub fn changes(&self, dir: &Path, chain: Option<&Chain>) -> Vec<Change> {
+    /// What has to be done so that the log is this chain and nothing else, in this order. `end` is the newest frame that
+    /// there is then, in the log or in what it goes on from. It may be cut short after any operation and planned anew.
+    pub fn changes(&self, dir: &Path, chain: Option<&Chain>, end: Lsn) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut asides = Vec::new();
         for (place, segment) in self.segments.iter().enumerate() {
@@ -182,7 +182,7 @@ impl Survey {
             });
             let Some(first) = kept.first() else {
                 // One that was begun and is empty is where the log goes on.
-                let goes_on = chain.is_some_and(|chain| segment.first_lsn == chain.last_lsn + 1);
+                let goes_on = segment.first_lsn == end + 1;
                 if !(segment.sound && mine.is_empty() && goes_on) {
                     asides.push(Change::Aside { file: segment.path.clone() });
                 }

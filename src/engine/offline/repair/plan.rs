@@ -163,7 +163,7 @@ impl Planner<'_> {
         self.report.snapshot = snapshot.map(|snapshot| snapshot.path.clone());
         self.report.last_lsn = end;
         let snapshots: Vec<(PathBuf, String)> = self.snapshots_to_set_aside(orders);
-        let journal = self.survey.changes(&self.dir.join("journal"), base.chain.as_ref());
+        let journal = self.survey.changes(&self.dir.join("journal"), base.chain.as_ref(), end);
         let known = self.known(&base)?;
         let whole_journal = base.snapshot.is_none();
 
