@@ -139,6 +139,37 @@ fn the_man_pages_tell_of_commands_and_flags() {
     bookstore(&[&"man", &"sell"]).ends_with_status(2).says("there is no command sell; the commands are: serve");
 }
 
+/// The date is empty, and what the page is of stands at its foot.
+#[test]
+fn the_head_of_a_man_page_has_its_fields_in_their_places() {
+    let page = bookstore(&[&"man", &"serve"]).ok().stdout;
+    let head = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+    assert!(head.contains(&format!(" 1 \"\" \"bookstore {}\"", env!("CARGO_PKG_VERSION"))), "{head}");
+}
+
+#[test]
+fn a_variable_that_is_empty_wrong_or_unknown_is_told_or_counts_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let serve = |variables: &[(&str, &str)]| {
+        let mut serve =
+            command(&[&"serve", &"--listen", &"127.0.0.1:0", &"--data-dir", &data, &"--in-flight-max", &"1"]);
+        let output = serve.envs(variables.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = serve(&[("BOOKSTORE_ORDER_TTL", "5")]);
+    assert!(told.contains("time unit needed") && told.contains("the variable BOOKSTORE_ORDER_TTL"), "{told}");
+    // The flag is wrong then, and no variable.
+    let told = serve(&[("BOOKSTORE_IN_FLIGHT_MAX", "x")]);
+    assert!(told.contains("--in-flight-max") && !told.contains("BOOKSTORE_IN_FLIGHT_MAX"), "{told}");
+    // Both get as far as the engine, which does not like the flag.
+    let told = serve(&[("BOOKSTORE_ORDER_TTL", ""), ("BOOKSTORE_CONFIG", ""), ("BOOKSTORE_ADMIN_LISTEN", "")]);
+    assert!(told.contains("--in-flight-max: ") && !told.contains("count for nothing"), "{told}");
+    let told = serve(&[("BOOKSTORE_ORDR_TTL", "5m"), ("BOOKSTORE_URL", "of another command")]);
+    assert!(told.contains("they count for nothing variables=\"BOOKSTORE_ORDR_TTL\""), "{told}");
+}
+
 #[test]
 fn a_mistyped_flag_is_told_the_nearest() {
     bookstore(&[&"serve", &"--ordr-ttl", &"5m"]).ends_with_status(2).says("--order-ttl");

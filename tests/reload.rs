@@ -118,6 +118,8 @@ fn the_levels_of_the_log_follow_the_file() {
         ("log-level = 'loud'\n", "`loud` is no level"),
         ("log-level = 'warn'\nlog-levle = 'info'\n", "line 2: unknown key `log-levle`; the nearest is `log-level`"),
         ("tls-cert = 'x.pem'\n", "--tls-key"),
+        // All of it in the log's one line.
+        ("log-level = 'info\n", "line 1: invalid literal string, expected `'`; `bookstore example-config` prints"),
     ] {
         files.write("shop.toml", wrong);
         hang_up(&server, OLD_SETTINGS);

@@ -72,7 +72,9 @@ fn read(text: &str) -> Result<Vec<Setting>, Vec<Wrong>> {
     let line_at = |byte: usize| text.bytes().take(byte).filter(|byte| *byte == b'\n').count() + 1;
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_at(span.start));
-        vec![Wrong { line, why: one_line(error.message()) }]
+        let twice = error.span().filter(|_| error.message() == "duplicate key").and_then(|span| text.get(span));
+        let key = twice.map_or_else(String::new, |key| format!(" `{key}`"));
+        vec![Wrong { line, why: one_line(error.message()) + &key }]
     })?;
     let flags = flags();
     let mut keys: Vec<_> = table.get_ref().iter().collect();
@@ -303,7 +305,7 @@ mod tests {
         refused("help = true", 1, &["unknown key `help`"]);
         refused("config = 'other.toml'", 1, &["key `config`", "cannot name another"]);
         refused("mode = 'strict'\n[data]\ndata-dir = 'x'", 2, &["unknown key `data`", "no tables"]);
-        refused("mode = 'strict'\nmode = 'compat'", 2, &["duplicate"]);
+        refused("mode = 'strict'\nmode = 'compat'", 2, &["duplicate key `mode`"]);
         refused("listen =", 1, &[]);
         let two = read("a = 1\nmode = 'strict'\nbody-limit = 'x'").err().unwrap_or_default();
         assert_eq!(two.iter().map(|wrong| wrong.line).collect::<Vec<_>>(), [1, 3]);

@@ -46,7 +46,12 @@ pub(super) fn man(args: &ManArgs) -> Result<(), Exit> {
         },
     };
     let mut page = Vec::new();
-    let made = Man::new(command).render(&mut page);
+    let made = Man::new(command).source(format!("{NAME} {}", env!("CARGO_PKG_VERSION"))).render(&mut page);
     made.map_err(|error| Exit::failure(format!("cannot make the page: {error}; `bookstore --help` tells the same")))?;
-    put(&String::from_utf8_lossy(&page))
+    put(&with_no_date(&String::from_utf8_lossy(&page)))
+}
+
+/// An empty date is left out where the page's heading is made, and what comes next would be taken for it.
+fn with_no_date(page: &str) -> String {
+    page.replacen(" 1  \"", " 1 \"\" \"", 1)
 }

@@ -39,7 +39,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::args::{ServeArgs, shaped};
 use self::backup::{BackupArgs, RestoreArgs, VerifyArgs};
@@ -127,10 +129,52 @@ TIME is a number with a unit, as in 50ms, 30m, 1h.";
 /// The whole command line, with the flags of `serve` in the form of their help.
 fn command() -> clap::Command {
     // Without a command they are taken as well, but `bookstore --help` is a page about the commands.
-    shaped(Cli::command()).mut_args(|arg| arg.hide(true)).mut_subcommands(|command| match command.get_name() {
-        "serve" => shaped(command),
-        _ => command,
-    })
+    let command =
+        shaped(Cli::command()).mut_args(|arg| arg.hide(true)).mut_subcommands(|command| match command.get_name() {
+            "serve" => shaped(command),
+            _ => command,
+        });
+    command.mut_args(without_empty).mut_subcommands(|command| command.mut_args(without_empty))
+}
+
+/// A variable that is empty counts as not set: so a unit or an image that sets one can be overruled.
+fn without_empty(arg: Arg) -> Arg {
+    match arg.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
+        _ => arg,
+    }
+}
+
+/// The variables of all commands that this build knows.
+fn variables() -> Vec<(String, OsString)> {
+    let all = Cli::command();
+    let commands = std::iter::once(&all).chain(all.get_subcommands());
+    let args = commands.flat_map(clap::Command::get_arguments);
+    args.filter_map(|arg| Some((arg.get_long().unwrap_or_default().to_owned(), arg.get_env()?.to_owned()))).collect()
+}
+
+/// Variables of the environment with our prefix that no flag has: perhaps mistyped.
+fn strange_variables() -> Vec<String> {
+    let known = variables();
+    let set = std::env::vars_os().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name);
+    let strange = set.filter(|name| known.iter().all(|(_, variable)| variable != name));
+    let mut strange: Vec<String> = strange.filter_map(|name| name.into_string().ok()).collect();
+    strange.retain(|name| name.starts_with("BOOKSTORE_"));
+    strange.sort_unstable();
+    strange
+}
+
+/// The variable that a refused value came from, if it did not stand among the arguments.
+fn variable_of(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = flag.strip_prefix("--")?.split([' ', '=', '[']).next()?;
+    let names = |word: &OsString| word.to_string_lossy().strip_prefix("--")?.split('=').next().map(str::to_owned);
+    if std::env::args_os().any(|word| names(&word).is_some_and(|name| name == flag)) {
+        return None;
+    }
+    let (_, variable) = variables().into_iter().find(|(long, _)| long == flag)?;
+    std::env::var_os(&variable)?;
+    variable.into_string().ok()
 }
 
 /// Why there is nothing to do.
@@ -147,7 +191,13 @@ impl Unread {
     /// Tells it. The status is 2 for what is wrong, and 0 for `--help`.
     fn end(&self) -> ExitCode {
         match self {
-            Unread::Words(error) => error.exit(),
+            Unread::Words(error) => match variable_of(error) {
+                Some(variable) => {
+                    let _ = error.print();
+                    Exit::usage(format!("that value is the one of the variable {variable}")).end()
+                }
+                None => error.exit(),
+            },
             Unread::File(exit) => exit.end(),
             Unread::Together(error, exit) => {
                 let _ = error.print();

@@ -56,6 +56,10 @@ pub(super) fn run(args: &ServeArgs, settings: Settings) -> ExitCode {
     if let Some(file) = &args.config {
         info!(file = %file.display(), "what neither flags nor environment set is taken from the file");
     }
+    let strange = super::strange_variables();
+    if !strange.is_empty() {
+        warn!(variables = strange.join(" "), "no flag of this build has these variables: they count for nothing");
+    }
     if !args.huge_pages {
         small_pages();
     }
