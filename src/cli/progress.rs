@@ -95,15 +95,21 @@ fn line(stage: &str, done: u64, total: Option<u64>, rate: f64) -> String {
 
 /// A line for who looks on, no longer than the terminal is wide.
 fn bar(stage: &str, done: u64, total: Option<u64>, rate: f64, columns: usize) -> String {
-    const CELLS: u64 = 20;
+    const CELLS: usize = 20;
+    const CELLS_MIN: usize = 4;
     let mut text = format!("{stage:<16} ");
     match total.filter(|total| *total > 0) {
         Some(total) => {
             let total = total.max(done);
             let part = |of: u64| (u128::from(done) * u128::from(of) / u128::from(total)) as u64;
-            let full = part(CELLS) as usize;
-            text.push_str(&format!("[{}{}] {:>3} %", "#".repeat(full), "-".repeat(CELLS as usize - full), part(100)));
-            text.push_str(&format!("  {}/s", short(rate)));
+            let figures = format!("{:>3} %  {}/s", part(100), short(rate));
+            // The figures tell more than the bar, which takes the room that is left.
+            let cells = columns.saturating_sub(text.len() + figures.len() + 4).min(CELLS);
+            if cells >= CELLS_MIN {
+                let full = part(cells as u64) as usize;
+                text.push_str(&format!("[{}{}] ", "#".repeat(full), "-".repeat(cells - full)));
+            }
+            text.push_str(&figures);
             if rate > 0.0 {
                 let left = Duration::from_secs_f64(((total - done) as f64 / rate).min(1e9));
                 text.push_str(&format!(
@@ -210,6 +216,9 @@ mod tests {
         assert!(bar("x", u64::MAX, Some(u64::MAX), 1e-300, 80).contains("100 %"));
         let narrow = bar("orders at rest", 71_000, Some(147_000), 97_000.0, 66);
         assert!(narrow.ends_with(" left"), "{narrow}");
+        let [forty, thirty] = [40, 30].map(|columns| bar("journal", 450, Some(1_000), 50.0, columns));
+        assert_eq!(forty, "journal          [###-----]  45 %  50/s");
+        assert_eq!(thirty, "journal           45 %  50/s ");
         for columns in 0..90 {
             assert!(bar("journal", 450, Some(1_000), 50.0, columns).chars().count() < columns.max(1));
         }
