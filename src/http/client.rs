@@ -66,6 +66,19 @@ impl Service {
             _ => return Err(format!("--url {url}: must begin with http:// or https://")),
         };
         let authority = uri.authority().ok_or_else(|| format!("--url {url}: names no host"))?;
+        if authority.as_str().contains('@') {
+            return Err("--url: it names a user, which is not sent; leave that out".to_owned());
+        }
+        let port = match authority.as_str().strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':')) {
+            None | Some("") => {
+                if is_tls {
+                    443
+                } else {
+                    80
+                }
+            }
+            Some(port) => port.parse().map_err(|_| format!("--url {url}: {port} is no port; the highest is 65535"))?,
+        };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let prefix = uri.path().trim_end_matches('/').to_owned();
         let tls = match (is_tls, tls_ca) {
@@ -82,7 +95,6 @@ impl Service {
                 Some(Tls { connector: TlsConnector::from(Arc::new(config)), name })
             }
         };
-        let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         Ok(Service { authority: authority.to_string(), host, port, prefix, tls })
     }
 }
@@ -202,9 +214,14 @@ where
 
 /// hyper keeps the cause to itself.
 fn told(error: &hyper::Error) -> String {
-    match std::error::Error::source(error) {
+    let why = match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
+    };
+    // Bytes that come unasked end the connection, and hyper tells so of the request behind them.
+    match error.is_parse() || why.contains("unexpected message") {
+        true => format!("what answers there does not speak HTTP ({why})"),
+        false => why,
     }
 }
 
@@ -219,8 +236,19 @@ mod tests {
         assert_eq!((service.host.as_str(), service.port, service.prefix.as_str()), ("127.0.0.1", 5000, ""));
         let service = parse("http://[::1]:81/shop/").unwrap();
         assert_eq!((service.host.as_str(), service.port, service.prefix.as_str()), ("::1", 81, "/shop"));
-        assert_eq!(parse("http://books.example").unwrap().port, 80);
-        for bad in ["", "127.0.0.1:5000", "https://books.example", "ftp://x", "/path"] {
+        for default in ["http://books.example", "http://books.example:", "http://[::1]/shop"] {
+            assert_eq!(parse(default).unwrap().port, 80, "{default}");
+        }
+        for bad in [
+            "",
+            "127.0.0.1:5000",
+            "https://books.example",
+            "ftp://x",
+            "/path",
+            "http://x:70000",
+            "http://x:-1",
+            "http://me:pw@x",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         let why = |url, file| Service::parse(url, Some(Path::new(file))).unwrap_err();
