@@ -584,7 +584,8 @@ def main():
         day = ShopDay(BookstoreClient(arguments.url), arguments.mode, read_books(arguments.books))
         day.play()
     except (Disagreement, OSError, http.client.HTTPException, ValueError) as error:
-        print(f"WRONG {error}")
+        hint = f"; is the service at {arguments.url}?" if isinstance(error, ConnectionError) else ""
+        print(f"WRONG {error}{hint}")
         return 1
     seconds = time.monotonic() - began
     verdict = "all agree" if day.wrong == 0 else f"{day.wrong} DISAGREE"

@@ -7,7 +7,7 @@ mod generate;
 mod lines;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -91,6 +91,9 @@ pub(super) fn run(args: &LoadArgs) -> Result<(), Exit> {
         Err(Stopped::Failed(LoadError::CutShort)) => {
             let (status, name) = asked.by().map_or((1, "a failure"), |signal| (signal.status(), signal.name));
             Err(Exit { status, why: format!("{name}: nothing was loaded") })
+        }
+        Err(Stopped::Failed(LoadError::Io { what, source })) if source.kind() == ErrorKind::DirectoryNotEmpty => {
+            Err(Exit::failure(format!("could not {what}: {source}; nothing was loaded")))
         }
         Err(Stopped::Failed(error)) => Err(Exit::failure(format!(
             "{error}; nothing was loaded. Look at the mode and the disk of the directory above it"

@@ -112,7 +112,7 @@ impl Drop for Building {
 }
 
 fn not_empty() -> io::Error {
-    io::Error::other("it exists and is not empty; name a directory that is to be made")
+    io::Error::new(io::ErrorKind::DirectoryNotEmpty, "it exists and is not empty; name a directory that is to be made")
 }
 
 /// What is in it, but for the mark.
