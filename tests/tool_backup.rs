@@ -6,13 +6,14 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use common::files::{content, copy, flip, killed_shop};
+use common::files::{content, copy, files, flip, killed_shop};
 use common::tool::command;
 use common::{Client, Server, Shop, bookstore, wait_until};
 use serde_json::Value;
@@ -163,7 +164,11 @@ fn what_is_no_backup_is_refused_with_what_to_do() {
     verify(&gone).ends_with_status(1).says("no such directory");
     restore(&gone, &target).ends_with_status(1).says("no such directory");
     // A full target, and a backup that is a target.
-    restore(&backup, &backup).ends_with_status(1).says("not empty");
+    let (_full_place, full) = copy(&backup);
+    let told = restore(&backup, &full).ends_with_status(1).says("not empty");
+    assert!(!told.stderr.contains("owner"), "{}", told.stderr);
+    restore(&backup, &backup).ends_with_status(1).says("it is in the backup");
+    restore(&backup, &backup.join("journal/data")).ends_with_status(1).says("it is in the backup");
     // One that is half made.
     let (_half_place, half) = copy(&backup);
     fs::remove_file(half.join("backup.json")).unwrap();
@@ -253,6 +258,64 @@ fn a_terminal_gets_a_bar_that_goes_and_a_pipe_gets_lines() {
     let line = format!("TERM=dumb {} check {}", binary.display(), data.display());
     let told = on_a_terminal(&line, place.path()).unwrap();
     assert!(!told.contains('\u{1b}') && told.contains("sound"), "{told:?}");
+}
+
+#[test]
+fn a_place_in_which_no_backup_can_be_is_refused_at_the_start() {
+    let dir = TempDir::new().unwrap();
+    let (data, file) = (dir.path().join("data"), dir.path().join("file"));
+    fs::write(&file, "x").unwrap();
+    for (place, says) in [
+        (data.join("backups"), "in the data directory"),
+        (data.clone(), "in the data directory"),
+        (file, "no directory"),
+    ] {
+        // The last flag keeps it from serving in any case.
+        let told = bookstore(&[
+            &"serve",
+            &"--listen",
+            &"127.0.0.1:0",
+            &"--admin-listen",
+            &"127.0.0.1:0",
+            &"--data-dir",
+            &data,
+            &"--backup-dir",
+            &place,
+            &"--in-flight-max",
+            &"1",
+        ]);
+        told.ends_with_status(2).says("--backup-dir").says(says);
+        assert!(!data.exists());
+    }
+}
+
+#[test]
+fn a_backup_whose_place_cannot_be_printed_is_told_of() {
+    let (place, backup) = backup_of_a_killed_shop();
+    let again = place.path().join("again");
+    let mut command = command(&[&"backup", &"--data-dir", &backup, &"--to", &again]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(&format!("the backup is made, in {}", again.display())), "{told}");
+    bookstore(&[&"verify", &again]).ok();
+}
+
+#[test]
+fn a_backup_is_not_repaired_but_a_copy_of_it() {
+    let (_parent, backup) = backup_of_a_killed_shop();
+    let snapshot = files(&backup, ".snap").pop().unwrap();
+    let length = fs::metadata(&snapshot).unwrap().len() as usize;
+    flip(&snapshot, length / 2);
+    let before = content(&backup);
+    for more in [&[][..], &["--yes"]] {
+        let flags: Vec<&dyn AsRef<OsStr>> = more.iter().map(|flag| flag as &dyn AsRef<OsStr>).collect();
+        let told = bookstore(&[&[&"repair" as &dyn AsRef<OsStr>, &backup][..], &flags].concat());
+        told.ends_with_status(1).says("is a backup").says("remove backup.json");
+    }
+    let (_place, copied) = copy(&backup);
+    assert!(before.into_values().eq(content(&copied).into_values()), "the backup was changed");
 }
 
 #[test]

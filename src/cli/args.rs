@@ -1,7 +1,7 @@
 //! Every flag of `bookstore serve`.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, Args, Command, ValueEnum};
@@ -451,6 +451,15 @@ impl ServeArgs {
     }
 
     /// Whether the data directory is a backup.
+    pub(super) fn backup_dir(&self) -> Option<&Path> {
+        self.data.backup_dir.as_deref()
+    }
+
+    /// Whether this place is the data directory, or in it.
+    pub(super) fn keeps(&self, dir: &Path) -> bool {
+        crate::offline::lies_in(dir, &self.data.data_dir)
+    }
+
     pub(super) fn is_backup(&self) -> bool {
         crate::offline::is_backup(&self.data.data_dir)
     }

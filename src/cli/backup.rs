@@ -1,6 +1,7 @@
 //! `bookstore backup`, `verify` and `restore`.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::args::duration;
 use super::check::told_of;
 use super::exit::{Exit, scarce};
-use super::progress::{ProgressLines, put, say};
+use super::progress::{ProgressLines, not_printed, print, put, say};
 use super::signals::Asked;
 use crate::engine::offline::{VerifyReport, backup, restore, verify};
 use crate::engine::{BackupError, BackupReport, Progress};
@@ -84,7 +85,7 @@ pub(super) fn run(args: &BackupArgs) -> Result<(), Exit> {
         if !args.quiet {
             say(&made_of(&report));
         }
-        return put(&format!("{}\n", report.dir.display()));
+        return put_place(&report.dir.display().to_string());
     }
     let url = args.url.as_deref().unwrap_or_default();
     let service = Service::parse(url, args.tls_ca.as_deref()).map_err(Exit::failure)?;
@@ -92,7 +93,15 @@ pub(super) fn run(args: &BackupArgs) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Exit::failure(scarce("cannot start the runtime", &error)))?;
     let made = runtime.block_on(ask(args, service, token))?;
-    put(&format!("{made}\n"))
+    put_place(&made)
+}
+
+/// Prints where the backup is. It is there, whatever becomes of that.
+fn put_place(made: &str) -> Result<(), Exit> {
+    print(&format!("{made}\n")).map_err(|error| {
+        let why = not_printed(&error).why;
+        Exit::failure(format!("the backup is made, in {made}, but its place could not be told: {why}"))
+    })
 }
 
 fn token(path: &Path) -> Result<String, Exit> {
@@ -151,6 +160,8 @@ async fn ask(args: &BackupArgs, service: Service, token: Option<String>) -> Resu
             let advice = match status {
                 404 => "; --url wants the admin port (`--admin-listen`) of a service of this version",
                 401 => "; name its file with --token-file",
+                507 => "; nothing was made; make room there, or give the service another --backup-dir",
+                500 => "; nothing was made; look at the --backup-dir of the service, and at its log",
                 _ => "",
             };
             Err(Exit::failure(format!("no backup: {status} {said}{advice}")))
@@ -192,6 +203,7 @@ fn not_done(what: &str, error: &BackupError, asked: &Asked) -> Exit {
 fn advice(error: &BackupError) -> &'static str {
     match error {
         BackupError::Target { .. } => "nothing was made",
+        BackupError::Io { source, .. } if source.kind() == ErrorKind::DirectoryNotEmpty => "nothing was made",
         BackupError::NoRoom(_) => "nothing was made; make room, or name another disk",
         BackupError::Locked { .. } => {
             "if it is a service, have it make the backup with --url; else wait for the end of that process"
@@ -217,7 +229,10 @@ pub(super) fn run_verify(args: &VerifyArgs) -> Result<(), Exit> {
     let report = verified.map_err(|error| match error {
         BackupError::NoBackup { .. } => Exit::failure(format!("{error}; {}", advice(&error))),
         BackupError::Damaged(what) => Exit::failure(format!("damaged: {what}; {USE_ANOTHER}")),
-        error => Exit::not_checked(format!("not verified: {error}; {}", advice(&error))),
+        error => {
+            let advice = advice(&error).trim_start_matches("nothing was made; ");
+            Exit::not_checked(format!("not verified: {error}; {advice}"))
+        }
     })?;
     put(&found(&report, args))?;
     match report.is_sound() {

@@ -8,7 +8,7 @@ use clap::Args;
 use super::exit::{Exit, scarce};
 use super::progress::put as print;
 use crate::Storage;
-use crate::engine::offline::{Lost, Repair, RepairError, RepairReport, check};
+use crate::engine::offline::{Lost, Repair, RepairError, RepairReport, check, is_backup};
 
 /// Names that are printed of one kind.
 const NAMES_MAX: usize = 100;
@@ -24,6 +24,10 @@ pub(super) struct RepairArgs {
     yes: bool,
 }
 
+/// What to do with a backup.
+const OF_A_COPY: &str =
+    "use another one; if there is none, copy it, remove backup.json from the copy, and repair that with --yes";
+
 /// Shows what is to be done, and does it if that is wanted.
 pub(super) fn run(args: &RepairArgs) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -35,6 +39,13 @@ pub(super) fn run(args: &RepairArgs) -> Result<(), Exit> {
 
 async fn repair(args: &RepairArgs) -> Result<(), Exit> {
     let storage = Storage::Directory(args.dir.clone());
+    let is_backup = is_backup(&args.dir);
+    if args.yes && is_backup {
+        return Err(Exit::failure(format!(
+            "not repaired: {} is a backup, and would be none any more; {OF_A_COPY}",
+            args.dir.display()
+        )));
+    }
     let repair = Repair::plan(&storage).await.map_err(|error| not_repaired(&error))?;
     let report = repair.report();
     print(&told(report, args))?;
@@ -48,6 +59,9 @@ async fn repair(args: &RepairArgs) -> Result<(), Exit> {
                 "damaged, and nothing here mends it. Nothing was changed; restore a backup of what is named above",
             )),
         };
+    }
+    if is_backup {
+        return Err(Exit::failure(format!("nothing was changed. It is a backup: {OF_A_COPY}")));
     }
     if !args.yes {
         return Err(Exit::failure("nothing was changed. Copy the directory if there is room, then do it with --yes"));

@@ -100,7 +100,7 @@ pub(super) fn refuse_if_files_are_missing(disk: &dyn Disk, dir: &Path) -> Result
     let names = disk.list(dir).map_err(|source| io(format!("list {}", dir.display()), source))?;
     if names.iter().any(|name| name == super::backup::UNFINISHED) {
         return Err(OpenError::Damaged(format!(
-            "{}: the backup, or the directory that is made of one, was not finished",
+            "{}: the backup, or the directory that is made of one, was not finished: it is to be made anew",
             dir.display()
         )));
     }

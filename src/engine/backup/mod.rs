@@ -39,6 +39,7 @@ use crate::trace;
 
 pub(super) use copying::{Cold, Source, open_if_there};
 pub(super) use manifest::{MANIFEST, Manifest, UNFINISHED};
+pub(crate) use target::lies_in;
 pub(super) use target::{NewFile, Target, each_piece, hash_of, make_dirs};
 
 /// Rest after each piece, so that the traffic goes first.

@@ -45,6 +45,11 @@ fn place(path: &Path) -> PathBuf {
     place
 }
 
+/// Whether `dir` is `outer` or below it, wherever links lead.
+pub(crate) fn lies_in(dir: &Path, outer: &Path) -> bool {
+    dir.starts_with(outer) || place(dir).starts_with(place(outer))
+}
+
 /// Makes a directory with its missing parents, whose names then survive a power loss.
 pub(crate) fn make_dirs(disk: &dyn Disk, dir: &Path) -> std::io::Result<()> {
     let is_missing = |dir: &&Path| {
@@ -61,7 +66,7 @@ impl Target {
     /// Begins in `dir`, which must not exist or be empty, and not be in the data directory.
     pub(crate) fn begin(disk: Arc<dyn Disk>, data: &Path, dir: &Path) -> Result<Self, BackupError> {
         let refuse = |why| Err(BackupError::Target { dir: dir.to_path_buf(), why });
-        if dir.starts_with(data) || place(dir).starts_with(place(data)) {
+        if lies_in(dir, data) {
             return refuse("it is in the data directory; name one that is elsewhere, best on another disk");
         }
         if !disk.is_vacant(dir).map_err(BackupError::io("look into", dir))? {

@@ -13,7 +13,7 @@ use crate::catalog::pictures_of;
 use crate::cold::{ColdError, Documents, Orders};
 use crate::disk::{Disk, OverlayDisk, RealDisk};
 use crate::domain::{Account, DocumentHash, OrderShard, Persistent, SHARDS, Store};
-use crate::engine::backup::MANIFEST;
+use crate::engine::backup::{MANIFEST, UNFINISHED};
 use crate::engine::chunks::{self, Part};
 use crate::engine::{AuditReport, Config, Engine, OpenError, Progress, Recovered, Storage, versions};
 use crate::journal::{self, LogError};
@@ -226,6 +226,7 @@ impl Files {
                 name if name.ends_with(".tmp") => {
                     "what a crash left of a file in the making; the next start removes it"
                 }
+                UNFINISHED => "the mark of a backup, a restore or a load that was not finished",
                 _ => "not a file of ours; not looked at",
             };
             self.report.notes.push(format!("{}: {what}", path.display()));

@@ -24,6 +24,8 @@ mod restore;
 mod rows;
 
 #[cfg(feature = "server")]
+pub(crate) use super::backup::lies_in;
+#[cfg(feature = "server")]
 pub(crate) use inspect::{InspectError, Inspected, Item, inspect};
 #[cfg(feature = "server")]
 pub(crate) use restore::{BACKUP_NAME_PREFIX, is_backup, newest_backup};

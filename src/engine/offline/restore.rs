@@ -10,7 +10,7 @@ use super::building::{Building, Failed};
 use super::{CheckError, CheckReport, Finding, check};
 use crate::disk::{Disk, OpenMode, RealDisk};
 use crate::engine::Progress;
-use crate::engine::backup::{BackupError, BackupReport, MANIFEST, Manifest, NewFile, each_piece, hash_of};
+use crate::engine::backup::{BackupError, BackupReport, MANIFEST, Manifest, NewFile, each_piece, hash_of, lies_in};
 
 /// Whether the directory is a finished backup, which is not to be served.
 #[cfg(feature = "server")]
@@ -174,6 +174,13 @@ pub fn restore(
 ) -> Result<BackupReport, BackupError> {
     let start = Instant::now();
     let manifest = Manifest::read(&RealDisk, dir)?;
+    if lies_in(target, dir) {
+        // It would go with the backup when that gets too old.
+        return Err(BackupError::Target {
+            dir: target.to_path_buf(),
+            why: "it is in the backup; name one that is elsewhere",
+        });
+    }
     let building = Building::begin(target, "restore").map_err(failed)?;
     let journal = building.dir.join("journal");
     RealDisk.create_dir_all(&journal).map_err(BackupError::io("create", &journal))?;
