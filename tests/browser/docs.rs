@@ -77,8 +77,8 @@ pub fn a_route_is_tried(stage: &Stage) {
     browser.wait_text("#seller_create_store .answer", "200 ok");
     browser.picture("tried");
 
-    // A second time it is refused, in the same words by the shown curl command.
-    send("seller_create_store");
+    // A second time, by the key where one is, it is refused; in the same words by the shown curl command.
+    browser.press("\u{e007}");
     browser.wait_text("#seller_create_store .answer", "514 exist store id corner");
     browser.wait_text("#seller_create_store .answer", "content-type: application/json");
     let shown = browser.text("#seller_create_store .curl");

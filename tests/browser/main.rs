@@ -17,6 +17,7 @@ mod common;
 mod console;
 mod docs;
 mod document;
+mod mishaps;
 mod shop;
 mod webdriver;
 
@@ -51,6 +52,7 @@ const TESTS: &[Test] = &[
     ("console::the_actions_act", console::the_actions_act),
     ("console::a_service_that_is_gone_is_told", console::a_service_that_is_gone_is_told),
     ("console::what_is_looked_up_is_shown", console::what_is_looked_up_is_shown),
+    ("console::money_is_told_to_the_fen", console::money_is_told_to_the_fen),
     ("console::the_token_is_asked_for", console::the_token_is_asked_for),
     ("shop::a_whole_purchase_by_clicks", shop::a_whole_purchase_by_clicks),
     ("shop::the_same_in_english", shop::the_same_in_english),
@@ -63,6 +65,13 @@ const TESTS: &[Test] = &[
     ("shop::an_account_that_is_gone", shop::an_account_that_is_gone),
     ("shop::what_people_write_is_text", shop::what_people_write_is_text),
     ("shop::it_fits_a_phone", shop::it_fits_a_phone),
+    ("mishaps::a_browser_that_keeps_nothing", mishaps::a_browser_that_keeps_nothing),
+    ("mishaps::a_question_that_was_left", mishaps::a_question_that_was_left),
+    ("mishaps::a_basket_is_changed_where_it_stands", mishaps::a_basket_is_changed_where_it_stands),
+    ("mishaps::an_answer_that_never_comes", mishaps::an_answer_that_never_comes),
+    ("mishaps::a_seller_with_many_orders", mishaps::a_seller_with_many_orders),
+    ("mishaps::ids_that_nobody_would_choose", mishaps::ids_that_nobody_would_choose),
+    ("mishaps::what_was_typed_stays_in_another_language", mishaps::what_was_typed_stays_in_another_language),
 ];
 
 fn main() -> ExitCode {

@@ -17,7 +17,7 @@ const PNG: &[u8] = &[
 const ENTER: &str = "\u{e007}";
 const TAB: &str = "\u{e004}";
 
-fn visit<'a>(stage: &'a Stage, server: &Server, language: &str) -> Browser<'a> {
+pub fn visit<'a>(stage: &'a Stage, server: &Server, language: &str) -> Browser<'a> {
     let browser = stage.browser(language);
     browser.goto(&format!("http://127.0.0.1:{}/shop", server.port()));
     browser.wait("#keyword");
@@ -25,7 +25,7 @@ fn visit<'a>(stage: &'a Stage, server: &Server, language: &str) -> Browser<'a> {
 }
 
 /// Registers or logs in; `how` is the button.
-fn enter(browser: &Browser, user: &User, how: &str) {
+pub fn enter(browser: &Browser, user: &User, how: &str) {
     browser.click("#go-login");
     browser.fill("#user", &user.id);
     browser.fill("#password", &user.password);
@@ -41,14 +41,14 @@ fn leave(browser: &Browser) {
     browser.wait("#go-login");
 }
 
-fn open_store(browser: &Browser, store: &str) {
+pub fn open_store(browser: &Browser, store: &str) {
     browser.click("#go-selling");
     browser.fill("#store", store);
     browser.click("#open");
     browser.wait_text("h1", store);
 }
 
-fn list_samples(browser: &Browser) {
+pub fn list_samples(browser: &Browser) {
     browser.click("#samples");
     browser.wait_text("#notice", "8");
 }
@@ -60,14 +60,14 @@ fn search(browser: &Browser, keyword: &str) {
 }
 
 /// Finds the book by this keyword and puts one copy into the basket.
-fn choose(browser: &Browser, keyword: &str) {
+pub fn choose(browser: &Browser, keyword: &str) {
     search(browser, keyword);
     browser.click(".card h2 a");
     browser.click("#add");
     browser.wait("#notice .good");
 }
 
-fn put_money_in(browser: &Browser, yuan: &str) {
+pub fn put_money_in(browser: &Browser, yuan: &str) {
     browser.click("#go-account");
     browser.fill("#amount", yuan);
     browser.click("#put");
@@ -80,7 +80,7 @@ fn open_first_order(browser: &Browser) {
     browser.wait("#total");
 }
 
-fn is_in_state(browser: &Browser, state: &str) {
+pub fn is_in_state(browser: &Browser, state: &str) {
     browser.wait(&format!("#main[data-view=order] [data-status={state}]"));
 }
 
@@ -128,7 +128,7 @@ pub fn a_whole_purchase_by_clicks(stage: &Stage) {
     assert_eq!(browser.run("return document.querySelector('.pictures img').naturalWidth"), 1);
     browser.fill("#count", "2");
     browser.click("#add");
-    browser.wait_text("#go-basket", "购物篮 (2)");
+    browser.wait_text("#go-basket", "购物车 (2)");
     browser.picture("book");
     browser.click("#go-basket");
     browser.wait_text("#main", "合计 ¥77.58");
@@ -307,7 +307,7 @@ pub fn a_wrong_password_and_a_forgotten_one(stage: &Stage) {
     browser.picture("ask");
     browser.fill("#ask-password", "wrong");
     browser.press(ENTER);
-    browser.wait_text("#ask", "The service did not take that password.");
+    browser.wait_text("#ask", "That password is wrong.");
     browser.fill("#ask-password", &user.password);
     browser.press(ENTER);
     browser.wait_text("#main", "No orders yet.");
@@ -471,7 +471,7 @@ pub fn a_buyer_takes_more_time(stage: &Stage) {
     is_in_state(&browser, "shipped");
     // The title was never seen in this tab; an order knows the id only.
     browser.wait_text(".lines", "Momo × 1");
-    browser.wait_text("#main", "It is confirmed by itself at");
+    browser.wait_text("#main", "receipt is confirmed automatically at");
     browser.click("#extend");
     browser.wait_text("#notice", "You have more time.");
     browser.wait_gone("#extend");

@@ -301,6 +301,11 @@ impl<'a> Browser<'a> {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": [feature]}));
     }
 
+    /// Runs this in every page before its own scripts.
+    pub fn before_pages(&self, script: &str) {
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({"source": script}));
+    }
+
     fn devtools(&self, name: &str, params: &Value) {
         self.command("goog/cdp/execute", &json!({"cmd": name, "params": params}));
     }

@@ -26,6 +26,37 @@ export function fill(element, ...children) {
   return element;
 }
 
+/// What a page keeps in the browser: `sessionStorage` or `localStorage` by its name. Where the browser forbids that, or has no
+/// room left, it is kept as long as the page.
+export function storage(name) {
+  const own = new Map();
+  const attempt = (what) => {
+    try {
+      return what(window[name]);
+    } catch {
+      return undefined;
+    }
+  };
+  return {
+    get: (key) => own.get(key) ?? attempt((kept) => kept.getItem(key)) ?? null,
+    set(key, value) {
+      own.delete(key);
+      const done = attempt((kept) => {
+        kept.setItem(key, value);
+        return true;
+      });
+      if (done) return;
+      // What is there is older.
+      attempt((kept) => kept.removeItem(key));
+      own.set(key, value);
+    },
+    remove(key) {
+      own.delete(key);
+      attempt((kept) => kept.removeItem(key));
+    },
+  };
+}
+
 export const byId = (id) => document.getElementById(id);
 
 /// Puts a text on the clipboard; false if the browser does not let us.
@@ -35,12 +66,14 @@ export async function copy(text) {
     return true;
   } catch {
     // Without TLS, on another host than this one, there is only the old way.
+    const had = document.activeElement;
     const area = h('textarea', { class: 'unseen', 'aria-hidden': 'true' });
     area.value = text;
     document.body.append(area);
     area.select();
     const done = document.execCommand('copy');
     area.remove();
+    had?.focus();
     return done;
   }
 }

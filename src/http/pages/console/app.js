@@ -1,7 +1,11 @@
 // The console. It asks /admin/status once a second and shows what comes back; rates and latencies are differences of two
 // answers, so the service keeps nothing for this page.
 
+import { storage } from './dom.js';
+
 const POLL_MS = 1000;
+/** Two answers that are closer make no rate: after an action one is asked for out of turn. */
+const STEP_LEAST_MS = 500;
 const POLL_HIDDEN_MS = 10_000;
 const TIMEOUT_MS = 5000;
 /** Pauses after one, two, … failures. */
@@ -35,7 +39,13 @@ function el(name, attributes = {}, ...children) {
 // Numbers as people read them.
 const whole = (value) => value.toLocaleString('en');
 const rate = (value) => (value >= 100 ? whole(Math.round(value)) : value >= 10 ? value.toFixed(1) : value === 0 ? '0' : value.toFixed(2));
-const yuan = (fen) => `¥${(Number(fen) / 100).toLocaleString('en', { minimumFractionDigits: 2, maximumFractionDigits: 2 })}`;
+function yuan(fen) {
+  const value = BigInt(fen);
+  const size = value < 0n ? -value : value;
+  return `${value < 0n ? '−' : ''}¥${whole(size / 100n)}.${(size % 100n).toString().padStart(2, '0')}`;
+}
+/** Sums of money or copies may be longer than a number here can be. */
+const plus = (one, other) => BigInt(one) + BigInt(other);
 const TIME = { dateStyle: 'short', timeStyle: 'long' };
 const time = (text) => (text ? new Date(text).toLocaleString('sv-SE', TIME) : '–');
 function bytes(count) {
@@ -82,11 +92,11 @@ class Refused extends Error {
   }
 }
 
-const token = {
-  get: () => sessionStorage.getItem(TOKEN),
-  set: (value) => sessionStorage.setItem(TOKEN, value),
-  forget: () => sessionStorage.removeItem(TOKEN),
-};
+const tab = storage('sessionStorage');
+const token = { get: () => tab.get(TOKEN), set: (value) => tab.set(TOKEN, value), forget: () => tab.remove(TOKEN) };
+
+/** Integers that are too long for a number come exact, in browsers that tell their digits. */
+const exact = (_, value, at) => (Number.isInteger(value) && !Number.isSafeInteger(value) && at?.source ? BigInt(at.source) : value);
 
 /** Sends a request of the admin routes. Throws `Refused` for every answer but 200; what else is thrown is the network. */
 async function ask(route, body = null, timeout = null) {
@@ -94,7 +104,7 @@ async function ask(route, body = null, timeout = null) {
   if (token.get()) headers.authorization = `Bearer ${token.get()}`;
   const signal = timeout ? AbortSignal.timeout(timeout) : null;
   const answer = await fetch(`/admin/${route}`, { method: 'POST', headers, body: body && JSON.stringify(body), signal, cache: 'no-store' });
-  const told = await answer.json();
+  const told = JSON.parse(await answer.text(), exact);
   if (answer.status !== 200) throw new Refused(answer.status, told.message);
   return told;
 }
@@ -267,6 +277,7 @@ function table(label, cols, rows) {
 function showRates(status, now) {
   const bounds = status.http.bounds_us;
   const last = seen.at(-1);
+  if (last && Math.min(now.clock - last.clock, now.at - last.at) < STEP_LEAST_MS) return;
   if (last) {
     const step = between(bounds, now, last);
     charts.throughput.add(now.at, step.classes);
@@ -320,7 +331,7 @@ function showOrders({ orders, net_put_in }) {
   $('states').replaceChildren(...states.filter(([name, count]) => name !== 'received' || count > 0).map(line));
   show('orders-all', whole(all));
   show('escrow', yuan(orders.escrow));
-  show('with-users', yuan(net_put_in - orders.escrow));
+  show('with-users', yuan(plus(net_put_in, -orders.escrow)));
 }
 
 function showAudit(audit) {
@@ -328,9 +339,10 @@ function showAudit(audit) {
   const sound = audit.is_conserved && audit.contradictions === 0;
   $('verdict').className = sound ? 'good' : 'bad';
   show('verdict', `${sound ? '✔ All money and all copies are there' : '✘ Money or copies do not add up'}: audited ${span(audit.age_s)} ago in ${millis(audit.took_ms)}.`);
+  const sign = (sum, whole) => (sum === BigInt(whole) ? '=' : '≠');
   facts($('audit-facts'), [
-    ['Balances + escrow = put in', `${yuan(audit.balances)} + ${yuan(audit.escrow)} ${audit.balances + audit.escrow === audit.net_put_in ? '=' : '≠'} ${yuan(audit.net_put_in)}`],
-    ['Copies on shelves + ordered = put in', `${whole(audit.stock)} + ${whole(audit.ordered)} ${audit.stock + audit.ordered === audit.stock_put_in ? '=' : '≠'} ${whole(audit.stock_put_in)}`],
+    ['Balances + escrow = put in', `${yuan(audit.balances)} + ${yuan(audit.escrow)} ${sign(plus(audit.balances, audit.escrow), audit.net_put_in)} ${yuan(audit.net_put_in)}`],
+    ['Copies on shelves + ordered = put in', `${whole(audit.stock)} + ${whole(audit.ordered)} ${sign(plus(audit.stock, audit.ordered), audit.stock_put_in)} ${whole(audit.stock_put_in)}`],
     ['Contradictions', whole(audit.contradictions)],
   ]);
 }
@@ -389,7 +401,7 @@ function banner(text) {
 }
 
 function actions(enabled) {
-  for (const id of ['snapshot', 'audit', 'drain']) $(id).disabled = !enabled || busy.has(id);
+  for (const id of ['snapshot', 'audit', 'drain']) $(id).disabled = !enabled;
 }
 
 function reached(status) {
@@ -484,8 +496,10 @@ const busy = new Set();
 
 /** Runs an action once, and tells what came of it. */
 async function act(id, doing, done) {
+  if (busy.has(id)) return;
   busy.add(id);
-  $(id).disabled = true;
+  // Not disabled: who works by keys would lose his place.
+  $(id).setAttribute('aria-disabled', 'true');
   $('said').className = 'quiet';
   show('said', doing);
   try {
@@ -497,6 +511,7 @@ async function act(id, doing, done) {
     show('said', error instanceof Refused ? `Refused: ${error.message}` : 'No answer came: look whether the service is reachable.');
   }
   busy.delete(id);
+  $(id).removeAttribute('aria-disabled');
   poll();
 }
 

@@ -1,8 +1,9 @@
 // The page at /docs: draws /openapi.json, and sends what one wants to try.
 
-import { byId, copy, fill, h, indent, quoted } from './dom.js';
+import { byId, copy, fill, h, indent, quoted, storage } from './dom.js';
 
 const TOKEN_KEY = 'docs.token';
+const tab = storage('sessionStorage');
 /// Longer answers are cut on the page.
 const SHOWN_MAX = 200_000;
 const TOKEN_ABOUT = 'What /auth/login answers; it is put here by itself, and forgotten with this tab.';
@@ -158,7 +159,7 @@ class Route {
     if (this.operation.security) {
       this.token = h('input', { id: id('token'), class: 'mono', autocomplete: 'off', spellcheck: 'false', 'aria-describedby': id('token-about'),
         oninput: () => keepToken(this.token.value) });
-      this.token.value = sessionStorage.getItem(TOKEN_KEY) ?? '';
+      this.token.value = tab.get(TOKEN_KEY) ?? '';
     }
     this.curl = h('code', {});
     this.send = h('button', { type: 'submit', class: 'primary' }, 'Send');
@@ -178,7 +179,7 @@ class Route {
       h('div', { class: 'row' }, this.send, h('button', { type: 'button', onclick: async () => {
         fill(this.said, (await copy(this.command())) ? 'Copied.' : 'The browser does not let this page copy.');
       } }, 'Copy as curl'), this.said),
-      h('pre', { class: 'curl', tabindex: '0', 'aria-label': 'The same with curl' }, this.curl),
+      h('pre', { class: 'curl', tabindex: '0', role: 'group', 'aria-label': 'The same with curl' }, this.curl),
       this.answer);
     update();
     return form;
@@ -200,7 +201,9 @@ class Route {
 
   async submit(event) {
     event.preventDefault();
-    this.send.disabled = true;
+    if (this.send.hasAttribute('aria-busy')) return;
+    // Not disabled: who works by keys would lose his place.
+    this.send.setAttribute('aria-busy', 'true');
     fill(this.said, 'Waiting for the answer …');
     const began = performance.now();
     try {
@@ -212,7 +215,7 @@ class Route {
       fill(this.said, '');
       fill(this.answer, h('p', { class: 'bad' }, `There was no answer: ${error.message}`));
     }
-    this.send.disabled = false;
+    this.send.removeAttribute('aria-busy');
   }
 
   show(response, text) {
@@ -229,8 +232,8 @@ class Route {
     const next = response.ok && body ? linksOf(this.operation) : [];
     fill(this.answer,
       h('p', {}, h('strong', { class: response.ok ? 'good' : 'bad' }, response.status), ' ', body?.message === undefined ? null : String(body.message).slice(0, 200)),
-      h('pre', { tabindex: '0', 'aria-label': 'Headers of the answer', class: 'quiet' }, headers),
-      h('pre', { tabindex: '0', 'aria-label': 'Body of the answer' }, shown),
+      h('pre', { tabindex: '0', role: 'group', 'aria-label': 'Headers of the answer', class: 'quiet' }, headers),
+      h('pre', { tabindex: '0', role: 'group', 'aria-label': 'Body of the answer' }, shown),
       next.length > 0 && h('p', { class: 'row' }, 'Go on with it: ', next.map((link) =>
         h('button', { type: 'button', onclick: () => this.follow(link, body) }, routes.get(link.operationId).path))));
   }
@@ -278,7 +281,7 @@ class Route {
 const routes = new Map();
 
 function keepToken(value) {
-  sessionStorage.setItem(TOKEN_KEY, value.trim());
+  tab.set(TOKEN_KEY, value.trim());
   for (const route of routes.values()) {
     if (route.token && route.token.value !== value) route.token.value = value;
     route.update?.();
@@ -303,7 +306,8 @@ function filter() {
 }
 
 function openLinked() {
-  routes.get(decodeURIComponent(location.hash.slice(1)))?.open();
+  // Ids have no letter that an address writes otherwise.
+  routes.get(location.hash.slice(1))?.open();
 }
 
 function draw() {

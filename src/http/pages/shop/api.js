@@ -5,12 +5,17 @@ const TRIES = 3;
 /// A longer wait is the person's to decide.
 const WAIT_MAX_S = 5;
 const LOST_PAUSE_MS = 400;
+/// An answer that has not begun by then is lost.
+const ANSWER_MS = 60_000;
+/// What changes nothing, or nothing that is not told anew.
+const HARMLESS = /^\/(auth\/.*|.*\/(query_\w+|search))$/;
 
-/// An answer other than 200. Code 0: there was none.
+/// An answer other than 200. Code 0: there was none, and `unsure` says that a change may have been made all the same, and
+/// is made once more if it is sent once more.
 export class Refusal extends Error {
-  constructor(path, code, message, retryAfter) {
+  constructor(path, code, message, { retryAfter = null, unsure = false } = {}) {
     super(message);
-    Object.assign(this, { path, code, retryAfter });
+    Object.assign(this, { path, code, retryAfter, unsure });
   }
 }
 
@@ -41,13 +46,17 @@ export async function call(path, body, { token, key } = {}) {
     tell(made);
     let response;
     let text;
+    const patience = new AbortController();
+    const late = setTimeout(() => patience.abort(), ANSWER_MS);
     try {
-      response = await fetch(path, { method: 'POST', headers, body: JSON.stringify(body) });
+      response = await fetch(path, { method: 'POST', headers, body: JSON.stringify(body), signal: patience.signal });
+      clearTimeout(late);
       text = await response.text();
     } catch (error) {
+      clearTimeout(late);
       Object.assign(made, { status: 0, ms: performance.now() - made.began });
       tell(made);
-      if (!key || attempt === TRIES) throw new Refusal(path, 0, error.message);
+      if (!key || attempt === TRIES) throw new Refusal(path, 0, error.message, { unsure: !key && !HARMLESS.test(path) });
       await pause(LOST_PAUSE_MS * attempt);
       continue;
     }
@@ -66,7 +75,7 @@ export async function call(path, body, { token, key } = {}) {
       busy(0);
       continue;
     }
-    throw new Refusal(path, response.status, String(answer.message ?? response.statusText), retryAfter);
+    throw new Refusal(path, response.status, String(answer.message ?? response.statusText), { retryAfter });
   }
 }
 

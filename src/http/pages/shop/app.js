@@ -2,7 +2,7 @@
 
 import { byId, fill, h } from './dom.js';
 import { onBusy, Refusal } from './api.js';
-import { Stopped, user } from './session.js';
+import { Stopped, stopAsking, user } from './session.js';
 import { locale, otherLocale, switchLanguage, t } from './words.js';
 import { arrived, clearNotice, explain, go, heading, notice } from './ui.js';
 import { account, basketView, book, drawBasketCount, home, loginView, logoutButton, order, orders } from './views.js';
@@ -27,7 +27,7 @@ function drawAround(name) {
   fill(byId('places'), place('', t('nav.search')),
     place('basket', [t('nav.basket'), h('span', { id: 'basket-count' })], 'go-basket'),
     place('orders', t('nav.orders'), 'go-orders'), place('selling', t('nav.selling'), 'go-selling'),
-    me ? place('account', me.length > 16 ? `${me.slice(0, 15)}…` : me, 'go-account') : place('login', t('nav.login'), 'go-login'));
+    me ? place('account', me.length > 16 ? `${[...me].slice(0, 15).join('')}…` : me, 'go-account') : place('login', t('nav.login'), 'go-login'));
   byId('navigation').setAttribute('aria-label', t('nav.about'));
   fill(byId('docs'), t('nav.docs'));
   fill(byId('language'), t('other.language')).lang = otherLocale();
@@ -44,6 +44,26 @@ function failed(error) {
   return [heading(t('shop')), h('p', { class: 'bad', role: 'alert' }, explain(error)), again];
 }
 
+/// The ids in an address. One that a person has written by hand may be none.
+function idsOf(parts) {
+  try {
+    return parts.map(decodeURIComponent);
+  } catch {
+    throw new Stopped(t('error.page'));
+  }
+}
+
+/// What was typed into the fields of a view, to be put into those of the same names: the view is the same one in another language.
+function typed(main) {
+  const fields = [...main.querySelectorAll('input:not([type=file]), textarea, select')].filter((field) => field.id);
+  const values = fields.map(({ id, value, checked }) => ({ id, value, checked }));
+  const open = [...main.querySelectorAll('details[open]')].map((details) => details.id).filter(Boolean);
+  return () => {
+    for (const { id, value, checked } of values) if (byId(id)) Object.assign(byId(id), byId(id).type === 'radio' ? { checked } : { value });
+    for (const id of open) if (byId(id)) byId(id).open = true;
+  };
+}
+
 async function draw({ move = true } = {}) {
   const turn = drawing += 1;
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
@@ -55,19 +75,21 @@ async function draw({ move = true } = {}) {
   drawAround(name);
   const main = byId('main');
   main.setAttribute('aria-busy', 'true');
+  const refill = move ? () => {} : typed(main);
   let view;
   try {
     if (!Object.hasOwn(VIEWS, name)) throw new Stopped(t('error.page'));
-    view = await VIEWS[name](rest.map(decodeURIComponent), new URLSearchParams(query));
+    view = await VIEWS[name](idsOf(rest), new URLSearchParams(query));
   } catch (error) {
     view = failed(error);
   }
   if (turn !== drawing) return;
   fill(main, view);
+  refill();
   main.removeAttribute('aria-busy');
   main.dataset.view = name || 'home';
   const title = main.querySelector('h1');
-  document.title = `${title.textContent} · ${t('shop')}`;
+  document.title = `${title.dataset.title ?? title.textContent} · ${t('shop')}`;
   if (move) {
     scrollTo(0, 0);
     title.focus({ preventScroll: true });
@@ -76,7 +98,7 @@ async function draw({ move = true } = {}) {
 
 addEventListener('hashchange', () => {
   // Who goes elsewhere does not answer.
-  byId('ask').close();
+  stopAsking();
   arrived();
   draw();
 });

@@ -4,12 +4,12 @@ import { byId, fill, h } from './dom.js';
 import { call, newKey } from './api.js';
 import { rememberTitle, withPassword, withToken } from './session.js';
 import { countOf, fenOf, money, t, time } from './words.js';
-import { act, badge, button, field, go, goSaying, heading, learnTitles, notice, orderLines, pictureSource, storeLink, valueOf, way, wrongField } from './ui.js';
+import { act, badge, button, complain, field, go, goSaying, heading, inParts, learnTitles, notice, orderLines, pictureSource, storeLink, valueOf, way, wrongField } from './ui.js';
 import { SAMPLES } from './samples.js';
 
 const SAMPLE_COPIES = 10;
 const FOUND_MAX = 20;
-const ORDERS_SHOWN = 50;
+const ORDERS_SHOWN = 20;
 const NO_STORE = 522;
 const EXISTS = 516;
 const NOT_FOUND = [515, 523, 524, 525];
@@ -38,13 +38,16 @@ export async function selling() {
 
 export async function store([id]) {
   const { orders } = await withPassword('/seller/query_one_store_orders', { store_id: id });
+  // What waits for the seller comes first.
+  const waits = (order) => order.status === 'paid';
+  orders.sort((one, other) => waits(other) - waits(one));
   await learnTitles(orders);
   return [heading(t('store.title', { store: id })),
     h('div', { class: 'halves' },
       h('section', {}, h('div', { class: 'row' }, h('h2', {}, t('store.orders')),
         button('refresh', t('refresh'), () => go(storeLink(id)), 'plain')),
       orders.length === 0 && h('p', {}, t('store.orders.none')),
-      h('ul', { class: 'plain' }, orders.slice(0, ORDERS_SHOWN).map((order) => soldOrder(id, order)))),
+      inParts(orders, ORDERS_SHOWN, (order) => soldOrder(id, order))),
       h('div', {}, listing(id), samples(id), manage(id)))];
 }
 
@@ -53,10 +56,19 @@ function soldOrder(store, order) {
     await withToken('/seller/ship', { store_id: store, order_id: order.order_id });
     goSaying(storeLink(store), t('store.shipped'));
   };
+  let asked = false;
   const details = h('details', { ontoggle: async () => {
-    if (!details.open || details.children.length > 1) return;
-    const { order: whole } = await withPassword('/seller/query_order', { order_id: order.order_id });
-    details.append(way(whole));
+    if (!details.open || asked) return;
+    asked = true;
+    try {
+      const { order: whole } = await withPassword('/seller/query_order', { order_id: order.order_id });
+      details.append(way(whole));
+    } catch (error) {
+      // Opened again it asks again.
+      asked = false;
+      details.open = false;
+      complain(error);
+    }
   } }, h('summary', {}, t('order.way')));
   return h('li', { class: 'panel', 'data-order': order.order_id },
     h('p', { class: 'row' }, badge(order.status), h('time', { datetime: order.created_time }, time(order.created_time)),

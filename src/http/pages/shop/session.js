@@ -1,6 +1,6 @@
 // Who is using the page: the name and the token last as long as the tab, the password as long as the page. And the basket.
 
-import { byId, fill, h } from './dom.js';
+import { byId, fill, h, storage } from './dom.js';
 import { call, newKey, Refusal } from './api.js';
 import { t } from './words.js';
 
@@ -8,14 +8,19 @@ const USER = 'shop.user';
 const TOKEN = 'shop.token';
 const BASKET = 'shop.basket';
 const TITLES = 'shop.titles';
+/// Titles that are remembered, and how much of each.
+const TITLES_MAX = 500;
+const TITLE_MAX = 200;
+
+const tab = storage('sessionStorage');
 
 let password = null;
 
 /// The person has changed his mind, which is no error.
 export class Stopped extends Error {}
 
-export const user = () => sessionStorage.getItem(USER);
-const token = () => sessionStorage.getItem(TOKEN) ?? '';
+export const user = () => tab.get(USER);
+const token = () => tab.get(TOKEN) ?? '';
 
 export async function register(name, secret) {
   await call('/auth/register', { user_id: name, password: secret });
@@ -24,15 +29,15 @@ export async function register(name, secret) {
 
 export async function login(name, secret) {
   const answer = await call('/auth/login', { user_id: name, password: secret, terminal: `shop ${newKey().slice(0, 8)}` });
-  sessionStorage.setItem(USER, name);
-  sessionStorage.setItem(TOKEN, answer.token);
+  tab.set(USER, name);
+  tab.set(TOKEN, answer.token);
   password = secret;
 }
 
 export async function logout() {
   const old = { name: user(), token: token() };
-  sessionStorage.removeItem(USER);
-  sessionStorage.removeItem(TOKEN);
+  tab.remove(USER);
+  tab.remove(TOKEN);
   password = null;
   await call('/auth/logout', { user_id: old.name }, { token: old.token }).catch((error) => {
     // A token that is no longer valid needs no end.
@@ -51,29 +56,43 @@ export const whose = () => h('input', {
   class: 'unseen', autocomplete: 'username', value: user(), readonly: true, tabindex: '-1', 'aria-hidden': 'true',
 });
 
-/// Asks for the password in a dialog.
+/// The question that is open, if one is.
+let question = null;
+
+/// Who goes elsewhere does not answer.
+export const stopAsking = () => question?.stop();
+
+/// Asks for the password in a dialog. Who asks while it is open gets the same answer.
 function ask(wrong) {
-  return new Promise((given, stopped) => {
-    const dialog = byId('ask');
-    const field = h('input', { id: 'ask-password', type: 'password', autocomplete: 'current-password', required: true });
-    let done = false;
-    fill(dialog, h('form', {
-      onsubmit: (event) => {
-        event.preventDefault();
-        done = true;
-        dialog.close();
-        given(field.value);
-      },
+  if (question) return question.answer;
+  const dialog = byId('ask');
+  let settle;
+  const answer = new Promise((given, stopped) => { settle = { given, stopped }; });
+  const end = (how, what) => {
+    question = null;
+    dialog.close();
+    fill(dialog);
+    how(what);
+  };
+  const stop = () => end(settle.stopped, new Stopped());
+  question = { answer, stop };
+  const field = h('input', { id: 'ask-password', type: 'password', autocomplete: 'current-password', required: true });
+  fill(dialog, h('form', {
+    onsubmit: (event) => {
+      event.preventDefault();
+      end(settle.given, field.value);
     },
-    whose(), h('h2', { id: 'ask-title' }, t('ask.title', { user: user() })),
-    h('p', { class: wrong ? 'bad' : 'quiet' }, t(wrong ? 'ask.wrong' : 'ask.about')),
-    h('label', { for: 'ask-password' }, t('login.password')), field,
-    h('div', { class: 'row' }, h('button', { class: 'primary', type: 'submit' }, t('ask.go')),
-      h('button', { type: 'button', onclick: () => dialog.close() }, t('cancel')))));
-    dialog.onclose = () => { if (!done) stopped(new Stopped()); };
-    dialog.showModal();
-    field.focus();
-  });
+  },
+  whose(), h('h2', { id: 'ask-title' }, t('ask.title', { user: user() })),
+  h('p', { class: wrong ? 'bad' : 'quiet' }, t(wrong ? 'ask.wrong' : 'ask.about')),
+  h('label', { for: 'ask-password' }, t('login.password')), field,
+  h('div', { class: 'row' }, h('button', { class: 'primary', type: 'submit' }, t('ask.go')),
+    h('button', { type: 'button', onclick: stop }, t('cancel')))));
+  // That an earlier question was closed is told late, when this one is open.
+  dialog.onclose = () => { if (!dialog.open) question?.stop(); };
+  dialog.showModal();
+  field.focus();
+  return answer;
 }
 
 /// Sends a request that carries the password. If that is not known (the page was loaded anew) or not taken, it is asked for.
@@ -100,43 +119,58 @@ export async function withToken(path, body, options = {}) {
   } catch (error) {
     if (!(error instanceof Refusal) || error.code !== 401) throw error;
     const answer = await withPassword('/auth/login', { terminal: 'shop' });
-    sessionStorage.setItem(TOKEN, answer.token);
+    tab.set(TOKEN, answer.token);
     return send();
   }
 }
 
-const kept = (name) => JSON.parse(sessionStorage.getItem(name) ?? '{}');
-const keep = (name, value) => sessionStorage.setItem(name, JSON.stringify(value));
+/// A map that was kept under this name.
+function kept(name) {
+  try {
+    return new Map(JSON.parse(tab.get(name) ?? '[]'));
+  } catch {
+    return new Map();
+  }
+}
 
-/// `{store: {key, lines: [{id, title, price, count}]}}`. The key is of this content: another content is another order.
+const keep = (name, map) => tab.set(name, JSON.stringify([...map]));
+
+/// By store `{key, lines: [{id, title, price, count}]}`. The key is of this content: another content is another order.
 export const basket = () => kept(BASKET);
 
 export function basketCount() {
-  return Object.values(basket()).flatMap(({ lines }) => lines).reduce((sum, line) => sum + line.count, 0);
+  return [...basket().values()].flatMap(({ lines }) => lines).reduce((sum, line) => sum + line.count, 0);
 }
 
 /// Puts `count` copies into the basket, or as many as there are with `set`; 0 takes the book out.
 export function putIntoBasket(store, book, count, set = false) {
   const all = basket();
-  const lines = all[store]?.lines ?? [];
+  const lines = all.get(store)?.lines ?? [];
   const line = lines.find((one) => one.id === book.id) ?? { id: book.id, count: 0 };
   Object.assign(line, { title: book.title, price: book.price, count: set ? count : line.count + count });
   const rest = lines.includes(line) ? lines : [...lines, line];
   const left = rest.filter((one) => one.count > 0);
-  if (left.length) all[store] = { key: newKey(), lines: left };
-  else delete all[store];
+  if (left.length) all.set(store, { key: newKey(), lines: left });
+  else all.delete(store);
   keep(BASKET, all);
 }
 
 export function emptyBasket(store) {
   const all = basket();
-  delete all[store];
+  all.delete(store);
   keep(BASKET, all);
 }
 
+/// One text for a book of a store, whatever is in the two ids.
+export const nameOf = (store, id) => JSON.stringify([store, id]);
+
 /// Titles that were seen: orders know the ids of books only.
 export function rememberTitle(store, id, title) {
-  keep(TITLES, { ...kept(TITLES), [`${store}/${id}`]: title });
+  const all = kept(TITLES);
+  // The newest are last, and stay longest.
+  all.delete(nameOf(store, id));
+  all.set(nameOf(store, id), [...title].slice(0, TITLE_MAX).join(''));
+  keep(TITLES, new Map([...all].slice(-TITLES_MAX)));
 }
 
-export const titleOf = (store, id) => kept(TITLES)[`${store}/${id}`];
+export const titleOf = (store, id) => kept(TITLES).get(nameOf(store, id));

@@ -2,7 +2,7 @@
 
 import { byId, fill, h } from './dom.js';
 import { call, Refusal } from './api.js';
-import { rememberTitle, Stopped, titleOf } from './session.js';
+import { nameOf, rememberTitle, Stopped, titleOf } from './session.js';
 import { has, money, t, time } from './words.js';
 
 const LEARNED_MAX = 8;
@@ -40,7 +40,7 @@ export function arrived() {
 export function explain(error) {
   if (!(error instanceof Refusal)) return [t('error.script'), error.message];
   const { code, retryAfter, message } = error;
-  if (code === 0) return t('error.lost');
+  if (code === 0) return t(error.unsure ? 'error.lost.unsure' : 'error.lost');
   const name = code === 503 && !retryAfter ? 'code.503.unknown' : `code.${code}`;
   return [has(name) ? t(name) : t('error.other', { code }), retryAfter && ` ${t('error.wait', { seconds: retryAfter })}`,
     h('span', { class: 'said' }, t('error.server'), h('code', {}, `${code} ${message}`)),
@@ -94,7 +94,23 @@ export function wrongField(id, why) {
 }
 
 /// The heading of a view, which gets the focus when one comes there.
-export const heading = (text) => h('h1', { tabindex: '-1' }, text);
+export const heading = (text, attributes = {}) => h('h1', { tabindex: '-1', ...attributes }, text);
+
+/// A list of which a part is shown, and a button for more while there is more: who presses it is led to what is new.
+export function inParts(all, size, item) {
+  const list = h('ul', { class: 'plain' });
+  let shown = 0;
+  const draw = () => {
+    const items = all.slice(shown, shown + size).map(item);
+    list.append(...items);
+    shown += items.length;
+    more.hidden = shown >= all.length;
+    return items[0];
+  };
+  const more = h('button', { type: 'button', class: 'more', onclick: () => draw()?.querySelector('a, button, summary')?.focus() }, t('more'));
+  draw();
+  return [list, more];
+}
 
 export const bookLink = (store, id) => `#/book/${encodeURIComponent(store)}/${encodeURIComponent(id)}`;
 export const orderLink = (id) => `#/order/${encodeURIComponent(id)}`;
@@ -113,10 +129,10 @@ export const pictures = new Map();
 
 /// A cover: the picture, or one made of the title.
 export function cover(store, book) {
-  const source = pictures.get(`${store}/${book.id}`);
+  const source = pictures.get(nameOf(store, book.id));
   if (source) return h('img', { class: 'cover', src: source, alt: '' });
   const sum = [...book.title].reduce((all, letter) => (all * 31 + letter.codePointAt(0)) % 6, 0);
-  return h('div', { class: `cover made made-${sum}`, 'aria-hidden': 'true' }, h('span', {}, book.title.slice(0, 24)));
+  return h('div', { class: `cover made made-${sum}`, 'aria-hidden': 'true' }, h('span', {}, [...book.title].slice(0, 24).join('')));
 }
 
 /// A text whose parts that a search has found are marked.
@@ -150,7 +166,7 @@ export const badge = (status) => h('span', { class: `badge ${status}`, 'data-sta
 /// Asks for titles that are not known yet, but not for many: a book comes whole.
 export async function learnTitles(orders) {
   const lines = orders.flatMap((order) => order.books.map((line) => ({ store: order.store_id, id: line.id })));
-  const unknown = new Map(lines.filter(({ store, id }) => !titleOf(store, id)).map((line) => [`${line.store}/${line.id}`, line]));
+  const unknown = new Map(lines.filter(({ store, id }) => !titleOf(store, id)).map((line) => [nameOf(line.store, line.id), line]));
   await Promise.all([...unknown.values()].slice(0, LEARNED_MAX).map(async ({ store, id }) => {
     try {
       const { book_info: info } = await call('/buyer/query_book', { store_id: store, book_id: id });

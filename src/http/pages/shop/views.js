@@ -3,16 +3,18 @@
 import { byId, fill, h } from './dom.js';
 import { call, once } from './api.js';
 import {
-  basket, basketCount, changePassword, emptyBasket, login, logout, putIntoBasket, register, rememberTitle, user, whose, withPassword, withToken,
+  basket, basketCount, changePassword, emptyBasket, login, logout, nameOf, putIntoBasket, register, rememberTitle, user, whose, withPassword, withToken,
 } from './session.js';
 import { countOf, fenOf, money, t, time } from './words.js';
 import {
-  act, badge, bookLink, button, complain, cover, field, go, goSaying, heading, learnTitles, marked, notice, orderLines, orderLink, pictures, pictureSource,
+  act, badge, bookLink, button, complain, cover, field, go, goSaying, heading, inParts, learnTitles, marked, notice, orderLines, orderLink, pictures, pictureSource,
   valueOf, way, wordsOf, wrongField,
 } from './ui.js';
 
 const PAGE_SIZE = 12;
 const ORDERS_SHOWN = 30;
+/// Of an order's id in its heading: those that begin together end differently.
+const ID_SHOWN = 8;
 const SCOPES = ['all', 'title', 'author', 'publisher', 'isbn', 'tags', 'book_intro', 'content'];
 const IDEAS = ['美丽', '历史', '小说', '红楼梦', 'revolution'];
 const NOTHING_FOUND = [523, 525];
@@ -44,7 +46,9 @@ export async function home(_, query) {
       h('span', { class: 'together' }, h('label', { for: 'in-store' }, t('home.store')),
         h('input', { id: 'in-store', value: store, placeholder: t('home.store.hint'), autocomplete: 'off' }))));
   const ideas = h('p', {}, t('home.try'), IDEAS.map((idea) => [h('a', { class: 'idea', href: searchLink({ q: idea }) }, idea), ' ']));
-  const view = [heading(t('home.title')), form];
+  // Who hears the page is led to the heading, and told with it what was found.
+  const title = keyword ? { 'data-title': keyword, 'aria-describedby': 'found' } : {};
+  const view = [heading(t('home.title'), title), form];
   if (!keyword) return [...view, ideas, h('section', { class: 'panel about' },
     h('p', {}, t('home.about')), h('h2', {}, t('home.steps')),
     h('ol', {}, [1, 2, 3].map((step) => h('li', {}, t(`home.step.${step}`)))))];
@@ -71,14 +75,16 @@ export async function home(_, query) {
 
 function card(book, words) {
   rememberTitle(book.store_id, book.id, book.title);
-  const intro = book.book_intro ?? '';
-  const at = Math.max(0, Math.min(...words.map((word) => intro.toLowerCase().indexOf(word)).filter((place) => place >= 0), intro.length) - 20);
+  const intro = [...book.book_intro ?? ''];
+  const plain = intro.map((letter) => letter.toLowerCase()[0]).join('');
+  const at = Math.max(0, Math.min(...words.map((word) => plain.indexOf(word)).filter((place) => place >= 0), intro.length) - 20);
   const shown = at < intro.length - 20 ? at : 0;
   return h('li', { class: 'card' }, cover(book.store_id, book),
     h('div', {},
       h('h2', {}, h('a', { href: bookLink(book.store_id, book.id) }, marked(book.title, words))),
       h('p', { class: 'quiet' }, marked([book.author, book.publisher].filter(Boolean).join(' · '), words)),
-      intro && h('p', { class: 'intro' }, shown > 0 && '… ', marked([...intro.slice(shown)].slice(0, 90).join(''), words)),
+      intro.length > 0 && h('p', { class: 'intro' }, shown > 0 && '… ', marked(intro.slice(shown, shown + 90).join(''), words),
+        shown + 90 < intro.length && ' …'),
       book.tags?.length > 0 && h('p', { class: 'tags' }, book.tags.slice(0, 5).map((tag) => h('span', { class: 'tag' }, marked(tag, words)))),
       h('p', { class: 'row' }, h('strong', { class: 'price' }, money(book.price)), stock(book.stock_level),
         h('span', { class: 'quiet' }, t('book.store', { store: book.store_id })))));
@@ -91,7 +97,7 @@ export async function book([store, id]) {
   const { book_info: info, stock_level: level, is_listed: listed } = await call('/buyer/query_book', { store_id: store, book_id: id });
   rememberTitle(store, info.id, info.title);
   const sources = (info.pictures ?? []).map(pictureSource).filter(Boolean);
-  if (sources.length) pictures.set(`${store}/${id}`, sources[0]);
+  if (sources.length) pictures.set(nameOf(store, id), sources[0]);
   const facts = ['author', 'translator', 'publisher', 'original_title', 'pub_year', 'pages', 'binding', 'isbn'];
   const add = act(() => {
     const count = countOf(valueOf('count'));
@@ -106,7 +112,7 @@ export async function book([store, id]) {
     h('div', {}, heading(info.title),
       h('p', { class: 'row' }, h('strong', { class: 'price' }, money(info.price)), stock(level),
         h('a', { href: searchLink({ q: info.title, store }) }, t('book.store', { store }))),
-      listed ? h('form', { class: 'row', onsubmit: add },
+      listed ? BigInt(level) > 0n && h('form', { class: 'row', onsubmit: add },
         h('label', { for: 'count' }, t('book.count')),
         h('input', { id: 'count', class: 'short', inputmode: 'numeric', value: '1', autocomplete: 'off' }),
         h('button', { id: 'add', type: 'submit', class: 'primary' }, t('book.add')))
@@ -124,40 +130,60 @@ export function drawBasketCount() {
 }
 
 export async function basketView() {
-  const stores = Object.entries(basket());
+  const stores = [...basket()];
   if (!stores.length) return [heading(t('basket.title')), h('p', {}, t('basket.empty')), h('p', {}, h('a', { href: '#/' }, t('nav.search')))];
   return [heading(t('basket.title')), stores.length > 1 && h('p', {}, t('basket.per_store')),
-    stores.map(([store, { lines }], place) => h('section', { class: 'panel', 'data-store': store },
-      h('h2', {}, t('book.store', { store })),
-      h('ul', { class: 'plain' }, lines.map((line, at) => basketLine(store, line, `${place}-${at}`))),
-      h('p', {}, h('strong', { class: 'price' }, t('basket.sum', {
-        sum: money(lines.reduce((sum, line) => sum + BigInt(line.price) * BigInt(line.count), 0n)),
-      }))),
-      h('p', { class: 'quiet' }, t('basket.note')),
-      button(`order-${place}`, t('basket.order'), () => placeOrder(store), 'primary')))];
+    stores.map(([store, { lines }], place) => {
+      const sum = h('strong', { class: 'price' }, sumOf(lines));
+      const fields = lines.map((line, at) => basketLine(store, line, `${place}-${at}`, sum));
+      const order = () => {
+        const wrong = fields.find((field) => !field.take());
+        return wrong ? wrongField(wrong.id, t('field.count')) : placeOrder(store);
+      };
+      return h('section', { class: 'panel', 'data-store': store },
+        h('h2', {}, t('book.store', { store })),
+        h('ul', { class: 'plain' }, fields.map((field) => field.item)),
+        h('p', {}, sum), h('p', { class: 'quiet' }, t('basket.note')),
+        button(`order-${place}`, t('basket.order'), order, 'primary'));
+    })];
 }
 
-function basketLine(store, line, id) {
+const sumOf = (lines) => t('basket.sum', { sum: money(lines.reduce((sum, line) => sum + BigInt(line.price) * BigInt(line.count), 0n)) });
+
+/// A line of the basket. `take` puts what is in its field into the basket, at once and where it stands: the next click goes to what
+/// one sees there. It gives false if that is no number of copies.
+function basketLine(store, line, place, sum) {
+  const id = `count-${place}`;
   const change = (count) => {
     putIntoBasket(store, line, count, true);
     drawBasketCount();
-    go('#/basket');
+    if (count === 0) return go('#/basket');
+    fill(sum, sumOf(basket().get(store).lines));
+    return true;
   };
-  return h('li', { class: 'row line' },
+  let taken = line.count;
+  const input = h('input', { id, class: 'short', inputmode: 'numeric', value: line.count, autocomplete: 'off',
+    onchange: () => {
+      if (countOf(input.value) === 0) change(0);
+      else if (!take()) wrongField(id, t('field.count'));
+    } });
+  const take = () => {
+    const count = countOf(input.value);
+    if (!(count > 0)) return false;
+    if (count !== taken) change(count);
+    taken = count;
+    return true;
+  };
+  const item = h('li', { class: 'row line' },
     h('a', { href: bookLink(store, line.id) }, line.title), h('span', {}, money(line.price)),
-    h('label', { class: 'unseen', for: `count-${id}` }, t('basket.count', { title: line.title })),
-    h('input', { id: `count-${id}`, class: 'short', inputmode: 'numeric', value: line.count, autocomplete: 'off',
-      onchange: (event) => {
-        const count = countOf(event.target.value);
-        if (count === null || count < 0) return wrongField(`count-${id}`, t('field.count'));
-        return change(count);
-      } }),
+    h('label', { class: 'unseen', for: id }, t('basket.count', { title: line.title })), input,
     h('button', { type: 'button', class: 'plain', 'aria-label': t('basket.remove', { title: line.title }), onclick: () => change(0) }, t('basket.remove.short')));
+  return { id, item, take };
 }
 
 async function placeOrder(store) {
   if (!user()) return go('#/login?next=%23%2Fbasket');
-  const { key, lines } = basket()[store];
+  const { key, lines } = basket().get(store);
   const books = lines.map(({ id, count }) => ({ id, count }));
   const answer = await withToken('/buyer/new_order', { store_id: store, books }, { key });
   emptyBasket(store);
@@ -169,20 +195,11 @@ export async function orders() {
   const { orders: all } = await withPassword('/buyer/query_buyer_all_orders', {});
   if (!all.length) return [heading(t('orders.title')), h('p', {}, t('orders.none'))];
   await learnTitles(all);
-  const list = h('ul', { class: 'plain' });
-  const draw = (from) => list.append(...all.slice(from, from + ORDERS_SHOWN).map((order) => h('li', { class: 'panel', 'data-order': order.order_id },
+  return [heading(t('orders.title')), inParts(all, ORDERS_SHOWN, (order) => h('li', { class: 'panel', 'data-order': order.order_id },
     h('p', { class: 'row' }, badge(order.status), h('time', { datetime: order.created_time }, time(order.created_time)),
       h('span', {}, t('book.store', { store: order.store_id })), h('strong', { class: 'price' }, money(order.total_price))),
     orderLines(order), h('a', { href: orderLink(order.order_id) }, t('orders.show'),
-      h('span', { class: 'unseen' }, ` ${order.order_id}`)))));
-  draw(0);
-  let shown = ORDERS_SHOWN;
-  const more = all.length > shown && h('button', { type: 'button', onclick: (event) => {
-    draw(shown);
-    shown += ORDERS_SHOWN;
-    event.currentTarget.hidden = shown >= all.length;
-  } }, t('more'));
-  return [heading(t('orders.title')), list, more];
+      h('span', { class: 'unseen' }, ` ${order.order_id}`))))];
 }
 
 /// What can be done with an order, and how.
@@ -215,7 +232,7 @@ export async function order([id]) {
     paid: () => [h('p', { class: 'quiet' }, t('order.confirm.early')), does('refund'), does('confirm')],
     shipped: () => [does('confirm', 'primary'), it.confirm_deadline && !it.history.extended && does('extend')],
   };
-  return [h('div', { class: 'row' }, heading(t('order.title', { id: id.slice(0, 8) })), button('refresh', t('refresh'), () => go(orderLink(id)), 'plain')),
+  return [h('div', { class: 'row' }, heading(t('order.title', { id: [...id].slice(-ID_SHOWN).join('') }), { 'data-title': t('order.title', { id }) }), button('refresh', t('refresh'), () => go(orderLink(id)), 'plain')),
     h('p', { class: 'row' }, badge(it.status), h('strong', { id: 'total', class: 'price' }, t('order.total', { sum: money(it.total_price) })),
       h('span', { class: 'quiet mono' }, id)),
     it.status === 'pending' && h('p', {}, t('order.deadline', { time: time(it.deadline) })),

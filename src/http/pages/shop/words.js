@@ -1,10 +1,12 @@
 // All that the shop says, in both languages, and how money and times are written.
 
+import { storage } from './dom.js';
+
 const WORDS = {
   shop: ['书店', 'Bookshop'],
   skip: ['跳到正文', 'Skip to the page'],
   'nav.search': ['找书', 'Search'],
-  'nav.basket': ['购物篮', 'Basket'],
+  'nav.basket': ['购物车', 'Basket'],
   'nav.orders': ['我的订单', 'My orders'],
   'nav.selling': ['我要卖书', 'Sell'],
   'nav.login': ['登录', 'Log in'],
@@ -18,21 +20,21 @@ const WORDS = {
 
   'home.title': ['找一本书', 'Find a book'],
   'home.about': [
-    '这是书店接口的样板间：每一次点击都是一个公开的接口请求，页面下方的“接口请求”会一一列出。',
+    '这是书店接口的演示页：每一次操作都会调用公开的接口，页面下方的“接口请求”会一一列出。',
     'This is the window of the bookshop’s API: each click is a public request, and “Requests” below the page shows every one.',
   ],
-  'home.steps': ['怎么玩', 'How to play'],
-  'home.step.1': ['注册一个账户，开一家店，上架几本样书。', 'Register, open a store and list the sample books.'],
-  'home.step.2': ['换一个账户（可以用另一个标签页）：搜索、加入购物篮、下单、充值、付款。', 'As somebody else, in another tab if you like: search, fill the basket, order, add money, pay.'],
+  'home.steps': ['怎么试用', 'How to try it'],
+  'home.step.1': ['注册一个账户，开一家店，上架几本示例图书。', 'Register, open a store and list the sample books.'],
+  'home.step.2': ['换一个账户（可以用另一个标签页）：搜索、加入购物车、下单、充值、付款。', 'As somebody else, in another tab if you like: search, fill the basket, order, add money, pay.'],
   'home.step.3': ['卖家发货，买家确认收货，平台把钱付给卖家。', 'The seller ships, the buyer confirms, and the platform pays the seller.'],
   'home.keyword': ['书名、作者、出版社、标签或 ISBN', 'Title, author, publisher, tag or ISBN'],
   'home.search': ['搜索', 'Search'],
   'home.scope': ['范围', 'Where'],
   'home.store': ['只在这家店', 'Only in this store'],
-  'home.store.hint': ['店铺编号，可不填', 'store id, may be empty'],
+  'home.store.hint': ['店铺 ID，可不填', 'store id, optional'],
   'home.try': ['试试：', 'Try: '],
   'home.found': ['找到 {total} 本', '{total} found'],
-  'home.none': ['没有找到“{keyword}”。换一个词，或者到“我要卖书”里上架几本样书。', 'Nothing found for “{keyword}”. Try another word, or list some sample books under “Sell”.'],
+  'home.none': ['没有找到“{keyword}”。换一个词，或者到“我要卖书”里上架几本示例图书。', 'Nothing found for “{keyword}”. Try another word, or list some sample books under “Sell”.'],
   'home.empty': ['请先输入要找的词。', 'Please enter what to look for.'],
   'home.page': ['第 {page} 页，共 {pages} 页', 'Page {page} of {pages}'],
   'home.previous': ['上一页', 'Previous'],
@@ -49,9 +51,9 @@ const WORDS = {
   'book.stock': ['库存 {count} 本', '{count} in stock'],
   'book.out': ['暂时缺货', 'Out of stock'],
   'book.store': ['店铺 {store}', 'Store {store}'],
-  'book.add': ['加入购物篮', 'Add to basket'],
+  'book.add': ['加入购物车', 'Add to basket'],
   'book.count': ['数量', 'Copies'],
-  'book.added': ['“{title}”已在购物篮里。', '“{title}” is in your basket.'],
+  'book.added': ['《{title}》已加入购物车。', '“{title}” is in your basket.'],
   'book.delisted': ['这本书已经下架，不能再买。', 'This book is off the shelf and cannot be bought.'],
   'book.cover': ['《{title}》的图片', 'Picture of “{title}”'],
   'book.title': ['书名', 'Title'],
@@ -66,18 +68,18 @@ const WORDS = {
   'book.tags': ['标签', 'Tags'],
   'book.book_intro': ['简介', 'About the book'],
   'book.author_intro': ['作者简介', 'About the author'],
-  'book.id': ['编号', 'Id'],
+  'book.id': ['图书 ID', 'Id'],
   'book.picture': ['图片', 'Picture'],
 
-  'basket.title': ['购物篮', 'Basket'],
-  'basket.empty': ['购物篮还是空的。', 'Your basket is empty.'],
-  'basket.per_store': ['一个订单只属于一家店，所以两家店的书会成为两个订单。', 'An order goes to one store, so books of two stores become two orders.'],
+  'basket.title': ['购物车', 'Basket'],
+  'basket.empty': ['购物车还是空的。', 'Your basket is empty.'],
+  'basket.per_store': ['一个订单只属于一家店，所以不同店铺的书要分开下单。', 'An order goes to one store, so books of two stores become two orders.'],
   'basket.sum': ['合计 {sum}', 'Total {sum}'],
-  'basket.note': ['以下单时的价格为准；下单后先看清金额再付款。', 'The price at the moment of the order counts; you see it before you pay.'],
+  'basket.note': ['价格以下单时为准；下单后请核对金额再付款。', 'The price at the moment of the order counts; you see it before you pay.'],
   'basket.order': ['下单', 'Place the order'],
-  'basket.remove': ['移出 {title}', 'Remove {title}'],
-  'basket.remove.short': ['移出', 'Remove'],
-  'basket.count': ['{title} 的数量', 'Copies of {title}'],
+  'basket.remove': ['移除《{title}》', 'Remove {title}'],
+  'basket.remove.short': ['移除', 'Remove'],
+  'basket.count': ['《{title}》的数量', 'Copies of {title}'],
   'basket.placed': ['订单已提交，书已为您留好。', 'The order is placed, and the books are kept for you.'],
 
   'orders.title': ['我的订单', 'My orders'],
@@ -92,14 +94,14 @@ const WORDS = {
   'order.title': ['订单 {id}', 'Order {id}'],
   'order.books': ['书目', 'Books'],
   'order.total': ['金额 {sum}', 'Total {sum}'],
-  'order.deadline': ['请在 {time} 之前付款，过时自动取消。', 'Please pay before {time}; after that it is canceled by itself.'],
-  'order.confirm_deadline': ['到 {time} 会自动确认收货。', 'It is confirmed by itself at {time}.'],
+  'order.deadline': ['请在 {time} 之前付款，逾期订单会自动取消。', 'Please pay before {time}; after that the order is canceled automatically.'],
+  'order.confirm_deadline': ['如不操作，{time} 会自动确认收货。', 'Unless you do it, receipt is confirmed automatically at {time}.'],
   'order.pay': ['付款', 'Pay'],
   'order.pay.how': ['付给谁', 'Who gets the money'],
   'order.pay.platform': ['先由平台保管（推荐）', 'The platform keeps it (recommended)'],
-  'order.pay.platform.about': ['您确认收货以后，平台才把钱付给卖家；发货前退款一定能退回。', 'The seller gets it when you confirm; a refund before shipping is certain.'],
+  'order.pay.platform.about': ['您确认收货后，平台才把钱付给卖家；发货前退款，钱一定能退回。', 'The seller gets it when you confirm; a refund before shipping is certain.'],
   'order.pay.direct': ['直接付给卖家', 'Straight to the seller'],
-  'order.pay.direct.about': ['卖家马上收到钱；退款要看卖家的余额够不够。', 'The seller has it at once; a refund depends on the seller’s balance.'],
+  'order.pay.direct.about': ['卖家马上收到钱；能否退款要看卖家的余额够不够。', 'The seller has it at once; a refund depends on the seller’s balance.'],
   'order.paid': ['已付款。', 'Paid.'],
   'order.paid_to.platform': ['货款由平台保管', 'The platform keeps the money'],
   'order.paid_to.seller': ['货款已付给卖家', 'The seller has the money'],
@@ -108,11 +110,11 @@ const WORDS = {
   'order.confirm': ['确认收货', 'I have received it'],
   'order.confirmed': ['已确认收货，订单完成。', 'Receipt confirmed; the order is complete.'],
   'order.confirm.early': ['卖家还没有发货。真的已经收到了吗？确认后不能退款。', 'The seller has not shipped yet. Do you really have it? There is no refund after this.'],
-  'order.refund': ['申请退款', 'Take it back'],
+  'order.refund': ['退款', 'Get a refund'],
   'order.refunded': ['已退款，订单取消。', 'Refunded; the order is canceled.'],
-  'order.extend': ['延长收货时间', 'I need more time'],
-  'order.extended': ['已延长。', 'You have more time.'],
-  'order.way': ['经过', 'What happened'],
+  'order.extend': ['延长收货期', 'I need more time'],
+  'order.extended': ['收货期已延长。', 'You have more time.'],
+  'order.way': ['订单记录', 'What happened'],
   'order.funds': ['去充值', 'Add money'],
   'way.placed': ['下单', 'Placed'],
   'way.paid': ['付款', 'Paid'],
@@ -120,9 +122,9 @@ const WORDS = {
   'way.extended': ['延长收货', 'More time'],
   'way.confirmed': ['确认收货', 'Confirmed'],
   'way.canceled': ['取消', 'Canceled'],
-  'by.buyer': ['买家', 'buyer'],
-  'by.seller': ['卖家', 'seller'],
-  'by.deadline': ['到期自动', 'deadline'],
+  'by.buyer': ['买家', 'by the buyer'],
+  'by.seller': ['卖家', 'by the seller'],
+  'by.deadline': ['到期自动', 'automatically'],
 
   'account.title': ['账户 {user}', 'Account {user}'],
   'account.balance': ['余额', 'Balance'],
@@ -137,7 +139,7 @@ const WORDS = {
   'account.password.done': ['密码已修改。', 'The password is changed.'],
   'account.logout': ['退出登录', 'Log out'],
   'account.logout.done': ['已退出登录。', 'You are logged out.'],
-  'account.play': ['这里的钱是演示用的：充多少有多少。', 'Money here is for show: you get as much as you add.'],
+  'account.play': ['这里的钱是演示用的：充多少有多少。', 'This is play money: you get as much as you add.'],
 
   'login.title': ['登录或注册', 'Log in or register'],
   'login.user': ['用户名', 'User name'],
@@ -147,25 +149,25 @@ const WORDS = {
   'login.first': ['请先登录。', 'Please log in first.'],
   'login.welcome': ['欢迎，{user}！', 'Welcome, {user}!'],
   'login.about': [
-    '页面只在内存里记住密码，刷新后需要时会再问一次；令牌保存到关闭本标签页为止。',
+    '页面只在内存里记住密码，刷新后需要时会再问一次；令牌会保留到本标签页关闭。',
     'The page keeps the password in memory only and asks again after a reload; the token stays until this tab is closed.',
   ],
   'login.wrong': ['用户名或密码不对。', 'The user name or the password is wrong.'],
   'ask.title': ['请输入 {user} 的密码', 'The password of {user}, please'],
-  'ask.about': ['这一步要用密码，而页面刷新后就不记得它了。', 'This step needs it, and the page does not keep it over a reload.'],
-  'ask.wrong': ['服务端没有接受这个密码，请再输一次。', 'The service did not take that password. Please enter it again.'],
+  'ask.about': ['这一步需要密码；页面刷新后不会再记得它。', 'This step needs it, and the page does not keep it over a reload.'],
+  'ask.wrong': ['密码不对，请再输一次。', 'That password is wrong. Please enter it again.'],
   'ask.stopped': ['没有密码就看不到这一页。', 'This page cannot be shown without the password.'],
   'ask.again': ['再试一次', 'Try again'],
   'ask.go': ['继续', 'Go on'],
 
   'selling.title': ['我的店铺', 'My stores'],
-  'selling.none': ['您还没有店铺。取一个编号就能开店，编号全站唯一，不能再改。', 'You have no store yet. Choose an id for one; it is unique in the whole shop and stays.'],
+  'selling.none': ['您还没有店铺。起一个店铺 ID 就能开店；它全站唯一，之后不能更改。', 'You have no store yet. Choose an id for one; no other store can have the same, and it cannot be changed.'],
   'selling.open': ['开店', 'Open a store'],
-  'selling.store': ['店铺编号', 'Store id'],
+  'selling.store': ['店铺 ID', 'Store id'],
   'selling.opened': ['店铺 {store} 开张了。', 'The store {store} is open.'],
-  'selling.orders': ['{count} 个订单，{ship} 个待发货', '{count} orders, {ship} to ship'],
+  'selling.orders': ['{count} 个订单，{ship} 个待发货', 'Orders: {count}, to be shipped: {ship}'],
   'store.title': ['店铺 {store}', 'Store {store}'],
-  'store.orders': ['订单', 'Orders'],
+  'store.orders': ['订单（待发货的在前）', 'Orders, those to ship first'],
   'store.orders.none': ['还没有订单。', 'No orders yet.'],
   'store.buyer': ['买家 {user}', 'Buyer {user}'],
   'store.ship': ['发货', 'Ship'],
@@ -175,14 +177,14 @@ const WORDS = {
   'store.listed': ['《{title}》已上架。', '“{title}” is on the shelf.'],
   'store.price': ['价格（元）', 'Price (yuan)'],
   'store.stock': ['库存', 'Copies'],
-  'store.id.hint': ['不填就用 ISBN，或者随机编号', 'if empty: the ISBN, or a random one'],
+  'store.id.hint': ['不填就用 ISBN；ISBN 也没有就随机生成', 'if empty: the ISBN, or a random one'],
   'store.tags.hint': ['用逗号或空格分开', 'separated by commas or blanks'],
-  'store.samples': ['上架 {count} 本样书', 'List {count} sample books'],
+  'store.samples': ['上架 {count} 种示例图书', 'List {count} sample books'],
   'store.samples.about': ['真实的书，每种十本，方便试用。', 'Real books, ten copies each, to play with.'],
-  'store.samples.done': ['样书已上架：新上 {added} 本，原有 {had} 本。', 'Sample books listed: {added} new, {had} were there.'],
+  'store.samples.done': ['示例图书已上架：新增 {added} 种，原有 {had} 种。', 'Sample books listed: {added} new, {had} were there.'],
   'store.books': ['管理图书', 'Manage books'],
-  'store.books.about': ['在本店搜索，或者直接输入编号。下架的书只能用编号找到。', 'Search in this store, or enter an id. A book off the shelf is found by its id only.'],
-  'store.books.find': ['书名或编号', 'Title or id'],
+  'store.books.about': ['在本店搜索，或者直接输入图书 ID。下架的书只能按 ID 找到。', 'Search in this store, or enter an id. A book off the shelf is found by its id only.'],
+  'store.books.find': ['书名或图书 ID', 'Title or id'],
   'store.books.go': ['查找', 'Find'],
   'store.books.none': ['本店没有这样的书。', 'There is no such book in this store.'],
   'store.price.set': ['改价', 'Set the price'],
@@ -210,27 +212,31 @@ const WORDS = {
   'calls.lost': ['没有应答', 'no answer'],
   'calls.ms': ['{ms} 毫秒', '{ms} ms'],
 
-  'error.server': ['服务端的话：', 'The service says: '],
+  'error.server': ['服务端返回：', 'The service says: '],
   'error.wait': ['请在 {seconds} 秒后再试。', 'Please try again in {seconds} s.'],
   'error.busy': ['书店有点忙，{seconds} 秒后自动再试…', 'The shop is busy; trying again in {seconds} s …'],
   'error.lost': ['连不上书店，请检查网络后再试。重试是安全的，不会重复下单或付款。', 'The shop cannot be reached. Please try again: nothing is bought or paid twice.'],
+  'error.lost.unsure': [
+    '没有收到应答，刚才的更改可能已经生效：请先刷新看看，再决定要不要重试。',
+    'No answer came, and the change may have been made: please look first, by “Refresh” or anew, before you try again.',
+  ],
   'error.script': ['页面出错了：', 'This page has failed: '],
   'error.page': ['没有这一页。', 'There is no such page.'],
   'error.other': ['没有成功（{code}）。', 'That did not work ({code}).'],
   'code.400': ['这个订单已经结清。', 'The order is settled already.'],
-  'code.401': ['没有权限：登录已过期、密码不对，或者这不是您的东西。', 'Not allowed: the login has expired, the password is wrong, or it is not yours.'],
+  'code.401': ['没有权限：登录已过期、密码不对，或者它不属于您。', 'Not allowed: the login has expired, the password is wrong, or it is not yours.'],
   'code.408': ['请求太慢，超时了。', 'The request took too long.'],
   'code.413': ['内容太大。', 'That is too large.'],
   'code.422': ['同一个操作已用别的内容提交过，请刷新页面。', 'The same step was sent with other values. Please reload the page.'],
   'code.429': ['太频繁了，请稍等。', 'Too many tries. Please wait a little.'],
   'code.503': ['书店现在太忙或正在停机。', 'The shop is overloaded or closing.'],
-  'code.503.unknown': ['不知道有没有成功：请先看看订单和余额，再试一次也是安全的。', 'Nobody knows whether that was done. Look at your orders and balance first; trying again is safe.'],
+  'code.503.unknown': ['无法确定是否成功：请先看看订单和余额；再试一次也是安全的。', 'It is not known whether that was done. Look at your orders and balance first; trying again is safe.'],
   'code.511': ['没有这个用户。', 'There is no such user.'],
   'code.512': ['这个用户名已经有人用了。', 'This user name is taken.'],
   'code.513': ['没有这家店。', 'There is no such store.'],
-  'code.514': ['这个店铺编号已经有人用了。', 'This store id is taken.'],
+  'code.514': ['这个店铺 ID 已经有人用了。', 'This store id is taken.'],
   'code.515': ['店里没有这本书，或者已经下架。', 'The store does not have this book, or it is off the shelf.'],
-  'code.516': ['店里已有这个编号的书。', 'The store has a book with this id already.'],
+  'code.516': ['店里已有这个 ID 的书。', 'The store has a book with this id already.'],
   'code.517': ['库存不够了。', 'There are not enough copies left.'],
   'code.518': ['没有这个订单。', 'There is no such order.'],
   'code.519': ['余额不足。', 'There is not enough money for this.'],
@@ -248,15 +254,16 @@ const WORDS = {
 };
 
 const KEPT = 'shop.language';
+const browser = storage('localStorage');
 const LANGUAGES = ['zh', 'en'];
 
-const first = () => localStorage.getItem(KEPT) ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
+const first = () => browser.get(KEPT) ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
 let language = first();
 
 /// The other of the two languages from now on.
 export function switchLanguage() {
   language = language === 'zh' ? 'en' : 'zh';
-  localStorage.setItem(KEPT, language);
+  browser.set(KEPT, language);
 }
 
 /// For `lang` and for dates.
@@ -293,4 +300,4 @@ export function countOf(text) {
   return /^-?[0-9]{1,15}$/.test(plain) ? Number(plain) : null;
 }
 
-export const time = (text) => new Date(text).toLocaleString(locale());
+export const time = (text) => new Date(text).toLocaleString(locale(), { dateStyle: 'medium', timeStyle: 'medium' });
