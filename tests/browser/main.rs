@@ -72,6 +72,8 @@ const TESTS: &[Test] = &[
     ("mishaps::a_seller_with_many_orders", mishaps::a_seller_with_many_orders),
     ("mishaps::ids_that_nobody_would_choose", mishaps::ids_that_nobody_would_choose),
     ("mishaps::what_was_typed_stays_in_another_language", mishaps::what_was_typed_stays_in_another_language),
+    ("mishaps::amounts_are_read_as_they_are_written", mishaps::amounts_are_read_as_they_are_written),
+    ("mishaps::a_logout_whose_answer_is_lost", mishaps::a_logout_whose_answer_is_lost),
 ];
 
 fn main() -> ExitCode {

@@ -225,3 +225,46 @@ pub fn what_was_typed_stays_in_another_language(stage: &Stage) {
     assert_eq!(browser.run("return document.documentElement.lang"), "zh-CN");
     browser.assert_content(&[]);
 }
+
+/// An amount is what everybody would read there, or none: nobody pays ten times as much for a comma.
+pub fn amounts_are_read_as_they_are_written(stage: &Stage) {
+    let server = Server::start(&[]);
+    let user = User::new("reader");
+    let browser = visit(stage, &server, "en-US");
+    enter(&browser, &user, "register");
+    browser.click("#go-account");
+    for wrong in ["1,5", "38元80", "1 2", "1,00", "0.125", "-5", "1e3", "12345678901234"] {
+        browser.fill("#amount", wrong);
+        browser.press(ENTER);
+        browser.wait_text("#notice .bad", "Please enter an amount such as 38.80");
+        browser.click("#notice button");
+        browser.wait_gone("#notice *");
+    }
+    assert_eq!(server.client().balance(&user), 0);
+    let mut fen = 0;
+    for (right, worth) in [("1,000.5", 100_050), ("￥１２．３０", 1230), ("2元", 200), ("12,345,678", 1_234_567_800)]
+    {
+        browser.fill("#amount", right);
+        browser.press(ENTER);
+        browser.wait_text("#notice .good", "added.");
+        browser.wait("#amount:placeholder-shown");
+        fen += worth;
+        assert_eq!(server.client().balance(&user), fen, "{right}");
+    }
+    browser.assert_content(&[]);
+}
+
+/// One is logged out here even if the service cannot be told, and hears of it.
+pub fn a_logout_whose_answer_is_lost(stage: &Stage) {
+    let server = Server::start(&[]);
+    let user = User::new("reader");
+    let browser = visit(stage, &server, "en-US");
+    enter(&browser, &user, "register");
+    browser.click("#go-account");
+    browser.wait("#logout");
+    browser.run(LOSE_ANSWERS);
+    browser.click("#logout");
+    browser.wait("#go-login");
+    browser.wait_text("#notice .bad", "The shop cannot be reached.");
+    browser.assert_content(&[]);
+}

@@ -164,7 +164,7 @@ class Route {
     this.curl = h('code', {});
     this.send = h('button', { type: 'submit', class: 'primary' }, 'Send');
     this.said = h('span', { class: 'quiet', role: 'status' });
-    this.answer = h('div', { class: 'answer', 'aria-live': 'polite' });
+    this.answer = h('div', { class: 'answer' });
     this.update = update;
     const form = h('form', { class: 'try', onsubmit: (event) => this.submit(event) },
       h('h4', {}, 'Try it'),
@@ -213,7 +213,7 @@ class Route {
       this.show(response, text);
     } catch (error) {
       fill(this.said, '');
-      fill(this.answer, h('p', { class: 'bad' }, `There was no answer: ${error.message}`));
+      fill(this.answer, h('p', { class: 'bad', role: 'alert' }, `There was no answer: ${error.message}`));
     }
     this.send.removeAttribute('aria-busy');
   }

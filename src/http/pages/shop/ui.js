@@ -3,7 +3,7 @@
 import { byId, fill, h } from './dom.js';
 import { call, Refusal } from './api.js';
 import { nameOf, rememberTitle, Stopped, titleOf } from './session.js';
-import { has, money, t, time } from './words.js';
+import { has, languageOf, money, t, time } from './words.js';
 
 const LEARNED_MAX = 8;
 
@@ -23,16 +23,21 @@ export function go(hash) {
 
 let saying = null;
 
-/// Goes to a view and says there what has been done.
-export function goSaying(hash, ...what) {
-  saying = what;
+function goWith(hash, kind, what) {
+  saying = { kind, what };
   go(hash);
 }
+
+/// Goes to a view and says there what has been done.
+export const goSaying = (hash, ...what) => goWith(hash, 'good', what);
+
+/// Goes to a view and tells there what went wrong.
+export const goComplaining = (hash, error) => goWith(hash, 'bad', explain(error));
 
 /// One has come to another view: what was said before is over.
 export function arrived() {
   clearNotice();
-  if (saying) notice('good', saying);
+  if (saying) notice(saying.kind, saying.what);
   saying = null;
 }
 
@@ -113,6 +118,7 @@ export function inParts(all, size, item) {
 }
 
 export const bookLink = (store, id) => `#/book/${encodeURIComponent(store)}/${encodeURIComponent(id)}`;
+export const titleLink = (store, id, title, shown = title) => h('a', { href: bookLink(store, id), lang: languageOf(title) }, shown);
 export const orderLink = (id) => `#/order/${encodeURIComponent(id)}`;
 export const storeLink = (store) => `#/store/${encodeURIComponent(store)}`;
 
@@ -132,7 +138,7 @@ export function cover(store, book) {
   const source = pictures.get(nameOf(store, book.id));
   if (source) return h('img', { class: 'cover', src: source, alt: '' });
   const sum = [...book.title].reduce((all, letter) => (all * 31 + letter.codePointAt(0)) % 6, 0);
-  return h('div', { class: `cover made made-${sum}`, 'aria-hidden': 'true' }, h('span', {}, [...book.title].slice(0, 24).join('')));
+  return h('div', { class: `cover made made-${sum}`, 'aria-hidden': 'true' }, h('span', { lang: languageOf(book.title) }, [...book.title].slice(0, 24).join('')));
 }
 
 /// A text whose parts that a search has found are marked.
@@ -178,7 +184,7 @@ export async function learnTitles(orders) {
 /// The lines of an order. Its books have ids; titles are those that were seen.
 export function orderLines(order) {
   return h('ul', { class: 'lines' }, order.books.map((line) => h('li', {},
-    h('a', { href: bookLink(order.store_id, line.id) }, titleOf(order.store_id, line.id) ?? line.id),
+    titleLink(order.store_id, line.id, titleOf(order.store_id, line.id) ?? line.id),
     ` × ${line.count} · ${money(line.price)}`)));
 }
 

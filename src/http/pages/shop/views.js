@@ -5,10 +5,10 @@ import { call, once } from './api.js';
 import {
   basket, basketCount, changePassword, emptyBasket, login, logout, nameOf, putIntoBasket, register, rememberTitle, user, whose, withPassword, withToken,
 } from './session.js';
-import { countOf, fenOf, money, t, time } from './words.js';
+import { countOf, fenOf, languageOf, money, t, time } from './words.js';
 import {
-  act, badge, bookLink, button, complain, cover, field, go, goSaying, heading, inParts, learnTitles, marked, notice, orderLines, orderLink, pictures, pictureSource,
-  valueOf, way, wordsOf, wrongField,
+  act, badge, button, complain, cover, field, go, goComplaining, goSaying, heading, inParts, learnTitles, marked, notice, orderLines, orderLink, pictures, pictureSource,
+  titleLink, valueOf, way, wordsOf, wrongField,
 } from './ui.js';
 
 const PAGE_SIZE = 12;
@@ -45,7 +45,7 @@ export async function home(_, query) {
         h('select', { id: 'scope' }, SCOPES.map((name) => h('option', { value: name, selected: name === scope }, t(`scope.${name}`))))),
       h('span', { class: 'together' }, h('label', { for: 'in-store' }, t('home.store')),
         h('input', { id: 'in-store', value: store, placeholder: t('home.store.hint'), autocomplete: 'off' }))));
-  const ideas = h('p', {}, t('home.try'), IDEAS.map((idea) => [h('a', { class: 'idea', href: searchLink({ q: idea }) }, idea), ' ']));
+  const ideas = h('p', {}, t('home.try'), IDEAS.map((idea) => [h('a', { class: 'idea', href: searchLink({ q: idea }), lang: languageOf(idea) }, idea), ' ']));
   // Who hears the page is led to the heading, and told with it what was found.
   const title = keyword ? { 'data-title': keyword, 'aria-describedby': 'found' } : {};
   const view = [heading(t('home.title'), title), form];
@@ -69,21 +69,22 @@ export async function home(_, query) {
   return [...view, h('p', { id: 'found', role: 'status' }, t('home.found', { total: found.total })),
     h('ul', { class: 'cards' }, found.books.map((book) => card(book, words))),
     pages > 1 && h('nav', { class: 'row pages', 'aria-label': t('home.page', { page, pages }) },
-      page > 1 && pageLink(page - 1, 'previous'), h('span', {}, t('home.page', { page, pages })),
+      page > 1 && pageLink(Math.min(page - 1, pages), 'previous'), h('span', {}, t('home.page', { page, pages })),
       page < pages && pageLink(page + 1, 'next'))];
 }
 
 function card(book, words) {
   rememberTitle(book.store_id, book.id, book.title);
+  const by = [book.author, book.publisher].filter(Boolean).join(' · ');
   const intro = [...book.book_intro ?? ''];
   const plain = intro.map((letter) => letter.toLowerCase()[0]).join('');
   const at = Math.max(0, Math.min(...words.map((word) => plain.indexOf(word)).filter((place) => place >= 0), intro.length) - 20);
   const shown = at < intro.length - 20 ? at : 0;
   return h('li', { class: 'card' }, cover(book.store_id, book),
     h('div', {},
-      h('h2', {}, h('a', { href: bookLink(book.store_id, book.id) }, marked(book.title, words))),
-      h('p', { class: 'quiet' }, marked([book.author, book.publisher].filter(Boolean).join(' · '), words)),
-      intro.length > 0 && h('p', { class: 'intro' }, shown > 0 && '… ', marked(intro.slice(shown, shown + 90).join(''), words),
+      h('h2', {}, titleLink(book.store_id, book.id, book.title, marked(book.title, words))),
+      h('p', { class: 'quiet', lang: languageOf(by) }, marked(by, words)),
+      intro.length > 0 && h('p', { class: 'intro', lang: languageOf(book.book_intro) }, shown > 0 && '… ', marked(intro.slice(shown, shown + 90).join(''), words),
         shown + 90 < intro.length && ' …'),
       book.tags?.length > 0 && h('p', { class: 'tags' }, book.tags.slice(0, 5).map((tag) => h('span', { class: 'tag' }, marked(tag, words)))),
       h('p', { class: 'row' }, h('strong', { class: 'price' }, money(book.price)), stock(book.stock_level),
@@ -109,7 +110,7 @@ export async function book([store, id]) {
   return [h('article', { class: 'book' },
     h('div', { class: 'pictures' }, sources.length
       ? sources.map((source) => h('img', { src: source, alt: t('book.cover', { title: info.title }) })) : cover(store, info)),
-    h('div', {}, heading(info.title),
+    h('div', {}, heading(info.title, { lang: languageOf(info.title) }),
       h('p', { class: 'row' }, h('strong', { class: 'price' }, money(info.price)), stock(level),
         h('a', { href: searchLink({ q: info.title, store }) }, t('book.store', { store }))),
       listed ? BigInt(level) > 0n && h('form', { class: 'row', onsubmit: add },
@@ -117,11 +118,11 @@ export async function book([store, id]) {
         h('input', { id: 'count', class: 'short', inputmode: 'numeric', value: '1', autocomplete: 'off' }),
         h('button', { id: 'add', type: 'submit', class: 'primary' }, t('book.add')))
         : h('p', { class: 'warn' }, t('book.delisted')),
-      h('dl', {}, facts.filter((name) => info[name]).map((name) => [h('dt', {}, t(`book.${name}`)), h('dd', {}, String(info[name]))]),
+      h('dl', {}, facts.filter((name) => info[name]).map((name) => [h('dt', {}, t(`book.${name}`)), h('dd', { lang: languageOf(String(info[name])) }, String(info[name]))]),
         info.tags?.length > 0 && [h('dt', {}, t('book.tags')), h('dd', { class: 'tags' }, info.tags.map((tag) =>
           h('a', { class: 'tag', href: searchLink({ q: tag, scope: 'tags' }) }, tag)))]),
       ['book_intro', 'author_intro'].filter((name) => info[name]).map((name) => [h('h2', {}, t(`book.${name}`)),
-        h('p', { class: 'long' }, info[name].trim())])))];
+        h('p', { class: 'long', lang: languageOf(info[name]) }, info[name].trim())])))];
 }
 
 export function drawBasketCount() {
@@ -175,7 +176,7 @@ function basketLine(store, line, place, sum) {
     return true;
   };
   const item = h('li', { class: 'row line' },
-    h('a', { href: bookLink(store, line.id) }, line.title), h('span', {}, money(line.price)),
+    titleLink(store, line.id, line.title), h('span', {}, money(line.price)),
     h('label', { class: 'unseen', for: id }, t('basket.count', { title: line.title })), input,
     h('button', { type: 'button', class: 'plain', 'aria-label': t('basket.remove', { title: line.title }), onclick: () => change(0) }, t('basket.remove.short')));
   return { id, item, take };
@@ -279,8 +280,13 @@ export async function account() {
 }
 
 export const logoutButton = () => button('logout', t('account.logout'), async () => {
-  await logout();
-  goSaying('#/', t('account.logout.done'));
+  try {
+    await logout();
+    goSaying('#/', t('account.logout.done'));
+  } catch (error) {
+    // Here one is logged out all the same.
+    goComplaining('#/', error);
+  }
 });
 
 export async function loginView(_, query) {

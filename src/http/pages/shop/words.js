@@ -21,13 +21,13 @@ const WORDS = {
   'home.title': ['找一本书', 'Find a book'],
   'home.about': [
     '这是书店接口的演示页：每一次操作都会调用公开的接口，页面下方的“接口请求”会一一列出。',
-    'This is the window of the bookshop’s API: each click is a public request, and “Requests” below the page shows every one.',
+    'This shop shows what the bookstore’s API can do: each step is a public request, and “Requests” below the page lists them all.',
   ],
   'home.steps': ['怎么试用', 'How to try it'],
   'home.step.1': ['注册一个账户，开一家店，上架几本示例图书。', 'Register, open a store and list the sample books.'],
   'home.step.2': ['换一个账户（可以用另一个标签页）：搜索、加入购物车、下单、充值、付款。', 'As somebody else, in another tab if you like: search, fill the basket, order, add money, pay.'],
   'home.step.3': ['卖家发货，买家确认收货，平台把钱付给卖家。', 'The seller ships, the buyer confirms, and the platform pays the seller.'],
-  'home.keyword': ['书名、作者、出版社、标签或 ISBN', 'Title, author, publisher, tag or ISBN'],
+  'home.keyword': ['书名、作者、标签、ISBN', 'Title, author, tag, ISBN'],
   'home.search': ['搜索', 'Search'],
   'home.scope': ['范围', 'Where'],
   'home.store': ['只在这家店', 'Only in this store'],
@@ -288,10 +288,11 @@ export function money(fen) {
   return `${value < 0n ? '−' : ''}¥${yuan}.${(size % 100n).toString().padStart(2, '0')}`;
 }
 
-/// What a person wrote as yuan, in fen; null if it is no amount. Full-width digits are digits.
+/// What a person wrote as yuan, in fen; null if it is no amount. Full-width digits are digits; a comma stands before three of them
+/// only, for elsewhere it is somebody's decimal point.
 export function fenOf(text) {
-  const match = /^([0-9]{1,13})(?:\.([0-9]{1,2}))?$/.exec(text.normalize('NFKC').replace(/[¥,\s元]/g, ''));
-  return match && Number(match[1]) * 100 + Number((match[2] ?? '').padEnd(2, '0'));
+  const match = /^¥? *([0-9]{1,13}|[0-9]{1,3}(?:,[0-9]{3}){1,4})(?:\.([0-9]{1,2}))? *元?$/.exec(text.normalize('NFKC').trim());
+  return match && Number(match[1].replaceAll(',', '')) * 100 + Number((match[2] ?? '').padEnd(2, '0'));
 }
 
 /// A whole number, or null.
@@ -299,5 +300,8 @@ export function countOf(text) {
   const plain = text.normalize('NFKC').trim().replace('−', '-');
   return /^-?[0-9]{1,15}$/.test(plain) ? Number(plain) : null;
 }
+
+/// The language of a text of somebody else's, where it shows; null where it does not.
+export const languageOf = (text) => (/\p{Script=Han}/u.test(text) ? 'zh-CN' : null);
 
 export const time = (text) => new Date(text).toLocaleString(locale(), { dateStyle: 'medium', timeStyle: 'medium' });
