@@ -390,6 +390,7 @@ pub fn a_seller_changes_what_is_on_the_shelf(stage: &Stage) {
     browser.fill("#price-1007305", "60.05");
     browser.press(ENTER);
     browser.wait_text("#notice", "The price is ¥60.05 now");
+    assert_eq!(browser.run("return document.activeElement.closest('[data-book]')?.dataset.book"), "1007305");
     open("#by-1007305");
     browser.fill("#by-1007305", "-4");
     browser.press(ENTER);

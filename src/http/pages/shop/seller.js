@@ -162,16 +162,17 @@ function manage(store) {
 
 /// Shows these books of the store with what can be changed.
 async function show(store, ids) {
-  const rows = [];
-  for (const id of ids) {
+  const found = await Promise.all(ids.map(async (id) => {
     try {
       const { book_info: info, stock_level: level, is_listed: listed } = await call('/buyer/query_book', { store_id: store, book_id: id });
       rememberTitle(store, id, info.title);
-      rows.push(managedBook(store, info, level, listed));
+      return managedBook(store, info, level, listed);
     } catch (error) {
       if (!NOT_FOUND.includes(error.code)) throw error;
+      return null;
     }
-  }
+  }));
+  const rows = found.filter(Boolean);
   const place = byId('managed');
   // The person may be elsewhere by now.
   if (place) fill(place, rows.length ? rows : h('p', {}, t('store.books.none')));
@@ -184,6 +185,8 @@ function managedBook(store, info, level, listed) {
     if (!more) return;
     await withToken(path, { store_id: store, book_id: info.id, ...more });
     await show(store, [info.id]);
+    // What was pressed is gone.
+    byId('managed')?.querySelector('summary')?.focus();
     notice('good', t(told, more.price === undefined ? {} : { sum: money(more.price) }));
   };
   const price = change('/seller/set_price', () => {
