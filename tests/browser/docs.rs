@@ -42,6 +42,13 @@ pub fn every_route_is_told(stage: &Stage) {
         assert_eq!(browser.count(&format!("#{id} .body")), 1, "{id}");
     }
 
+    // Keys come to a table that scrolls, and pass by the others.
+    assert_eq!(browser.count("#auth_login .scroll[tabindex], #auth_login pre[tabindex]"), 0);
+    browser.run("document.querySelector('#auth_login .scroll').style.width = '4rem'");
+    browser.wait("#auth_login .scroll[tabindex='0']");
+    browser.run("document.querySelector('#auth_login .scroll').style.width = ''");
+    browser.wait_gone("#auth_login .scroll[tabindex]");
+
     // By a code and a word; a link leads to what the filter hides.
     browser.fill("#filter", "517 stock");
     browser.wait_text("#found", &format!("1 of {} routes", operations.len()));

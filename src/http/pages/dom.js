@@ -57,6 +57,20 @@ export function storage(name) {
   };
 }
 
+const boxes = new ResizeObserver((changed) => {
+  for (const { target } of changed) {
+    const scrolls = target.scrollWidth > target.clientWidth || target.scrollHeight > target.clientHeight;
+    if (scrolls) target.tabIndex = 0;
+    else if (target !== document.activeElement) target.removeAttribute('tabindex');
+  }
+});
+
+/// A box that scrolls by itself when there is too much in it: keys come to it then, and else pass it by.
+export function scrollBox(box) {
+  boxes.observe(box);
+  return box;
+}
+
 export const byId = (id) => document.getElementById(id);
 
 /// Puts a text on the clipboard; false if the browser does not let us.

@@ -1,7 +1,7 @@
 // The console. It asks /admin/status once a second and shows what comes back; rates and latencies are differences of two
 // answers, so the service keeps nothing for this page.
 
-import { storage } from './dom.js';
+import { scrollBox, storage } from './dom.js';
 
 const POLL_MS = 1000;
 /** Two answers that are closer make no rate: after an action one is asked for out of turn. */
@@ -271,7 +271,7 @@ function row(cols, cells) {
 function table(label, cols, rows) {
   const head = el('thead', {}, el('tr', {}, ...cols.map(({ name, kind }) => el('th', { scope: 'col', class: kind === 'number' ? kind : '' }, name))));
   const body = el('tbody', {}, ...rows.map((cells) => row(cols, cells)));
-  return el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': label }, el('table', {}, head, body));
+  return scrollBox(el('div', { class: 'scroll', role: 'region', 'aria-label': label }, el('table', {}, head, body)));
 }
 
 function showRates(status, now) {
@@ -539,6 +539,8 @@ const link = (text, on, name = text) => el('button', { type: 'button', class: 'l
 function found(...nodes) {
   $('found').replaceChildren(...nodes);
 }
+
+scrollBox(document.querySelector('.scroll'));
 
 let looked = 0;
 

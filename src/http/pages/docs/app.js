@@ -1,6 +1,6 @@
 // The page at /docs: draws /openapi.json, and sends what one wants to try.
 
-import { byId, copy, fill, h, indent, quoted, storage } from './dom.js';
+import { byId, copy, fill, h, indent, quoted, scrollBox, storage } from './dom.js';
 
 const TOKEN_KEY = 'docs.token';
 const tab = storage('sessionStorage');
@@ -79,9 +79,11 @@ function fieldsTable(caption, schema, tellNeed) {
 
 /// A table that scrolls by itself where the window is narrow.
 function table(caption, head, body) {
-  return h('div', { class: 'scroll', tabindex: '0', role: 'group', 'aria-label': caption },
-    h('table', {}, h('caption', {}, caption), h('thead', {}, head), h('tbody', {}, body)));
+  return scrollBox(h('div', { class: 'scroll', role: 'group', 'aria-label': caption },
+    h('table', {}, h('caption', {}, caption), h('thead', {}, head), h('tbody', {}, body))));
 }
+
+const pre = (label, kind, text) => scrollBox(h('pre', { class: kind, role: 'group', 'aria-label': label }, text));
 
 function codesTable(operation) {
   const head = h('tr', {}, ['Code', 'Meaning', 'Message'].map((name) => h('th', { scope: 'col' }, name)));
@@ -179,7 +181,7 @@ class Route {
       h('div', { class: 'row' }, this.send, h('button', { type: 'button', onclick: async () => {
         fill(this.said, (await copy(this.command())) ? 'Copied.' : 'The browser does not let this page copy.');
       } }, 'Copy as curl'), this.said),
-      h('pre', { class: 'curl', tabindex: '0', role: 'group', 'aria-label': 'The same with curl' }, this.curl),
+      pre('The same with curl', 'curl', this.curl),
       this.answer);
     update();
     return form;
@@ -232,8 +234,8 @@ class Route {
     const next = response.ok && body ? linksOf(this.operation) : [];
     fill(this.answer,
       h('p', {}, h('strong', { class: response.ok ? 'good' : 'bad' }, response.status), ' ', body?.message === undefined ? null : String(body.message).slice(0, 200)),
-      h('pre', { tabindex: '0', role: 'group', 'aria-label': 'Headers of the answer', class: 'quiet' }, headers),
-      h('pre', { tabindex: '0', role: 'group', 'aria-label': 'Body of the answer' }, shown),
+      pre('Headers of the answer', 'quiet', headers),
+      pre('Body of the answer', null, shown),
       next.length > 0 && h('p', { class: 'row' }, 'Go on with it: ', next.map((link) =>
         h('button', { type: 'button', onclick: () => this.follow(link, body) }, routes.get(link.operationId).path))));
   }

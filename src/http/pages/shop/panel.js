@@ -1,6 +1,6 @@
 // The API made visible: every request of the page, as it happens, without passwords and tokens.
 
-import { byId, fill, h } from './dom.js';
+import { byId, fill, h, scrollBox } from './dom.js';
 import { watch } from './api.js';
 import { t } from './words.js';
 
@@ -27,13 +27,15 @@ function outcome(call) {
   return [h('strong', { class: call.status === 200 ? 'good' : 'bad' }, String(call.status)), ' ', h('span', { class: 'quiet' }, ms)];
 }
 
+const pre = (label, ...text) => scrollBox(h('pre', { role: 'group', 'aria-label': label }, text));
+
 function draw(call) {
   const lines = (headers) => Object.entries(headers).map(([name, value]) => `${name}: ${SECRET.has(name) ? '•••' : value}\n`);
   const item = drawn.get(call) ?? h('li', {}, h('details', {}));
   const details = item.firstChild;
   fill(details, h('summary', {}, h('code', {}, `POST ${call.path}`), ' ', outcome(call)),
-    h('p', { class: 'part' }, t('calls.sent')), h('pre', { tabindex: '0' }, lines(call.headers), shown(call.body)),
-    call.answer && [h('p', { class: 'part' }, t('calls.answered')), h('pre', { tabindex: '0' }, lines(call.answered), shown(call.answer))],
+    h('p', { class: 'part' }, t('calls.sent')), pre(t('calls.sent'), lines(call.headers), shown(call.body)),
+    call.answer && [h('p', { class: 'part' }, t('calls.answered')), pre(t('calls.answered'), lines(call.answered), shown(call.answer))],
     // By the name that the route has there.
     h('p', {}, h('a', { href: `/docs#${call.path.slice(1).replaceAll('/', '_')}` }, t('calls.about'))));
   if (!drawn.has(call)) {
