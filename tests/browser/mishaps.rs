@@ -223,6 +223,10 @@ pub fn what_was_typed_stays_in_another_language(stage: &Stage) {
     let typed = browser.run("return ['user', 'password'].map(id => document.getElementById(id).value)");
     assert_eq!(typed, json!(["reader", "secret"]));
     assert_eq!(browser.run("return document.documentElement.lang"), "zh-CN");
+    // One that there is not is none that was chosen.
+    browser.run("localStorage.setItem('shop.language', 'fr')");
+    browser.reload();
+    browser.wait_text("h1", "Log in or register");
     browser.assert_content(&[]);
 }
 

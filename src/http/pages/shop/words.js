@@ -257,7 +257,7 @@ const KEPT = 'shop.language';
 const browser = storage('localStorage');
 const LANGUAGES = ['zh', 'en'];
 
-const first = () => browser.get(KEPT) ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
+const first = () => LANGUAGES.find((one) => one === browser.get(KEPT)) ?? (navigator.language.toLowerCase().startsWith('zh') ? 'zh' : 'en');
 let language = first();
 
 /// The other of the two languages from now on.
