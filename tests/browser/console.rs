@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use serde_json::{Value, json};
 
 use crate::Stage;
+use crate::access::assert_accessible;
 use crate::common::shop::{CHEAP, DEAR, NO_ORDER, STORE};
 use crate::common::{Server, Shop, wait_until};
 use crate::webdriver::{Browser, Size};
@@ -29,10 +30,11 @@ fn number(browser: &Browser, css: &str) -> f64 {
     digits.parse().unwrap_or(0.0)
 }
 
-/// That nothing is wider than the window, and a picture of the whole.
+/// That nothing is wider than the window and all can be used by everybody, and a picture of the whole.
 fn look(browser: &Browser, name: &str) {
     let excess = browser.run("return document.documentElement.scrollWidth - window.innerWidth");
     assert!(excess.as_i64() <= Some(0), "{name}: it is {excess} too wide");
+    assert_accessible(browser);
     browser.picture(name);
 }
 

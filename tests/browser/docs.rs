@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::Stage;
+use crate::access::assert_accessible;
 use crate::common::{Server, User};
 use crate::webdriver::Size;
 
@@ -116,6 +117,7 @@ pub fn it_fits_a_phone(stage: &Stage) {
         browser.goto(&at(&server, "#seller_add_book"));
         browser.wait("#seller_add_book[open] .try");
         assert_eq!(browser.excess(), 0);
+        assert_accessible(&browser);
         browser.picture(if dark { "dark" } else { "light" });
     }
     browser.assert_content(&[]);

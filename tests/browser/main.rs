@@ -12,6 +12,7 @@
     reason = "tests; a browser can do more than one of them asks for"
 )]
 
+mod access;
 #[path = "../common/mod.rs"]
 mod common;
 mod console;
@@ -44,6 +45,7 @@ type Test = (&'static str, fn(&Stage));
 
 const TESTS: &[Test] = &[
     ("webdriver::complaints_are_seen", webdriver::complaints_are_seen),
+    ("access::faults_are_seen", access::faults_are_seen),
     ("document::the_document_is_shown", document::the_document_is_shown),
     ("docs::every_route_is_told", docs::every_route_is_told),
     ("docs::a_route_is_tried", docs::a_route_is_tried),

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::Stage;
+use crate::access::assert_accessible;
 use crate::common::{Server, User};
 use crate::webdriver::{Browser, Size};
 
@@ -137,6 +138,7 @@ pub fn a_whole_purchase_by_clicks(stage: &Stage) {
     is_in_state(&browser, "pending");
     browser.wait_text("#total", "¥77.58");
     browser.picture("order");
+    assert_accessible(&browser);
 
     // Without money the service says so, and the page where to get some.
     browser.click("#pay");
@@ -305,6 +307,7 @@ pub fn a_wrong_password_and_a_forgotten_one(stage: &Stage) {
     browser.reload();
     browser.wait("#ask[open]");
     browser.picture("ask");
+    assert_accessible(&browser);
     browser.fill("#ask-password", "wrong");
     browser.press(ENTER);
     browser.wait_text("#ask", "That password is wrong.");
@@ -562,6 +565,7 @@ pub fn it_fits_a_phone(stage: &Stage) {
             browser.run(&format!("document.getElementById('main').dataset.view = ''; location.hash = '{place}'"));
             browser.wait("#main:not([data-view='']):not([aria-busy]) h1");
             assert_eq!(browser.excess(), 0, "{view}");
+            assert_accessible(&browser);
             browser.picture(&format!("{view}-{shade}"));
         }
     }
