@@ -88,6 +88,27 @@ fn the_dashboard_shows_every_metric_and_no_other() {
     }
 }
 
+/// It is what one writes in a query, `le="0.0001"`, and not the last digits of a product.
+#[test]
+fn the_bound_of_a_bucket_is_a_short_number() {
+    let service = Service::start(|_| {});
+    service.ask(post("/auth/login", "{}")).json(530);
+    let answer = service.ask("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let text = String::from_utf8(answer.body).unwrap();
+    let bounds = |metric: &str| -> BTreeSet<String> {
+        let series = text.lines().filter_map(|line| line.strip_prefix(metric)?.split_once("_bucket{le=\""));
+        series.map(|(_, rest)| rest.split('"').next().unwrap().to_owned()).collect()
+    };
+    for (metric, expected) in [
+        ("bookstore_http_request_seconds", ["0.0001", "0.00025", "0.05", "10.0"]),
+        ("bookstore_journal_sync_seconds", ["0.000025", "0.0002", "0.0512", "+Inf"]),
+    ] {
+        let bounds = bounds(metric);
+        assert!(expected.iter().all(|bound| bounds.contains(*bound)), "{metric}: {bounds:?}");
+        assert!(bounds.iter().all(|bound| bound.len() <= "0.000025".len()), "{metric}: {bounds:?}");
+    }
+}
+
 #[test]
 fn every_alert_is_about_a_metric_and_gives_its_reason() {
     let service = Service::start(|_| {});

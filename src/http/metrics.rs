@@ -30,8 +30,8 @@ pub(super) const MICROS: [u64; 15] = [
     10_000_000,
 ];
 
-/// Times are counted in microseconds and shown in seconds.
-const SECONDS_A_MICRO: f64 = 1e-6;
+/// Times are counted in microseconds and shown in seconds. Divided by, since a product has digits that no bound has.
+const MICROS_A_SECOND: f64 = 1e6;
 
 /// One row a route, and one for requests that belong to none.
 pub(super) struct Metrics {
@@ -188,9 +188,9 @@ impl Snapshot {
             let labels = [("route", route_label(row))];
             let micros = &counts.micros;
             metric.encode_family(&labels)?.encode_histogram::<NoLabelSet>(
-                micros.sum as f64 * SECONDS_A_MICRO,
+                micros.sum as f64 / MICROS_A_SECOND,
                 observations(micros),
-                &buckets(micros, SECONDS_A_MICRO),
+                &buckets(micros, MICROS_A_SECOND),
                 None,
             )?;
         }
@@ -229,7 +229,7 @@ fn encode_engine(encoder: &mut DescriptorEncoder<'_>, stats: &Stats) -> fmt::Res
         "bookstore_journal_sync_seconds",
         "Time of a journal sync",
         &stats.journal_sync_micros,
-        SECONDS_A_MICRO,
+        MICROS_A_SECOND,
     )?;
     let lag = stats.journal_head.saturating_sub(stats.journal_durable);
     gauge(encoder, "bookstore_watermark_lag", "Events journaled and not durable yet", lag as f64)?;
@@ -282,19 +282,19 @@ fn histogram(
     name: &str,
     help: &str,
     value: &HistogramSnapshot,
-    scale: f64,
+    unit: f64,
 ) -> fmt::Result {
     encoder.encode_descriptor(name, help, None, MetricType::Histogram)?.encode_histogram::<NoLabelSet>(
-        value.sum as f64 * scale,
+        value.sum as f64 / unit,
         observations(value),
-        &buckets(value, scale),
+        &buckets(value, unit),
         None,
     )
 }
 
 /// Bounds with their counts; the encoder sums them up itself. The last bucket has no bound.
-fn buckets(histogram: &HistogramSnapshot, scale: f64) -> Vec<(f64, u64)> {
-    let bounds = histogram.bounds.iter().map(|bound| *bound as f64 * scale).chain([f64::INFINITY]);
+fn buckets(histogram: &HistogramSnapshot, unit: f64) -> Vec<(f64, u64)> {
+    let bounds = histogram.bounds.iter().map(|bound| *bound as f64 / unit).chain([f64::INFINITY]);
     bounds.zip(histogram.counts.iter().copied()).collect()
 }
 
