@@ -212,14 +212,13 @@ fn health_tells_by_its_status() {
     health("http://127.0.0.1:70000").ends_with_status(1).says("70000 is no port");
     let other_protocol = TcpListener::bind("127.0.0.1:0").unwrap();
     let other_url = format!("http://{}", other_protocol.local_addr().unwrap());
-    let speaks = std::thread::spawn(move || {
+    std::thread::spawn(move || {
         let (mut client, _) = other_protocol.accept().unwrap();
         std::io::Write::write_all(&mut client, b"SSH-2.0-x\r\n").unwrap();
         // Until it has gone, or the connection would be reset.
         let _ = std::io::Read::read_to_end(&mut client, &mut Vec::new());
     });
     health(&other_url).ends_with_status(1).says("does not speak HTTP");
-    speaks.join().unwrap();
     health("https://127.0.0.1").ends_with_status(1).says("https needs --tls-ca FILE");
     // Somebody else, who does not know the route.
     let other = Service::start(|_| {});

@@ -164,14 +164,17 @@ async fn ask(
     connection: Option<SendRequest<Full<Bytes>>>,
     request: Request<Full<Bytes>>,
 ) -> Result<(SendRequest<Full<Bytes>>, Answered), String> {
-    let mut connection = match connection {
-        Some(connection) if !connection.is_closed() => connection,
-        _ => connect(service).await?,
-    };
     // A kept connection may have ended meanwhile; then nothing was sent yet.
-    if connection.ready().await.is_err() {
-        connection = connect(service).await?;
+    let mut kept = connection.filter(|connection| !connection.is_closed());
+    if let Some(connection) = &mut kept
+        && connection.ready().await.is_err()
+    {
+        kept = None;
     }
+    let mut connection = match kept {
+        Some(connection) => connection,
+        None => connect(service).await?,
+    };
     let response = connection.send_request(request).await.map_err(|error| told(&error))?;
     let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
@@ -218,10 +221,13 @@ fn told(error: &hyper::Error) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     };
-    // Bytes that come unasked end the connection, and hyper tells so of the request behind them.
-    match error.is_parse() || why.contains("unexpected message") {
-        true => format!("what answers there does not speak HTTP ({why})"),
-        false => why,
+    // Bytes that come unasked end the connection, and hyper may only tell that it has ended.
+    match error {
+        error if error.is_parse() => format!("what answers there does not speak HTTP ({why})"),
+        error if error.is_canceled() || error.is_closed() => {
+            format!("what answers there does not speak HTTP, or ended the connection ({why})")
+        }
+        _ => why,
     }
 }
 
