@@ -74,7 +74,7 @@ function soldOrder(store, order) {
     h('p', { class: 'row' }, badge(order.status), h('time', { datetime: order.created_time }, time(order.created_time)),
       h('strong', { class: 'price' }, money(order.total_price))),
     h('p', {}, t('store.buyer', { user: order.user_id })), orderLines(order),
-    order.status === 'paid' && button(null, t('store.ship'), ship, 'primary ship'), details);
+    order.status === 'paid' && button(null, [t('store.ship'), h('span', { class: 'unseen' }, ` ${order.order_id}`)], ship, 'primary ship'), details);
 }
 
 function listing(store) {
