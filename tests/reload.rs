@@ -173,6 +173,10 @@ fn what_waits_for_a_restart_is_named() {
     files.write("shop.toml", "segment-bytes = 1\n");
     hang_up(&server, REFUSED);
     assert!(server.output().contains("--segment-bytes: must be"), "{}", server.output());
+    let inside = server.data_dir().join("backups");
+    files.write("shop.toml", &format!("admin-listen = '127.0.0.1:0'\nbackup-dir = '{}'\n", inside.display()));
+    hang_up(&server, REFUSED);
+    assert!(server.output().contains("it is in the data directory"), "{}", server.output());
     let waited = server.output().matches(WAITS).count();
     // As at the start: nothing waits.
     files.write("shop.toml", "log-level = 'info'\norder-ttl = '30m'\n");

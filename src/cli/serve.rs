@@ -91,7 +91,9 @@ async fn serve(args: &ServeArgs, settings: Settings, log: Log) -> Result<(), Exi
     let (mut signals, hangups) = (Signals::new().map_err(no_signals)?, Hangups::new().map_err(no_signals)?);
     let mut config = args.http().map_err(Exit::failure)?;
     refuse_backup(args)?;
-    refuse_backup_dir(args)?;
+    if let Some(why) = args.refused_backup_dir() {
+        return Err(Exit::usage(why));
+    }
     args.warn_of_open_secrets();
     let reload = Reload { args: args.clone(), settings, log, tls: config.tls.clone() };
     tokio::spawn(reload.watch(hangups));
@@ -250,17 +252,6 @@ fn refuse_backup(args: &ServeArgs) -> Result<(), Exit> {
         "{dir} is a backup, which a service would change: make a data directory of it with \
          `bookstore restore {dir} --data-dir NEW`, and serve that"
     )))
-}
-
-/// Else each backup would fail, the first perhaps at night.
-fn refuse_backup_dir(args: &ServeArgs) -> Result<(), Exit> {
-    let Some(dir) = args.backup_dir() else { return Ok(()) };
-    let why = match dir {
-        dir if args.keeps(dir) => "it is in the data directory; name one that is elsewhere, best on another disk",
-        dir if dir.exists() && !dir.is_dir() => "it is no directory; name one, or one that is to be made",
-        _ => return Ok(()),
-    };
-    Err(Exit::usage(format!("--backup-dir {}: {why}", dir.display())))
 }
 
 /// The flag that sets this field of the engine's settings.

@@ -1,7 +1,6 @@
 //! What becomes of the flags: the settings of engine and service.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use tracing::warn;
 
@@ -16,14 +15,17 @@ impl ServeArgs {
         self.data.data_dir.display()
     }
 
-    /// Where backups are made, if there is such a place.
-    pub(in crate::cli) fn backup_dir(&self) -> Option<&Path> {
-        self.data.backup_dir.as_deref()
-    }
-
-    /// Whether this place is the data directory, or in it.
-    pub(in crate::cli) fn keeps(&self, dir: &Path) -> bool {
-        crate::offline::lies_in(dir, &self.data.data_dir)
+    /// Why there can be no backups where they are to be: else each would fail, the first perhaps at night.
+    pub(in crate::cli) fn refused_backup_dir(&self) -> Option<String> {
+        let dir = self.data.backup_dir.as_deref()?;
+        let why = match dir {
+            dir if crate::offline::lies_in(dir, &self.data.data_dir) => {
+                "it is in the data directory; name one that is elsewhere, best on another disk"
+            }
+            dir if dir.exists() && !dir.is_dir() => "it is no directory; name one, or one that is to be made",
+            _ => return None,
+        };
+        Some(format!("--backup-dir {}: {why}", dir.display()))
     }
 
     /// Whether the data directory is a backup.
@@ -89,11 +91,11 @@ impl ServeArgs {
         })
     }
 
-    /// What the engine would refuse of this, and why.
+    /// What a start would refuse of this, and why.
     pub(in crate::cli) fn refused(&self) -> Option<String> {
         match self.engine().check() {
             Err(OpenError::Config { name, why }) => Some(format!("--{}: {why}", flag_of(name))),
-            _ => None,
+            _ => self.refused_backup_dir(),
         }
     }
 
