@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::Stage;
 use crate::common::{Server, User};
-use crate::shop::{choose, enter, is_in_state, list_samples, open_store, put_money_in, visit};
+use crate::shop::{choose, enter, is_in_state, list_samples, open_store, put_money_in, reader, visit};
 use crate::webdriver::Browser;
 
 const ENTER: &str = "\u{e007}";
@@ -62,9 +62,7 @@ pub fn a_browser_that_keeps_nothing(stage: &Stage) {
 /// A question for the password that nobody answers is no answer to the next one.
 pub fn a_question_that_was_left(stage: &Stage) {
     let server = Server::start(&[]);
-    let user = User::new("reader");
-    let browser = visit(stage, &server, "en-US");
-    enter(&browser, &user, "register");
+    let (browser, user) = reader(stage, &server);
     go(&browser, "#/orders");
     browser.wait_text("h1", "My orders");
     browser.reload();
@@ -85,9 +83,7 @@ pub fn a_question_that_was_left(stage: &Stage) {
 /// Who changes the number and clicks on gets what he sees.
 pub fn a_basket_is_changed_where_it_stands(stage: &Stage) {
     let server = Server::start(&[]);
-    let user = User::new("reader");
-    let browser = visit(stage, &server, "en-US");
-    enter(&browser, &user, "register");
+    let (browser, user) = reader(stage, &server);
     open_store(&browser, "corner");
     list_samples(&browser);
     choose(&browser, "背影");
@@ -114,9 +110,7 @@ pub fn a_basket_is_changed_where_it_stands(stage: &Stage) {
 /// A change without a key may have been made though no answer came, and the page says so. It waits for none for ever.
 pub fn an_answer_that_never_comes(stage: &Stage) {
     let server = Server::start(&[]);
-    let user = User::new("reader");
-    let browser = visit(stage, &server, "en-US");
-    enter(&browser, &user, "register");
+    let (browser, _) = reader(stage, &server);
     put_money_in(&browser, "50");
     open_store(&browser, "corner");
     list_samples(&browser);
@@ -233,9 +227,7 @@ pub fn what_was_typed_stays_in_another_language(stage: &Stage) {
 /// An amount is what everybody would read there, or none: nobody pays ten times as much for a comma.
 pub fn amounts_are_read_as_they_are_written(stage: &Stage) {
     let server = Server::start(&[]);
-    let user = User::new("reader");
-    let browser = visit(stage, &server, "en-US");
-    enter(&browser, &user, "register");
+    let (browser, user) = reader(stage, &server);
     browser.click("#go-account");
     for wrong in ["1,5", "38元80", "1 2", "1,00", "0.125", "-5", "1e3", "12345678901234"] {
         browser.fill("#amount", wrong);
@@ -261,9 +253,7 @@ pub fn amounts_are_read_as_they_are_written(stage: &Stage) {
 /// One is logged out here even if the service cannot be told, and hears of it.
 pub fn a_logout_whose_answer_is_lost(stage: &Stage) {
     let server = Server::start(&[]);
-    let user = User::new("reader");
-    let browser = visit(stage, &server, "en-US");
-    enter(&browser, &user, "register");
+    let (browser, _) = reader(stage, &server);
     browser.click("#go-account");
     browser.wait("#logout");
     browser.run(LOSE_ANSWERS);

@@ -36,6 +36,13 @@ pub fn enter(browser: &Browser, user: &User, how: &str) {
     browser.wait("#notice .good");
 }
 
+/// The shop, where a new reader has registered.
+pub fn reader<'a>(stage: &'a Stage, server: &Server) -> (Browser<'a>, User) {
+    let (browser, user) = (visit(stage, server, "en-US"), User::new("reader"));
+    enter(&browser, &user, "register");
+    (browser, user)
+}
+
 fn leave(browser: &Browser) {
     browser.click("#go-account");
     browser.click("#logout");
@@ -247,9 +254,7 @@ pub fn the_same_in_english(stage: &Stage) {
 
 pub fn what_is_clicked_or_sent_twice_is_done_once(stage: &Stage) {
     let server = Server::start(&[]);
-    let user = User::new("reader");
-    let browser = visit(stage, &server, "en-US");
-    enter(&browser, &user, "register");
+    let (browser, user) = reader(stage, &server);
     open_store(&browser, "corner");
     list_samples(&browser);
     let orders = || server.client().order_count(&user.id);
@@ -488,9 +493,7 @@ pub fn a_buyer_takes_more_time(stage: &Stage) {
 /// The service may have other data than when one logged in: one must be able to leave.
 pub fn an_account_that_is_gone(stage: &Stage) {
     let server = Server::start(&[]);
-    let user = User::new("reader");
-    let browser = visit(stage, &server, "en-US");
-    enter(&browser, &user, "register");
+    let (browser, user) = reader(stage, &server);
     server.client().unregister(&user).ok();
     browser.click("#go-orders");
     browser.wait_text("#main", "There is no such user.");
