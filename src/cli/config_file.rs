@@ -43,10 +43,8 @@ pub(super) fn arguments(path: &Path, given: &ArgMatches) -> Result<Vec<String>, 
     let settings = read(&text).map_err(|wrong| {
         let lines: Vec<String> =
             wrong.iter().map(|Wrong { line, why }| format!("{file}, line {line}: {why}")).collect();
-        let all = lines.join("\nbookstore: ");
-        Exit::usage(format!(
-            "{all}\nbookstore: `bookstore example-config` prints every key with its default and meaning"
-        ))
+        let all = lines.join("\n");
+        Exit::usage(format!("{all}\n`bookstore example-config` prints every key with its default and meaning"))
     })?;
     let is_given =
         |id: &str| matches!(given.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));

@@ -48,9 +48,11 @@ pub(super) fn scarce(what: &str, error: &std::io::Error) -> String {
     format!("{what}: {error}; memory, threads or open files run short: free some, or raise what `ulimit -a` shows")
 }
 
-/// Writes a line to stderr, if that takes it. It may lie on a disk that is full, and `eprintln!` would panic then, with an
+/// Writes lines to stderr, if that takes it. It may lie on a disk that is full, and `eprintln!` would panic then, with an
 /// exit status that tells nothing.
 pub(super) fn tell(what: &str) {
     super::progress::clear();
-    let _ = writeln!(std::io::stderr(), "bookstore: {what}");
+    for line in what.lines() {
+        let _ = writeln!(std::io::stderr(), "bookstore: {line}");
+    }
 }

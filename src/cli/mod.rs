@@ -41,7 +41,7 @@ use std::process::ExitCode;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::args::{ServeArgs, shaped};
 use self::backup::{BackupArgs, RestoreArgs, VerifyArgs};
@@ -210,24 +210,29 @@ impl Unread {
     fn told(&self) -> String {
         match self {
             Unread::Words(error) => config_file::words(error),
-            Unread::File(exit) => exit.why.replace("\nbookstore: ", "; "),
+            Unread::File(exit) => exit.why.replace('\n', "; "),
             Unread::Together(error, exit) => format!("{}; {}", config_file::words(error), exit.why),
         }
     }
 }
 
-/// Reads arguments, environment and the file of `--config`.
+/// What is given to `serve`, if that is the command.
+fn of_serve(given: &ArgMatches) -> Option<&ArgMatches> {
+    match given.subcommand() {
+        None => Some(given),
+        Some(("serve", serve)) => Some(serve),
+        Some(_) => None,
+    }
+}
+
+/// Reads arguments, environment and the file of `--config`. The settings are those of `serve`, and none for other commands.
 fn read(mut words: Vec<OsString>) -> Result<(Cli, Settings), Unread> {
     let mut from_file = None;
     // What a flag requires may stand in the file, so the first look does not ask for it.
     let look =
         command().mut_args(config_file::alone).mut_subcommand("serve", |serve| serve.mut_args(config_file::alone));
     let given = look.try_get_matches_from(&words).map_err(Unread::Words)?;
-    let serve = match given.subcommand() {
-        None => Some((&given, 1)),
-        Some(("serve", serve)) => Some((serve, 2)),
-        Some(_) => None,
-    };
+    let serve = of_serve(&given).map(|serve| (serve, if given.subcommand().is_none() { 1 } else { 2 }));
     if let Some((serve, at)) = serve
         && let Some(path) = serve.get_one::<PathBuf>("config")
     {
@@ -237,8 +242,8 @@ fn read(mut words: Vec<OsString>) -> Result<(Cli, Settings), Unread> {
         words.splice(at..at, more.into_iter().map(OsString::from));
     }
     let parsed = command().try_get_matches_from(words).and_then(|matches| {
-        let serve = matches.subcommand_matches("serve").unwrap_or(&matches);
-        Ok((Cli::from_arg_matches(&matches)?, Settings::of(serve)))
+        let settings = of_serve(&matches).map(Settings::of).unwrap_or_default();
+        Ok((Cli::from_arg_matches(&matches)?, settings))
     });
     parsed.map_err(|error| match from_file {
         Some((file, flags)) if error.use_stderr() => {

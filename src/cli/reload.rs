@@ -16,6 +16,7 @@ use crate::http::TlsIdentity;
 const TAKEN: [&str; 3] = ["log-level", "tls-cert", "tls-key"];
 
 /// The flags of `serve` as they were written, wherever that was, by their names without the dashes.
+#[derive(Default)]
 pub(super) struct Settings(BTreeMap<String, Vec<OsString>>);
 
 impl Settings {

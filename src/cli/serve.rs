@@ -254,17 +254,18 @@ fn refuse_backup(args: &ServeArgs) -> Result<(), Exit> {
     )))
 }
 
-/// The flag that sets this field of the engine's settings.
-pub(super) fn flag_of(setting: &str) -> String {
-    match setting {
+/// What the engine refuses of a field of its settings, by the flag that sets it.
+pub(super) fn refused_setting(name: &str, why: &str) -> String {
+    let flag = match name {
         "password_params" => "argon2-memory-kib, --argon2-iterations, --argon2-lanes".into(),
-        setting => setting.replace('_', "-").replace("journal-buffer-bytes", "journal-buffer"),
-    }
+        name => name.replace('_', "-").replace("journal-buffer-bytes", "journal-buffer"),
+    };
+    format!("--{flag}: {why}")
 }
 
 fn not_opened(error: &OpenError, args: &ServeArgs) -> Exit {
     let advice = match error {
-        OpenError::Config { name, why } => return Exit::usage(format!("--{}: {why}", flag_of(name))),
+        OpenError::Config { name, why } => return Exit::usage(refused_setting(name, why)),
         OpenError::Locked { .. } => "wait for its end, or end it, or choose another --data-dir".to_owned(),
         OpenError::Damaged(_) => {
             format!(

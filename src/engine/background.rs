@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::{Core, Storage};
 use crate::actors::Sweep;
-use crate::journal::{self, Durability};
+use crate::journal;
 use crate::priority;
 
 /// Whether somebody waits for what is done in the background.
@@ -105,10 +105,7 @@ async fn watch_disk(core: Arc<Core>) {
         return;
     }
     let least = core.config.limits.free_disk_min_bytes;
-    let segment_bytes = match core.config.durability {
-        Durability::Snapshot => 0,
-        _ => core.config.segment_bytes,
-    };
+    let segment_bytes = core.config.next_segment_bytes();
     loop {
         let (disk, dir) = (core.disk.clone(), core.dir.clone());
         let look = move || {

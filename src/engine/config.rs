@@ -154,6 +154,14 @@ impl Config {
         }
     }
 
+    /// Bytes of the journal's next segment, which is written as zeros while the current one fills; 0 without a journal.
+    pub(crate) fn next_segment_bytes(&self) -> u64 {
+        match self.durability {
+            Durability::Snapshot => 0,
+            _ => self.segment_bytes,
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let bad = |name, why: &str| Err(OpenError::Config { name, why: why.into() });
         if !(1..=10_000).contains(&self.limits.order_lines_max) {

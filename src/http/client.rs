@@ -69,14 +69,9 @@ impl Service {
         if authority.as_str().contains('@') {
             return Err("--url: it names a user, which is not sent; leave that out".to_owned());
         }
+        let usual_port = if is_tls { 443 } else { 80 };
         let port = match authority.as_str().strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':')) {
-            None | Some("") => {
-                if is_tls {
-                    443
-                } else {
-                    80
-                }
-            }
+            None | Some("") => usual_port,
             Some(port) => port.parse().map_err(|_| format!("--url {url}: {port} is no port; the highest is 65535"))?,
         };
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use tracing::warn;
 
-use super::super::serve::flag_of;
+use super::super::serve::refused_setting;
 use super::{Durability, Mode, ServeArgs};
 use crate::engine::{Config, Limits, OpenError};
 use crate::http::{self, AdminToken, AdminTokenError, HttpConfig};
@@ -94,7 +94,7 @@ impl ServeArgs {
     /// What a start would refuse of this, and why.
     pub(in crate::cli) fn refused(&self) -> Option<String> {
         match self.engine().check() {
-            Err(OpenError::Config { name, why }) => Some(format!("--{}: {why}", flag_of(name))),
+            Err(OpenError::Config { name, why }) => Some(refused_setting(name, &why)),
             _ => self.refused_backup_dir(),
         }
     }

@@ -359,11 +359,10 @@ impl Core {
     fn stay_free_at(&self, target: &Path) -> u64 {
         let device = |dir: &Path| std::fs::metadata(dir).ok().map(|found| found.dev());
         let elsewhere = device(target).zip(device(&self.dir)).is_some_and(|(target, data)| target != data);
-        match (self.config.limits.free_disk_min_bytes, self.config.durability) {
-            (0, _) => 0,
+        match self.config.limits.free_disk_min_bytes {
+            0 => 0,
             _ if elsewhere => 0,
-            (least, Durability::Snapshot) => least,
-            (least, _) => least.saturating_add(self.config.segment_bytes),
+            least => least.saturating_add(self.config.next_segment_bytes()),
         }
     }
 
